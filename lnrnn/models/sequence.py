@@ -1,0 +1,111 @@
+"""The model: an encoder and a head joined.
+
+Dimensions: B batch, T time steps, I input features, C classes.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from torch import Tensor, nn
+
+from lnrnn.models.encoders import RecurrentEncoder, TransformerEncoder
+from lnrnn.models.heads import ClassificationHead, RegressionHead, TokenHead
+
+Encoder = RecurrentEncoder | TransformerEncoder
+Head = ClassificationHead | RegressionHead | TokenHead
+
+
+class SequenceModel(nn.Module):
+    """Encode a batch of sequences, then predict from the features.
+
+    Args:
+        encoder: What turns inputs into features.
+        head: What turns features into predictions: a module, or a callable that makes one from
+            ``input_size`` and ``bidirectional`` (a head class with its other arguments bound), so
+            that a configuration need not repeat the encoder's sizes.
+
+    Raises:
+        TypeError: If ``head`` is neither a module nor makes one.
+        ValueError: If the head's input size is not the encoder's output size, or a tied head's
+            weight does not fit the encoder's embedding.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> encoder = RecurrentEncoder("lstm", num_features=12, hidden_size=16, norm="output")
+        >>> model = SequenceModel(encoder, partial(ClassificationHead, 9))
+        >>> predictions, state = model(torch.randn(4, 20, 12))
+        >>> predictions.shape, len(state)
+        (torch.Size([4, 9]), 2)
+    """
+
+    encoder: Encoder
+    head: Head
+
+    def __init__(self, encoder: Encoder, head: Head | Callable[..., Head]) -> None:
+        super().__init__()
+        # The cast is for type checkers: a module is callable too, and they cannot tell which it is.
+        head = cast(Head, head) if isinstance(head, nn.Module) else _make_head(encoder, head)
+        if head.input_size != encoder.output_size:
+            raise ValueError(
+                f"the head reads {head.input_size} features a step, the encoder gives "
+                f"{encoder.output_size}; build the head with input_size={encoder.output_size}"
+            )
+        self.encoder, self.head = encoder, head
+        if isinstance(head, TokenHead) and head.tied:
+            _tie(encoder, head)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        lengths: Tensor | None = None,
+        state: tuple[Tensor, ...] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """Predict for a batch of sequences.
+
+        Args:
+            inputs: Features (B, T, I) or tokens (B, T).
+            lengths: Valid steps, (B,), int64 on the CPU, or None where all T are valid.
+            state: What the window before returned, or None.
+
+        Returns:
+            Predictions, (B, C), (B, T, C) or (B,) by the head; and the encoder's state, attached.
+        """
+        output, state = self.encoder(inputs, lengths, state)
+        return self.head(output, lengths), state
+
+
+def _make_head(encoder: Encoder, make: Callable[..., Head]) -> Head:
+    """Let the head be made to the encoder's measure."""
+    if not callable(make):
+        raise TypeError(f"head must be a module or make one, got {make!r}")
+    head = make(input_size=encoder.output_size, bidirectional=encoder.bidirectional)
+    if not isinstance(head, nn.Module):
+        raise TypeError(f"head must be a module or make one, it made {head!r}")
+    return head
+
+
+def _tie(encoder: Encoder, head: TokenHead) -> None:
+    """Let the embedding and the output matrix be one parameter.
+
+    It is the head's that stays: an embedding's initial values have variance 1, which would give the
+    first scores a standard deviation of sqrt(F) and a loss far above chance.
+    """
+    if encoder.embedding is None:
+        raise ValueError(
+            "tied=True shares the embedding of tokens with the output matrix, but this encoder "
+            "reads features and has no embedding; use tied=False"
+        )
+    tokens, size = encoder.embedding.weight.shape
+    classes, input_size = head.linear.weight.shape
+    if tokens != classes:
+        raise ValueError(
+            "tied=True needs as many classes as tokens, got "
+            f"num_classes={classes} and num_tokens={tokens}; use tied=False"
+        )
+    if size != input_size:
+        raise ValueError(
+            "tied=True needs an embedding as wide as the encoder's output, got embedding size "
+            f"{size} and output size {input_size}; set embedding_size={input_size} or tied=False"
+        )
+    encoder.embedding.weight = head.linear.weight

@@ -1,0 +1,8 @@
+"""Modules that own parameters: recurrent layers and cells with a choice of norm; a transformer."""
+
+from lnrnn.nn.cells import GRUCell, LSTMCell, RNNCell
+from lnrnn.nn.norm import CellNorm
+from lnrnn.nn.recurrent import GRU, LSTM, RNN
+from lnrnn.nn.transformer import TransformerLayer
+
+__all__ = ["GRU", "LSTM", "RNN", "CellNorm", "GRUCell", "LSTMCell", "RNNCell", "TransformerLayer"]

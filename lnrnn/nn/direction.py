@@ -1,0 +1,222 @@
+"""One direction of one layer: its parameters, by torch's names, and its run over a sequence.
+
+Layers and one-step cells are built of this, so that both compute the same numbers. In a layer each
+name ends in ``_l0``, ``_l0_reverse``, ``_l1`` and so on; in a cell it stands alone.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lnrnn import ops
+from lnrnn.nn.norm import CellNorm
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+class Direction(NamedTuple):
+    """The parameters of one direction; None for those it does not have. G gate entries, H hidden.
+
+    Attributes:
+        weight_ih: Input-to-hidden weight, (G, I).
+        weight_hh: Hidden-to-hidden weight, (G, R).
+        bias_ih: Added to the input's projection, inside its norm, (G,).
+        bias_hh: Added after the norm, (G,).
+        weight_hr: Projection of the hidden state, (R, H).
+        gain_ih: Scale after the input's norm, (G,), if it has one of its own.
+        shift_ih: Added after the input's norm, (G,).
+        gain_hh: Scale after the recurrent norm, (G,), if the two are apart.
+        gain: Scale after the norm of the sum, (G,), if they are not.
+        gain_c: Scale after the norm of the cell state, (H,).
+        shift_c: Added after the norm of the cell state, (H,).
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    weight_hr: Tensor | None
+    gain_ih: Tensor | None
+    shift_ih: Tensor | None
+    gain_hh: Tensor | None
+    gain: Tensor | None
+    gain_c: Tensor | None
+    shift_c: Tensor | None
+
+    @classmethod
+    def of(cls, module: nn.Module, suffix: str) -> "Direction":
+        """Read the parameters of ``module`` whose names end in ``suffix``."""
+        parameters: list[Any] = [getattr(module, name + suffix, None) for name in cls._fields]
+        return cls(*parameters)
+
+    @property
+    def recurrent_gain(self) -> Tensor:
+        """The scale after the norm inside the step, whichever name it goes by."""
+        gain = self.gain if self.gain_hh is None else self.gain_hh
+        assert gain is not None
+        return gain
+
+
+def weight_shapes(
+    cell: str, input_size: int, hidden_size: int, proj_size: int, bias: bool
+) -> dict[str, tuple[int, ...]]:
+    """Return the parameters that torch's layer has too, in torch's order, with their shapes."""
+    gates = GATES[cell] * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (gates, input_size),
+        "weight_hh": (gates, proj_size or hidden_size),
+    }
+    if bias:
+        shapes |= {"bias_ih": (gates,), "bias_hh": (gates,)}
+    if proj_size:
+        shapes |= {"weight_hr": (proj_size, hidden_size)}
+    return shapes
+
+
+def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the gains and shifts of the norms inside the step, with their shapes."""
+    if norm is None:
+        return {}
+    gates = (GATES[cell] * hidden_size,)
+    if norm.is_joint(cell):
+        shapes = {"gain": gates}
+    else:
+        shapes = {"gain_ih": gates, "shift_ih": gates, "gain_hh": gates}
+    if cell == "lstm" and norm.cell is not None:
+        shapes |= {"gain_c": (hidden_size,), "shift_c": (hidden_size,)}
+    return shapes
+
+
+def add_parameters(
+    module: nn.Module,
+    suffix: str,
+    shapes: dict[str, tuple[int, ...]],
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> list[str]:
+    """Register unset parameters on ``module`` and return their names."""
+    for name, shape in shapes.items():
+        parameter = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        module.register_parameter(name + suffix, parameter)
+    return [name + suffix for name in shapes]
+
+
+def draw_weights(module: nn.Module, names: Iterable[str], hidden_size: int) -> None:
+    """Draw torch's parameters as torch does: from U(-1/sqrt(H), 1/sqrt(H)), in the given order."""
+    bound = 1 / math.sqrt(hidden_size)
+    for name in names:
+        nn.init.uniform_(module.get_parameter(name), -bound, bound)
+
+
+def set_affine(module: nn.Module, names: Iterable[str], gain_init: float) -> None:
+    """Set gains to ``gain_init`` and shifts to zero, without drawing."""
+    for name in names:
+        value = gain_init if name.startswith("gain") else 0.0
+        nn.init.constant_(module.get_parameter(name), value)
+
+
+def run_rnn(
+    direction: Direction,
+    x: Tensor,
+    h_0: Tensor,
+    norm: CellNorm,
+    *,
+    nonlinearity: str,
+    eps: float,
+    batch_sizes: Tensor | None = None,
+    reverse: bool = False,
+    fused: bool | None = None,
+) -> tuple[Tensor, ...]:
+    """Run an RNN over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
+    return ops.ln_rnn(
+        _project(direction, x, "rnn", norm, eps),
+        h_0,
+        direction.weight_hh,
+        direction.recurrent_gain,
+        direction.bias_hh,
+        batch_sizes=batch_sizes,
+        reverse=reverse,
+        joint=norm.is_joint("rnn"),
+        nonlinearity=nonlinearity,
+        kind=norm.kind,
+        eps=eps,
+        fused=fused,
+    )
+
+
+def run_lstm(
+    direction: Direction,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    norm: CellNorm,
+    *,
+    eps: float,
+    batch_sizes: Tensor | None = None,
+    reverse: bool = False,
+    fused: bool | None = None,
+) -> tuple[Tensor, ...]:
+    """Run an LSTM over ``x``, (T, B, I) or packed (N, I); return its output and final states."""
+    return ops.ln_lstm(
+        _project(direction, x, "lstm", norm, eps),
+        h_0,
+        c_0,
+        direction.weight_hh,
+        direction.recurrent_gain,
+        direction.bias_hh,
+        direction.gain_c,
+        direction.shift_c,
+        direction.weight_hr,
+        batch_sizes=batch_sizes,
+        reverse=reverse,
+        joint=norm.is_joint("lstm"),
+        span=norm.span,
+        cell=norm.cell,
+        kind=norm.kind,
+        eps=eps,
+        fused=fused,
+    )
+
+
+def run_gru(
+    direction: Direction,
+    x: Tensor,
+    h_0: Tensor,
+    norm: CellNorm,
+    *,
+    eps: float,
+    batch_sizes: Tensor | None = None,
+    reverse: bool = False,
+    fused: bool | None = None,
+) -> tuple[Tensor, ...]:
+    """Run a GRU over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
+    return ops.ln_gru(
+        _project(direction, x, "gru", norm, eps),
+        h_0,
+        direction.weight_hh,
+        direction.recurrent_gain,
+        direction.bias_hh,
+        batch_sizes=batch_sizes,
+        reverse=reverse,
+        span=norm.span,
+        kind=norm.kind,
+        eps=eps,
+        fused=fused,
+    )
+
+
+def _project(direction: Direction, x: Tensor, cell: str, norm: CellNorm, eps: float) -> Tensor:
+    return ops.project_input(
+        x,
+        direction.weight_ih,
+        direction.bias_ih,
+        direction.gain_ih,
+        direction.shift_ih,
+        gates=GATES[cell],
+        span=norm.span,
+        kind=norm.kind,
+        eps=eps,
+    )

@@ -1,0 +1,160 @@
+"""What recurrent layers and cells are given, checked: sizes, switches, input and state.
+
+Dimensions: T time steps, B sequences, N time steps of all packed sequences together, I input
+features, S rows of a state (layers times directions), K its features.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check that every size is a positive whole number.
+
+    Raises:
+        ValueError: If one is below 1.
+        TypeError: If one is no whole number.
+    """
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} must be a whole number, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_switches(**switches: bool | None) -> None:
+    """Check that every switch is a bool; ``fused`` may be None too.
+
+    Raises:
+        TypeError: If one is something else.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool) and not (name == "fused" and value is None):
+            choices = "None, True or False" if name == "fused" else "True or False"
+            raise TypeError(f"{name} must be {choices}, got {value!r}")
+
+
+def check_projection(proj_size: int, hidden_size: int) -> None:
+    """Check that a projection, if there is one, makes the hidden state smaller.
+
+    Raises:
+        ValueError: If ``proj_size`` is negative or not below ``hidden_size``.
+        TypeError: If it is no whole number.
+    """
+    if isinstance(proj_size, bool) or not isinstance(proj_size, int):
+        raise TypeError(f"proj_size must be a whole number, got {proj_size!r}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(
+            f"proj_size must be 0 (no projection) or lie between 0 and hidden_size, got "
+            f"proj_size={proj_size} and hidden_size={hidden_size}"
+        )
+
+
+def check_nonlinearity(nonlinearity: str) -> None:
+    """Check what an RNN applies last in a step.
+
+    Raises:
+        ValueError: If it is neither "tanh" nor "relu".
+    """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f'nonlinearity must be "tanh" or "relu", got {nonlinearity!r}')
+
+
+def check_dropout(dropout: float, num_layers: int) -> None:
+    """Check the dropout between layers, and warn as torch does where there is no such place.
+
+    Raises:
+        ValueError: If it is not in [0, 1].
+        TypeError: If it is no number.
+    """
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float):
+        raise TypeError(f"dropout must be a number, got {dropout!r}")
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must lie in [0, 1], got {dropout}")
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            f"dropout acts between layers, so dropout={dropout} does nothing with num_layers=1; "
+            "take more layers, or torch.nn.Dropout on the output",
+            stacklevel=4,
+        )
+
+
+def check_input(x: object, layouts: dict[int, str], features: int, dtype: torch.dtype) -> None:
+    """Check the input of a layer or cell.
+
+    Args:
+        x: The input.
+        layouts: What each possible number of dimensions means.
+        features: I, the features on the last axis.
+        dtype: The weights' dtype, which the input must share unless autocast converts both.
+
+    Raises:
+        ValueError: If dimensions, features or dtype do not fit.
+        TypeError: If it is no tensor.
+    """
+    expected = " or ".join(layouts.values())
+    if not isinstance(x, Tensor):
+        raise TypeError(f"the input must be a tensor, {expected}, got {type(x).__name__}")
+    if x.dim() not in layouts:
+        raise ValueError(f"the input must be {expected}, got shape {tuple(x.shape)}")
+    if x.shape[-1] != features:
+        raise ValueError(
+            f"the input needs input_size={features} features on its last axis, "
+            f"got shape {tuple(x.shape)}"
+        )
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"the input must have the weights' dtype, {dtype}, got {x.dtype}; convert it with "
+            f"input.to({dtype}), or the layer with layer.to({x.dtype})"
+        )
+
+
+def check_state(
+    state: tuple[Tensor, ...], shapes: dict[str, tuple[int, ...]], dtypes: set[torch.dtype]
+) -> None:
+    """Check an initial state.
+
+    Args:
+        state: The tensors.
+        shapes: What each must be, by the name it goes by.
+        dtypes: What their dtype may be, unless autocast converts them.
+
+    Raises:
+        ValueError: If a shape or dtype does not fit.
+    """
+    for s, (name, shape) in zip(state, shapes.items(), strict=True):
+        if s.shape != shape:
+            raise ValueError(f"{name} must be {shape} for this input, got {tuple(s.shape)}")
+        if s.dtype not in dtypes and not torch.is_autocast_enabled(s.device.type):
+            expected = " or ".join(sorted(map(str, dtypes)))
+            raise ValueError(f"{name} must be {expected}, got {s.dtype}")
+
+
+def one_state(hx: object, cell: str) -> tuple[Tensor] | None:
+    """Return the initial state of an RNN or GRU as a tuple.
+
+    Raises:
+        TypeError: If it is no tensor.
+    """
+    if hx is None:
+        return None
+    if not isinstance(hx, Tensor):
+        raise TypeError(f"the state of {cell} is one tensor h_0, got {type(hx).__name__}")
+    return (hx,)
+
+
+def two_states(hx: object, cell: str) -> tuple[Tensor, Tensor] | None:
+    """Return the initial states of an LSTM as a tuple.
+
+    Raises:
+        TypeError: If they are not two tensors.
+    """
+    if hx is None:
+        return None
+    if isinstance(hx, tuple | list) and len(hx) == 2:
+        h_0, c_0 = hx
+        if isinstance(h_0, Tensor) and isinstance(c_0, Tensor):
+            return h_0, c_0
+    raise TypeError(f"the state of {cell} is a pair of tensors (h_0, c_0), got {type(hx).__name__}")

@@ -1,0 +1,170 @@
+"""Where a recurrent layer normalizes: the choices, and which of them make sense together."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Inputs = Literal["paper", "separate", "joint"]
+Span = Literal["paper", "all", "gate"]
+CellState = Literal["output", "state"]
+Kind = Literal["layer", "rms"]
+
+
+@dataclass(frozen=True)
+class CellNorm:
+    r"""A norm inside the recurrent step, with its variants; ``norm="cell"`` is ``CellNorm()``.
+
+    The defaults are those of Ba et al., so far as they agree with one another: RNN with one norm on
+    the summed projections, LSTM and GRU with the two projections normalized apart, and the LSTM's
+    cell state normalized on its way to the output only. The others are what other libraries
+    compute under the name of a layer-normalized LSTM.
+
+    Args:
+        inputs: "separate" normalizes the input's and the hidden state's projection apart, "joint"
+            their sum. "paper" is joint for the RNN and separate for LSTM and GRU. A GRU cannot have
+            "joint": its reset gate stands between the two.
+        span: What one norm covers: "all" gates together, each "gate" apart, or as in the "paper":
+            all, but for the GRU r and z together and n apart.
+        cell: What the LSTM does with its cell state: "output" normalizes it on its way to the
+            hidden state, "state" also carries it on normalized, None leaves it alone. RNN and GRU
+            have no cell state: "output" and None mean nothing to them and "state" is refused.
+        kind: "layer" subtracts the mean and divides by the standard deviation, "rms" divides by the
+            root mean square. Shifts are kept either way.
+        gain_init: What the gains start at; shifts start at zero.
+
+    Raises:
+        ValueError: If a field is none of its choices, or ``gain_init`` is not finite.
+        TypeError: If ``gain_init`` is not a number.
+
+    Example:
+        >>> CellNorm(inputs="joint", cell="state")
+        CellNorm(inputs='joint', span='paper', cell='state', kind='layer', gain_init=1.0)
+
+    Reference:
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4 and supplement.
+    """
+
+    inputs: Inputs = "paper"
+    span: Span = "paper"
+    cell: CellState | None = "output"
+    kind: Kind = "layer"
+    gain_init: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_field("inputs", self.inputs, get_args(Inputs))
+        _check_field("span", self.span, get_args(Span))
+        _check_field("cell", self.cell, (*get_args(CellState), None))
+        _check_field("kind", self.kind, get_args(Kind))
+        _check_number("CellNorm's gain_init", self.gain_init)
+        if not math.isfinite(self.gain_init):
+            raise ValueError(f"CellNorm's gain_init must be finite, got {self.gain_init}")
+
+    def is_joint(self, cell: str) -> bool:
+        """Return whether one norm covers both projections of "rnn", "lstm" or "gru"."""
+        return self.inputs == "joint" or (self.inputs == "paper" and cell == "rnn")
+
+
+def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
+    """Return the norm inside the step of "rnn", "lstm" or "gru", or None if there is none.
+
+    Raises:
+        ValueError: If ``norm`` is an unknown word or this cell cannot have it.
+        TypeError: If ``norm`` is neither a word, a `CellNorm` nor None.
+    """
+    if norm is None or norm == "output":
+        return None
+    if norm == "cell":
+        return CellNorm()
+    choices = 'None, "output", "cell" or lnrnn.CellNorm(...)'
+    if isinstance(norm, str):
+        raise ValueError(f"norm must be {choices}, got {norm!r}")
+    if not isinstance(norm, CellNorm):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"norm must be {choices}, got {norm!r}")
+    if norm.cell == "state" and cell != "lstm":
+        raise ValueError(
+            f"only the LSTM has a cell state to carry normalized, got {norm} for {cell.upper()}; "
+            'leave out cell="state"'
+        )
+    if norm.is_joint(cell) and cell == "gru":
+        raise ValueError(
+            "a GRU's reset gate stands between the two projections, so no norm can cover their "
+            f'sum, got {norm}; take inputs="separate"'
+        )
+    return norm
+
+
+def check_eps(eps: float) -> float:
+    """Return ``eps`` if a norm can use it.
+
+    Raises:
+        ValueError: If it is not positive and finite.
+        TypeError: If it is not a number.
+    """
+    _check_number("eps", eps)
+    if not (eps > 0 and math.isfinite(eps)):
+        raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
+    return eps
+
+
+def check_output_width(width: int) -> None:
+    """Check that a norm on a layer's output covers more than one value.
+
+    Raises:
+        ValueError: If ``width``, the number of directions times the size of one, is 1.
+    """
+    if width == 1:
+        raise ValueError(
+            "a layer norm over a single value is always 0, and this layer puts out one value a "
+            'step; take a larger hidden_size (or proj_size), or another norm than "output"'
+        )
+
+
+def check_cell_widths(
+    norm: CellNorm, cell: str, *, input_size: int, recurrent_size: int, hidden_size: int, bias: bool
+) -> None:
+    """Check that every norm inside the step has something to normalize.
+
+    A norm over one value returns 0 (or, if "rms", the value's sign), and a norm over the multiples
+    of one value keeps only that value's sign.
+
+    Args:
+        norm: The norm.
+        cell: "rnn", "lstm" or "gru".
+        input_size: Features that the layer reads.
+        recurrent_size: Features of the hidden state it reads back.
+        hidden_size: Entries of one gate.
+        bias: Whether the input's projection has a bias.
+
+    Raises:
+        ValueError: If there is too little to normalize.
+    """
+    spans_one_gate = cell == "rnn" or norm.span == "gate" or (norm.span, cell) == ("paper", "gru")
+    if hidden_size == 1 and (spans_one_gate or (cell == "lstm" and norm.cell is not None)):
+        raise ValueError(
+            f"a norm over a single value is always 0 (or its sign), and hidden_size=1 gives {norm} "
+            "one value to cover; take a larger hidden_size"
+        )
+    if norm.is_joint(cell):
+        return
+    if input_size == 1 and not bias:
+        raise ValueError(
+            "the norm of a one-feature input's projection keeps only the input's sign unless a "
+            f"bias is added first, got one input feature and bias=False for {norm}; take bias=True"
+            + ("" if cell == "gru" else ' or inputs="joint"')
+        )
+    if recurrent_size == 1:
+        raise ValueError(
+            "the norm of a one-feature hidden state's projection keeps only the state's sign, got "
+            f"{norm} with one recurrent feature; take a larger hidden_size (or proj_size)"
+            + ("" if cell == "gru" else ' or inputs="joint"')
+        )
+
+
+def _check_field(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"CellNorm's {name} must be one of {choices}, got {value!r}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")

@@ -1,0 +1,295 @@
+"""What RNN, LSTM and GRU share: layers and directions stacked, and every form of input.
+
+Dimensions: T time steps, B sequences, N time steps of all packed sequences together, I input
+features, H hidden units, R recurrent features (``proj_size`` if set, else H), L layers, D
+directions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from lnrnn.nn import direction, inputs
+from lnrnn.nn.cudnn import flatten_weights
+from lnrnn.nn.norm import (
+    CellNorm,
+    as_cell_norm,
+    check_cell_widths,
+    check_eps,
+    check_output_width,
+)
+
+State = tuple[Tensor, ...]
+
+# What torch's own layers call, by torch's name of the mode.
+_TORCH = {
+    "RNN_TANH": torch._VF.rnn_tanh,
+    "RNN_RELU": torch._VF.rnn_relu,
+    "LSTM": torch._VF.lstm,
+    "GRU": torch._VF.gru,
+}
+
+
+class Stack(nn.Module):
+    """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
+
+    It is a module of its own with torch's parameter names, since `torch.compile` refuses
+    `torch.nn.RNNBase` and its subclasses. A subclass runs one direction of one layer
+    (`_run_direction`); the arguments are documented there.
+    """
+
+    weight_hh_l0: Tensor
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        proj_size: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        norm: str | CellNorm | None,
+        eps: float,
+        fused: bool | None,
+    ) -> None:
+        super().__init__()
+        inputs.check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        inputs.check_switches(
+            bias=bias, batch_first=batch_first, bidirectional=bidirectional, fused=fused
+        )
+        inputs.check_projection(proj_size, hidden_size)
+        inputs.check_dropout(dropout, num_layers)
+        self.mode = mode
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.norm = norm
+        self.eps = check_eps(eps)
+        self.fused = fused
+        self._cell = mode.partition("_")[0].lower()
+        self._cell_norm = as_cell_norm(norm, self._cell)
+        self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
+        self._affine_names: list[str] = []
+        for layer in range(num_layers):
+            self._add_layer(layer, device, dtype)
+        self.flatten_parameters()
+        self.reset_parameters()
+
+    def _add_layer(
+        self, layer: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> None:
+        hidden_size, recurrent_size = self.hidden_size, self.proj_size or self.hidden_size
+        output_size = recurrent_size * self._directions
+        input_size = output_size if layer else self.input_size
+        if self._cell_norm is not None:
+            check_cell_widths(
+                self._cell_norm,
+                self._cell,
+                input_size=input_size,
+                recurrent_size=recurrent_size,
+                hidden_size=hidden_size,
+                bias=self.bias,
+            )
+        weights = direction.weight_shapes(
+            self._cell, input_size, hidden_size, self.proj_size, self.bias
+        )
+        affine = direction.affine_shapes(self._cell_norm, self._cell, hidden_size)
+        names: list[str] = []
+        for suffix in self._suffixes(layer):
+            names += direction.add_parameters(self, suffix, weights, device, dtype)
+            self._affine_names += direction.add_parameters(self, suffix, affine, device, dtype)
+        self._weight_names.append(names)
+        if self.norm == "output":
+            check_output_width(output_size)
+            affine = {"gain_out": (output_size,), "shift_out": (output_size,)}
+            self._affine_names += direction.add_parameters(
+                self, f"_l{layer}", affine, device, dtype
+            )
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases as torch does; set gains and shifts to their start undrawn."""
+        names = [name for layer in self._weight_names for name in layer]
+        direction.draw_weights(self, names, self.hidden_size)
+        gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
+        direction.set_affine(self, self._affine_names, gain_init)
+
+    def flatten_parameters(self) -> None:
+        """Lay the weights out as cuDNN wants them, as torch's layers do; without CUDA do nothing.
+
+        The layer does it by itself when its parameters move; call it after replacing their data.
+        """
+        if self._cell_norm is not None:
+            return
+        every = list(range(self.num_layers))
+        for layers in [every] if self.norm is None else [[layer] for layer in every]:
+            flatten_weights(
+                self._weights(layers),
+                mode=self.mode,
+                hidden_size=self.hidden_size,
+                proj_size=self.proj_size,
+                num_layers=len(layers),
+                bias=self.bias,
+                bidirectional=self.bidirectional,
+            )
+
+    def extra_repr(self) -> str:
+        """Return torch's description, then the norm."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False}
+        defaults |= {"dropout": 0.0, "bidirectional": False, "nonlinearity": "tanh"}
+        for name, default in defaults.items():
+            value = getattr(self, name, default)  # only the RNN has a nonlinearity
+            if value != default:
+                parts.append(f"{name}={value}")
+        if self.norm is not None:
+            parts += [f"norm={self.norm!r}", f"eps={self.eps}"]
+        return ", ".join(parts)
+
+    def _run(
+        self, input: Tensor | PackedSequence, state: State | None
+    ) -> tuple[Tensor | PackedSequence, State]:
+        """Bring any form of input to (T, B, I) or packed (N, I), run that, and form the output."""
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, state)
+        self._check_input(input, {3: "(B, T, I)" if self.batch_first else "(T, B, I)", 2: "(T, I)"})
+        alone = input.dim() == 2
+        transposed = self.batch_first and not alone
+        x = input.unsqueeze(1) if alone else input.transpose(0, 1) if transposed else input
+        if x.shape[0] == 0:
+            raise ValueError(
+                f"a sequence needs at least one time step, got none in {tuple(input.shape)}"
+            )
+        state = self._initial_state(state, x, None if alone else x.shape[1])
+        if alone:
+            state = tuple(s.unsqueeze(1) for s in state)
+        output, state = self._run_layers(x, state, None)
+        if alone:
+            return output.squeeze(1), tuple(s.squeeze(1) for s in state)
+        return output.transpose(0, 1) if transposed else output, state
+
+    def _run_packed(
+        self, input: PackedSequence, state: State | None
+    ) -> tuple[PackedSequence, State]:
+        """Run packed sequences, whose states come and go in the order they had before packing."""
+        x, batch_sizes, order, restore = input
+        self._check_input(x, {2: "packed (N, I)"})
+        state = self._initial_state(state, x, int(batch_sizes[0]))
+        if order is not None:
+            state = tuple(s.index_select(1, order) for s in state)
+        output, state = self._run_layers(x, state, batch_sizes)
+        if restore is not None:
+            state = tuple(s.index_select(1, restore) for s in state)
+        return PackedSequence(output, batch_sizes, order, restore), state
+
+    def _run_layers(
+        self, x: Tensor, state: State, batch_sizes: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Run every layer over ``x``, (T, B, I) or (N, I), from states (L * D, B, R or H)."""
+        if self.norm is None:
+            every = list(range(self.num_layers))
+            return self._run_torch(every, x, state, batch_sizes, self.dropout)
+        final: list[State] = []
+        for layer in range(self.num_layers):
+            x = F.dropout(x, self.dropout, self.training) if layer else x
+            rows = slice(layer * self._directions, (layer + 1) * self._directions)
+            initial = tuple(s[rows] for s in state)
+            if self._cell_norm is not None:
+                x, last = self._run_cell(layer, x, initial, batch_sizes)
+            else:
+                x, last = self._run_torch([layer], x, initial, batch_sizes, 0.0)
+                gain = getattr(self, f"gain_out_l{layer}")
+                shift = getattr(self, f"shift_out_l{layer}")
+                x = F.layer_norm(x, gain.shape, gain, shift, self.eps)
+            final.append(last)
+        return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
+
+    def _run_torch(
+        self,
+        layers: list[int],
+        x: Tensor,
+        state: State,
+        batch_sizes: Tensor | None,
+        dropout: float,
+    ) -> tuple[Tensor, State]:
+        """Run torch's own recurrence over some layers."""
+        hx = state if self._cell == "lstm" else state[0]
+        settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
+        if batch_sizes is None:
+            result = _TORCH[self.mode](x, hx, self._weights(layers), *settings, False)
+        else:
+            result = _TORCH[self.mode](x, batch_sizes, hx, self._weights(layers), *settings)
+        return result[0], tuple(result[1:])
+
+    def _run_cell(
+        self, layer: int, x: Tensor, state: State, batch_sizes: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Run one layer whose norm is inside the step."""
+        outputs, final = [], []
+        for d, suffix in enumerate(self._suffixes(layer)):
+            parameters = direction.Direction.of(self, suffix)
+            initial = tuple(s[d] for s in state)
+            output, *last = self._run_direction(parameters, x, initial, batch_sizes, d == 1)
+            outputs.append(output)
+            final.append(last)
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        return output, tuple(torch.stack(s) for s in zip(*final, strict=True))
+
+    def _run_direction(
+        self,
+        parameters: direction.Direction,
+        x: Tensor,
+        state: State,
+        batch_sizes: Tensor | None,
+        reverse: bool,
+    ) -> State:
+        """Run one direction; return its output and its final states."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which cell it runs")
+
+    def _check_input(self, x: Tensor, layouts: dict[int, str]) -> None:
+        inputs.check_input(x, layouts, self.input_size, self.weight_hh_l0.dtype)
+
+    def _initial_state(self, state: State | None, x: Tensor, batch: int | None) -> State:
+        """Return the given state, checked, or zeros; each (L * D, B, R or H), without B if None."""
+        rows = self.num_layers * self._directions
+        middle = () if batch is None else (batch,)
+        shapes = {"h_0": (rows, *middle, self.proj_size or self.hidden_size)}
+        if self._cell == "lstm":
+            shapes["c_0"] = (rows, *middle, self.hidden_size)
+        if state is None:
+            return tuple(x.new_zeros(shape) for shape in shapes.values())
+        dtypes = {self.weight_hh_l0.dtype}
+        if self._cell_norm is not None and self._cell == "lstm":
+            # The cell state comes out in float32 or better.
+            dtypes.add(torch.promote_types(self.weight_hh_l0.dtype, torch.float32))
+        inputs.check_state(state, shapes, dtypes)
+        return state
+
+    def _weights(self, layers: list[int]) -> list[Tensor]:
+        return [getattr(self, name) for layer in layers for name in self._weight_names[layer]]
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _apply(self, fn, recurse=True):
+        module = super()._apply(fn, recurse)
+        self.flatten_parameters()
+        return module
+
+    def __setstate__(self, state) -> None:
+        super().__setstate__(state)
+        self.flatten_parameters()

@@ -1,0 +1,130 @@
+"""What the arguments of the ops must be; each error says the rule and what came instead."""
+
+import math
+
+from torch import Tensor
+
+KINDS = ("layer", "rms")
+SPANS = ("paper", "all", "gate")
+CELL_NORMS = ("output", "state", None)
+NONLINEARITIES = ("tanh", "relu")
+
+
+def check_norm(kind: str, eps: float, span: str) -> None:
+    """Check what every op says about its norms."""
+    check_choice("kind", kind, KINDS)
+    check_choice("span", span, SPANS)
+    if not (eps > 0 and math.isfinite(eps)):
+        raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
+
+
+def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    """Check a word against the words there are."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def check_projection(
+    x: Tensor, weight_ih: Tensor, gates: int, vectors: dict[str, Tensor | None]
+) -> None:
+    """Check the shapes of the input side against its weight, (G, I)."""
+    width, features = weight_ih.shape
+    if width % gates:
+        raise ValueError(f"weight_ih needs a multiple of {gates} rows, got {shape(weight_ih)}")
+    if x.shape[-1] != features:
+        raise ValueError(
+            f"x needs weight_ih's {features} features on its last axis, got {shape(x)}"
+        )
+    for name, vector in vectors.items():
+        check_vector(name, vector, width)
+
+
+def check_sequence(x: Tensor, h_0: Tensor, batch_sizes: Tensor | None) -> list[int] | None:
+    """Check the layout of ``x`` and return the batch sizes as numbers, if it is packed."""
+    if batch_sizes is None:
+        if x.dim() != 3:
+            raise ValueError(
+                f"x must be (T, B, G), or (N, G) together with batch_sizes, got {shape(x)}"
+            )
+        if x.shape[0] == 0:
+            raise ValueError(f"x needs at least one time step, got {shape(x)}")
+        rows, sizes = x.shape[1], None
+    else:
+        sizes = batch_sizes.tolist()
+        if x.dim() != 2 or x.shape[0] != sum(sizes):
+            raise ValueError(
+                f"a packed x must be (N, G) with N = {sum(sizes)}, the sum of batch_sizes, "
+                f"got {shape(x)}"
+            )
+        if not sizes or min(sizes) < 1 or sizes != sorted(sizes, reverse=True):
+            raise ValueError(
+                f"batch_sizes must be positive and never grow, got {sizes}; "
+                "torch.nn.utils.rnn.pack_padded_sequence makes them"
+            )
+        rows = sizes[0]
+    if h_0.dim() != 2 or h_0.shape[0] != rows:
+        raise ValueError(f"h_0 needs one row for each of {rows} sequences, got {shape(h_0)}")
+    return sizes
+
+
+def check_recurrence(
+    x: Tensor, h_0: Tensor, weight_hh: Tensor, gain: Tensor, bias_hh: Tensor | None, gates: int
+) -> None:
+    """Check the shapes of a recurrence against its weight, (G, R)."""
+    width, features = weight_hh.shape
+    if width % gates or (gates != 4 and width != gates * features):
+        raise ValueError(f"weight_hh must be ({gates} * H, H), got {shape(weight_hh)}")
+    if h_0.shape[1] != features:
+        raise ValueError(
+            f"h_0 needs weight_hh's {features} features on its last axis, got {shape(h_0)}"
+        )
+    if x.shape[-1] != width:
+        raise ValueError(
+            f"x is the projected input and needs weight_hh's {width} gate entries on its last "
+            f"axis, got {shape(x)}; project_input makes it"
+        )
+    check_vector("gain", gain, width)
+    check_vector("bias_hh", bias_hh, width)
+
+
+def check_cell_state(
+    h_0: Tensor,
+    c_0: Tensor,
+    weight_hh: Tensor,
+    weight_hr: Tensor | None,
+    gain_c: Tensor | None,
+    shift_c: Tensor | None,
+    cell: str | None,
+) -> None:
+    """Check what only the LSTM has: cell state, its norm, and the projection."""
+    hidden_size, features = weight_hh.shape[0] // 4, weight_hh.shape[1]
+    if c_0.shape != (h_0.shape[0], hidden_size):
+        raise ValueError(f"c_0 must be {(h_0.shape[0], hidden_size)}, got {shape(c_0)}")
+    if weight_hr is None and features != hidden_size:
+        raise ValueError(
+            f"weight_hh must be (4 * H, H) unless weight_hr projects the hidden state, "
+            f"got {shape(weight_hh)}"
+        )
+    if weight_hr is not None and weight_hr.shape != (features, hidden_size):
+        raise ValueError(
+            f"weight_hr must be {(features, hidden_size)}, from cell to hidden state, "
+            f"got {shape(weight_hr)}"
+        )
+    if (gain_c is None) != (cell is None):
+        raise ValueError(
+            f"gain_c goes with a norm of the cell state and with it alone, got cell={cell!r} and "
+            f"{'no gain_c' if gain_c is None else 'a gain_c'}"
+        )
+    check_vector("gain_c", gain_c, hidden_size)
+    check_vector("shift_c", shift_c, hidden_size)
+
+
+def check_vector(name: str, vector: Tensor | None, width: int) -> None:
+    """Check a gain, shift or bias, where there is one."""
+    if vector is not None and vector.shape != (width,):
+        raise ValueError(f"{name} must be ({width},), got {shape(vector)}")
+
+
+def shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape as it reads best in a message."""
+    return tuple(tensor.shape)

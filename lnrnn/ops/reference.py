@@ -1,0 +1,350 @@
+"""Layer-normalized recurrences, written one time step at a time.
+
+These functions define what `lnrnn` computes: every kernel is tested against them. They favor
+legibility over speed, accept any floating dtype on any device, and leave their gradients, and the
+gradients of those, to autograd. Arguments are checked in `lnrnn.ops.functional`, not here.
+
+Each call runs one direction of one layer over whole sequences. The input side has been projected
+and, where it has a norm of its own, normalized for all steps at once (`project_input`).
+
+Precision: norms, gates and the LSTM's cell state are computed in float32 or better. Matrix products
+run in the dtype of the weights (under autocast, in autocast's), and the hidden state, which is what
+they read and what comes out, is stored in it.
+
+Dimensions: T time steps, B sequences, N time steps of all packed sequences together, I input
+features, H hidden units, R recurrent features (H, or the size it is projected to), G gate entries
+(H for the RNN, 4H for the LSTM, 3H for the GRU).
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+def widen(v: Tensor) -> Tensor:
+    """Return ``v`` in the dtype for statistics: float64 as it is, everything else in float32."""
+    return v if v.dtype == torch.float64 else v.float()
+
+
+def norm_widths(span: str, gates: int, hidden_size: int) -> list[int]:
+    """Return how many neighboring gate entries each norm covers.
+
+    Args:
+        span: "all" for one norm over every gate, "gate" for one norm a gate, "paper" for what Ba et
+            al. do: the GRU's reset and update gates together and its candidate apart, else all.
+        gates: Gates of the cell: 1 for the RNN, 4 for the LSTM, 3 for the GRU.
+        hidden_size: H, the entries of one gate.
+
+    Example:
+        >>> norm_widths("paper", 3, 5), norm_widths("all", 3, 5), norm_widths("gate", 3, 5)
+        ([10, 5], [15], [5, 5, 5])
+    """
+    if span == "gate":
+        return [hidden_size] * gates
+    if span == "paper" and gates == 3:
+        return [2 * hidden_size, hidden_size]
+    return [gates * hidden_size]
+
+
+def normalize(
+    v: Tensor, gain: Tensor, shift: Tensor | None, *, widths: list[int], kind: str, eps: float
+) -> Tensor:
+    r"""Return ``gain * N(v) + shift``, each norm over its own neighboring entries.
+
+    Over one span, with its mean :math:`\mu` and biased variance :math:`\sigma^2`,
+
+    .. math:: N(v) = (v - \mu) / \sqrt{\sigma^2 + \epsilon} \quad\text{or, if kind is "rms",}\quad
+              N(v) = v / \sqrt{\overline{v^2} + \epsilon}
+
+    Args:
+        v: Values, (..., G).
+        gain: Scale after the norm, (G,).
+        shift: Added last, (G,), or None.
+        widths: Sizes of the spans, from left to right; their sum is G.
+        kind: "layer" or "rms".
+        eps: Added inside the root, in squared units of ``v``.
+
+    Returns:
+        (..., G), in float32 or better.
+
+    Reference:
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4;
+        Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv:1910.07467, equation 4.
+    """
+    gains = widen(gain).split(widths)
+    shifts = [None] * len(widths) if shift is None else widen(shift).split(widths)
+    spans = []
+    for part, g, b in zip(widen(v).split(widths, dim=-1), gains, shifts, strict=True):
+        if kind == "layer":
+            normalized = F.layer_norm(part, g.shape, g, b, eps)
+        else:
+            normalized = F.rms_norm(part, g.shape, g, eps)
+            normalized = normalized if b is None else normalized + b
+        spans.append(normalized)
+    return spans[0] if len(spans) == 1 else torch.cat(spans, dim=-1)
+
+
+def project_input(
+    x: Tensor,
+    weight_ih: Tensor,
+    bias_ih: Tensor | None,
+    gain_ih: Tensor | None,
+    shift_ih: Tensor | None,
+    *,
+    widths: list[int],
+    kind: str,
+    eps: float,
+) -> Tensor:
+    """Project the input of all steps and, if ``gain_ih`` is given, normalize it for all steps.
+
+    ``bias_ih`` lies inside the norm: without it the norm of a one-feature input would keep only the
+    input's sign.
+
+    Args:
+        x: Input, (..., I).
+        weight_ih: Input-to-hidden weight, (G, I).
+        bias_ih: Added before the norm, (G,), or None.
+        gain_ih: Scale after the norm, (G,), or None for no norm.
+        shift_ih: Added after the norm, (G,), or None.
+        widths: Sizes of the spans, as in `normalize`.
+        kind: "layer" or "rms".
+        eps: Added inside the root.
+
+    Returns:
+        The input side of every step, (..., G).
+    """
+    projected = F.linear(x, weight_ih, bias_ih)
+    if gain_ih is None:
+        return projected
+    return normalize(projected, gain_ih, shift_ih, widths=widths, kind=kind, eps=eps)
+
+
+def ln_rnn(
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    *,
+    batch_sizes: list[int] | None,
+    reverse: bool,
+    joint: bool,
+    nonlinearity: str,
+    kind: str,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    r"""Run an Elman RNN with a norm inside the step.
+
+    .. math::
+        \text{joint:}\quad & h' = \tanh(g \odot N(x + W_{hh} h) + b_{hh}) \\
+        \text{separate:}\quad & h' = \tanh(x + g \odot N(W_{hh} h) + b_{hh})
+
+    Args:
+        x: Projected input, (T, B, H), or packed, (N, H).
+        h_0: Hidden state before the first step, (B, H).
+        weight_hh: Hidden-to-hidden weight, (H, H).
+        gain: Scale after the norm, (H,).
+        bias_hh: Added after the norm, (H,), or None.
+        batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        reverse: Whether to run from each sequence's last step to its first.
+        joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
+        nonlinearity: "tanh" or "relu".
+        kind: "layer" or "rms".
+        eps: Added inside the root.
+
+    Returns:
+        The hidden states, laid out as ``x``, and the final one, (B, H).
+
+    Reference:
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4 (joint).
+    """
+    activation = torch.tanh if nonlinearity == "tanh" else torch.relu
+    widths = [weight_hh.shape[0]]
+
+    def step(x_t: Tensor, state: State) -> State:
+        product = F.linear(state[0], weight_hh)  # (rows, H)
+        side = x_t + widen(product) if joint else product
+        total = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        total = total if joint else x_t + total
+        return (activation(total).to(product.dtype),)
+
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    return output, h_n
+
+
+def ln_lstm(
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    gain_c: Tensor | None,
+    shift_c: Tensor | None,
+    weight_hr: Tensor | None,
+    *,
+    batch_sizes: list[int] | None,
+    reverse: bool,
+    joint: bool,
+    span: str,
+    cell: str | None,
+    kind: str,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Run an LSTM with norms inside the step; gates in torch's order i, f, g, o.
+
+    .. math::
+        \text{separate:}\quad & z = x + g \odot N(W_{hh} h) + b_{hh} \\
+        \text{joint:}\quad & z = g \odot N(x + W_{hh} h) + b_{hh} \\
+        & c' = \sigma(z_f) c + \sigma(z_i) \tanh(z_g), \qquad
+        h' = W_{hr} (\sigma(z_o) \tanh(\hat c))
+
+    With ``cell="output"``, :math:`\hat c = g_c \odot N(c') + b_c` and c' itself is carried. With
+    "state", c' is replaced by that and carried normalized. With None, :math:`\hat c = c'`.
+
+    Args:
+        x: Projected input, (T, B, 4H), or packed, (N, 4H).
+        h_0: Hidden state before the first step, (B, R).
+        c_0: Cell state before the first step, (B, H).
+        weight_hh: Hidden-to-hidden weight, (4H, R).
+        gain: Scale after the recurrent (or joint) norm, (4H,).
+        bias_hh: Added after the recurrent (or joint) norm, (4H,), or None.
+        gain_c: Scale after the cell's norm, (H,); None if ``cell`` is None.
+        shift_c: Added after the cell's norm, (H,); None if ``cell`` is None.
+        weight_hr: Projection of the hidden state, (R, H), or None.
+        batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        reverse: Whether to run from each sequence's last step to its first.
+        joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
+        span: "paper" or "all" for one norm over the four gates, "gate" for one a gate.
+        cell: "output", "state" or None.
+        kind: "layer" or "rms".
+        eps: Added inside the root.
+
+    Returns:
+        The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
+        (B, H), in float32 or better.
+
+    Reference:
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, LSTM
+        (separate, "output").
+    """
+    hidden_size = c_0.shape[-1]
+    widths = norm_widths(span, 4, hidden_size)
+
+    def normalize_cell(c: Tensor) -> Tensor:
+        assert gain_c is not None
+        return normalize(c, gain_c, shift_c, widths=[hidden_size], kind=kind, eps=eps)
+
+    def step(x_t: Tensor, state: State) -> State:
+        h, c = state
+        product = F.linear(h, weight_hh)  # (rows, 4H)
+        side = x_t + widen(product) if joint else product
+        z = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        i, f, g, o = (z if joint else x_t + z).chunk(4, dim=-1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        if cell == "state":
+            c = normalize_cell(c)
+        seen = normalize_cell(c) if cell == "output" else c
+        h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
+        return h if weight_hr is None else F.linear(h, weight_hr), c
+
+    output, (h_n, c_n) = _run(step, widen(x), (h_0, widen(c_0)), batch_sizes, reverse)
+    return output, h_n, c_n
+
+
+def ln_gru(
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    *,
+    batch_sizes: list[int] | None,
+    reverse: bool,
+    span: str,
+    kind: str,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
+
+    .. math::
+        u &= g \odot N(W_{hh} h) + b_{hh} \\
+        r, z &= \sigma(x_{r,z} + u_{r,z}), \qquad n = \tanh(x_n + r \odot u_n) \\
+        h' &= (1 - z) \odot n + z \odot h
+
+    Args:
+        x: Projected and normalized input, (T, B, 3H), or packed, (N, 3H).
+        h_0: Hidden state before the first step, (B, H).
+        weight_hh: Hidden-to-hidden weight, (3H, H).
+        gain: Scale after the recurrent norm, (3H,).
+        bias_hh: Added after the recurrent norm, (3H,), or None.
+        batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        reverse: Whether to run from each sequence's last step to its first.
+        span: "paper" for one norm over r and z and one over n, "all" for one over the three gates,
+            "gate" for one a gate.
+        kind: "layer" or "rms".
+        eps: Added inside the root.
+
+    Returns:
+        The hidden states, laid out as ``x``, and the final one, (B, H).
+
+    Reference:
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, GRU.
+    """
+    hidden_size = h_0.shape[-1]
+    widths = norm_widths(span, 3, hidden_size)
+
+    def step(x_t: Tensor, state: State) -> State:
+        (h,) = state
+        product = F.linear(h, weight_hh)  # (rows, 3H)
+        u = normalize(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        x_r, x_z, x_n = x_t.chunk(3, dim=-1)
+        u_r, u_z, u_n = u.chunk(3, dim=-1)
+        r = torch.sigmoid(x_r + u_r)
+        z = torch.sigmoid(x_z + u_z)
+        n = torch.tanh(x_n + r * u_n)
+        return (((1 - z) * n + z * h).to(product.dtype),)
+
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    return output, h_n
+
+
+def _run(
+    step: Callable[[Tensor, State], State],
+    x: Tensor,
+    initial: State,
+    batch_sizes: list[int] | None,
+    reverse: bool,
+) -> tuple[Tensor, State]:
+    """Apply ``step`` along time and return the hidden states and the final state.
+
+    Packed sequences are sorted by falling length, so the live ones are always the first rows. Going
+    forward, rows leave at the end as sequences finish; in reverse they join there with their own
+    initial state. No step ever computes a finished sequence.
+    """
+    steps = x.unbind() if batch_sizes is None else x.split(batch_sizes)
+    if reverse:
+        steps = steps[::-1]
+    state = tuple(s[: steps[0].shape[0]] for s in initial)
+    outputs: list[Tensor] = []
+    finished: list[State] = []
+    for x_t in steps:
+        live, rows = state[0].shape[0], x_t.shape[0]
+        if rows < live:
+            finished.append(tuple(s[rows:] for s in state))
+            state = tuple(s[:rows] for s in state)
+        elif rows > live:
+            joining = (s[live:rows] for s in initial)
+            state = tuple(torch.cat(pair) for pair in zip(state, joining, strict=True))
+        state = step(x_t, state)
+        outputs.append(state[0])
+    if reverse:
+        outputs.reverse()
+    output = torch.stack(outputs) if batch_sizes is None else torch.cat(outputs)
+    if finished:
+        state = tuple(torch.cat(rows) for rows in zip(state, *reversed(finished), strict=True))
+    return output, state

@@ -1,0 +1,69 @@
+"""norm="cell" against the equations: every variant, and layers and directions stacked."""
+
+from typing import Any
+
+import numpy_twin
+import pytest
+import torch
+from cases import FEW, Case, every_case, run, states
+from numerics import assert_close
+from torch import Tensor
+
+CASES = list(every_case())
+
+
+def assert_equals_twin(case: Case, layer: Any, x: Tensor, state: tuple[Tensor, ...]) -> None:
+    """Compare a layer on (T, B, I) with the twin, sequence by sequence."""
+    parameters = {name: value.detach().numpy() for name, value in layer.named_parameters()}
+    output, *final = run(layer, x, state)
+    h_0 = state[0]
+    c_0 = state[1] if len(state) > 1 else torch.zeros(len(h_0), x.shape[1], 1)
+    for i in range(x.shape[1]):
+        truth = numpy_twin.run_layer(
+            case.cell,
+            parameters,
+            x[:, i].numpy(),
+            h_0[:, i].numpy(),
+            c_0[:, i].numpy(),
+            settings=case.norm,
+            eps=layer.eps,
+            num_layers=layer.num_layers,
+            bidirectional=layer.bidirectional,
+            nonlinearity=case.nonlinearity,
+        )
+        assert_close(output[:, i], torch.from_numpy(truth[0]), name="output")
+        for name, value, expected in zip(("h_n", "c_n"), final, truth[1:], strict=False):
+            assert_close(value[:, i], torch.from_numpy(expected), name=name)
+
+
+def test_no_variant_is_missing() -> None:
+    # inputs * span * kind * bias: RNN twice (cell) and twice (nonlinearity), LSTM three times
+    # (cell) and twice (projection), GRU twice (cell) and never joint.
+    assert len(CASES) == 3 * 3 * 2 * 2 * 4 + 3 * 3 * 2 * 2 * 6 + 2 * 3 * 2 * 2 * 2
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_variant_equals_the_twin(case: Case) -> None:
+    layer = case.layer()
+    x = torch.randn(4, 2, layer.input_size, dtype=torch.float64)
+    assert_equals_twin(case, layer, x, states(layer, 2))
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
+def test_stacks_equal_the_twin(case: Case, bidirectional: bool) -> None:
+    layer = case.layer(num_layers=3, bidirectional=bidirectional)
+    x = torch.randn(5, 2, layer.input_size, dtype=torch.float64)
+    assert_equals_twin(case, layer, x, states(layer, 2))
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("eps", [1e-8, 1e-1])
+def test_eps_counts_where_the_variance_is_small(case: Case, eps: float) -> None:
+    layer = case.layer(eps=eps)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.startswith(("weight", "bias")):
+                parameter.mul_(1e-2)
+    x = torch.randn(4, 2, layer.input_size, dtype=torch.float64)
+    assert_equals_twin(case, layer, x, states(layer, 2))

@@ -1,0 +1,27 @@
+"""Batches of recorded, generated and user-supplied sequences.
+
+Every source is an object of Hugging Face's `datasets`, imported when data are first read.
+"""
+
+from lnrnn.data.batch import IGNORED, Batch
+from lnrnn.data.datamodule import DataModule
+from lnrnn.data.embedded import japanese_vowels, shakespeare
+from lnrnn.data.generated import adding, copying, mnist1d
+from lnrnn.data.hub import hub_table, hub_text
+from lnrnn.data.tables import table_files
+from lnrnn.data.text import text_files
+
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "DataModule",
+    "adding",
+    "copying",
+    "hub_table",
+    "hub_text",
+    "japanese_vowels",
+    "mnist1d",
+    "shakespeare",
+    "table_files",
+    "text_files",
+]

@@ -1,0 +1,37 @@
+"""What a datamodule hands to a task.
+
+Dimensions: B sequences of the batch, T time steps, F input features.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""The target of a step at which nothing is predicted: torch's ``ignore_index`` default."""
+
+
+class Batch(NamedTuple):
+    """Sequences, what is to be predicted from them, and how long each one is.
+
+    Attributes:
+        inputs: Features, (B, T, F) float32, or symbols, (B, T) int64. Padded at the end.
+        targets: Classes, (B,) int64; a class per step, (B, T) int64 with ``IGNORED`` where there is
+            nothing to predict; or numbers, (B,) float32.
+        lengths: Valid steps of each sequence, (B,) int64, or None when every sequence of the data
+            is full length. Always on the CPU, where ``pack_padded_sequence`` wants it.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor | None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """Return the batch with inputs and targets on ``device``; the lengths stay on the CPU.
+
+        Lightning moves batches through this method, so packing a batch never waits for a GPU.
+        """
+        inputs = self.inputs.to(device, non_blocking=non_blocking)
+        targets = self.targets.to(device, non_blocking=non_blocking)
+        return Batch(inputs, targets, self.lengths)

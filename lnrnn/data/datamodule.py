@@ -1,0 +1,214 @@
+"""The one datamodule: splits that load when first used, and loaders that can resume.
+
+A data set is a function in this package that returns a `DataModule`; what is special about it is
+the function that reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from lnrnn.data.batch import Batch
+from lnrnn.data.sampler import GlobalBatches, training_position
+from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from, standardized
+from lnrnn.data.streams import NUM_SYMBOLS, Streams, streams_from
+from lnrnn.seeding import derive_seed
+
+if TYPE_CHECKING:
+    import datasets
+
+Source = Callable[[], "datasets.DatasetDict"]
+Split = Sequences | Streams
+
+
+class DataModule(L.LightningDataModule):
+    """Batches of the splits ``train``, ``validation`` and ``test``.
+
+    Nothing is read until a loader or the fingerprint is asked for. Training batches of sequences
+    come in an order that is a function of (seed, epoch); text streams keep the order of the text,
+    because a hidden state is carried from window to window. Built for a ``Trainer`` with
+    ``use_distributed_sampler=False``: each process takes its share of every global batch itself.
+
+    Args:
+        read: Returns the splits; called once per process.
+        claims: What the configuration says about the data.
+        batch_size: Sequences (or streams) in a batch, all processes together.
+        num_workers: Loader processes per split; 0 reads in the training process.
+        seed: The run's seed, which decides the order.
+
+    Raises:
+        ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, Split]],
+        claims: Claims,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
+        if num_workers < 0:
+            raise ValueError(f"data.num_workers must not be negative, got {num_workers}")
+        self.kind: Kind = claims.kind
+        self.num_features, self.num_tokens = claims.num_features, claims.num_tokens
+        self.num_classes, self.length = claims.num_classes, claims.length
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self._read = read
+        self._splits: Mapping[str, Split] = {}
+
+    @property
+    def splits(self) -> Mapping[str, Split]:
+        """The splits by name, read on first use."""
+        if not self._splits:
+            self._splits = self._read()
+        return self._splits
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change whenever the data of any split do."""
+        digest = hashlib.sha256()
+        for name in sorted(self.splits):
+            digest.update(name.encode())
+            for tensor in self.splits[name].content():
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
+
+    def prepare_data(self) -> None:
+        """Read the data in one process first, so that only one downloads."""
+        self.setup("prepare")
+
+    def setup(self, stage: str) -> None:
+        """Read the data, whatever the stage, unless that is done."""
+        self._splits = self.splits
+
+    def batches_per_epoch(self) -> int:
+        """Return the global batches of a training epoch, without building a loader."""
+        return len(GlobalBatches(len(self.splits["train"]), self.batch_size, shuffle_seed=None))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training batches, from where the trainer stands."""
+        epoch, start = training_position(self.trainer, self.batches_per_epoch())
+        return self._loader("train", epoch, start)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches, in order."""
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches, in order."""
+        return self._loader("test")
+
+    def _loader(self, name: str, epoch: int = 0, start: int = 0) -> DataLoader[Batch]:
+        split = self.splits[name]
+        shuffled = name == "train" and isinstance(split, Sequences)
+        batches = GlobalBatches(
+            len(split),
+            self.batch_size,
+            shuffle_seed=self.seed if shuffled else None,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            epoch=epoch,
+            start=start,
+        )
+        # The lists go in as `sampler` with batch_size=None: a split makes a whole batch at once,
+        # and Lightning calls set_epoch on exactly this attribute. Without a generator of its own a
+        # loader draws from torch's global one, and validating would change the training.
+        return DataLoader(
+            split,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.num_workers,
+            generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
+        )
+
+
+def sequence_data(
+    source: Source,
+    claims: Claims,
+    *,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    standardize: bool = False,
+    max_length: int | None = None,
+) -> DataModule:
+    """Return the datamodule of a source whose rows are sequences with targets.
+
+    Args:
+        source: Returns splits with columns ``inputs`` and ``targets``.
+        claims: What the configuration says.
+        batch_size: Sequences in a batch, all processes together.
+        num_workers: Loader processes.
+        seed: The run's seed.
+        standardize: Whether to center and scale features by statistics of ``train``.
+        max_length: Steps kept of each sequence; None keeps all.
+    """
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"data.max_length must be at least 1, got {max_length}")
+    read = partial(_read_sequences, source, claims, standardize, max_length)
+    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+
+
+def stream_data(
+    source: Source, claims: Claims, *, batch_size: int, window: int, num_workers: int, seed: int
+) -> DataModule:
+    """Return the datamodule of a source whose rows are documents, column ``text``.
+
+    Args:
+        source: Returns splits with a column ``text``.
+        claims: What the configuration says.
+        batch_size: Streams in a batch, all processes together.
+        window: Symbols a stream advances per batch.
+        num_workers: Loader processes.
+        seed: The run's seed.
+
+    Raises:
+        ValueError: If ``window`` is below 1 or the claims are not those of bytes.
+    """
+    if window < 1:
+        raise ValueError(f"data.window must be at least 1, got {window}")
+    if (claims.num_tokens, claims.num_classes, claims.length) != (NUM_SYMBOLS, NUM_SYMBOLS, None):
+        raise ValueError(
+            f"text is read as bytes: data.num_tokens and data.num_classes must be {NUM_SYMBOLS} "
+            f"(256 and padding) and data.length null, got {claims.num_tokens}, "
+            f"{claims.num_classes} and {claims.length}"
+        )
+    read = partial(_read_streams, source, batch_size, window)
+    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+
+
+def _read_sequences(
+    source: Source, claims: Claims, standardize: bool, max_length: int | None
+) -> Mapping[str, Sequences]:
+    splits = {
+        str(name): sequences_from(str(name), dataset, claims, max_length)
+        for name, dataset in source().items()
+    }
+    if claims.kind == "classification":
+        used = max(int(split.targets.max()) for split in splits.values()) + 1
+        if used != claims.num_classes:
+            raise ValueError(
+                f"data.num_classes={claims.num_classes} is contradicted by the data, whose largest "
+                f"label is {used - 1}: classes are numbered from 0, so set data.num_classes={used}"
+            )
+    return standardized(splits) if standardize else splits
+
+
+def _read_streams(source: Source, batch_size: int, window: int) -> Mapping[str, Streams]:
+    return {
+        str(name): streams_from(str(name), dataset, batch_size, window)
+        for name, dataset in source().items()
+    }

@@ -1,0 +1,159 @@
+"""Data that come with the package: recorded speech and Shakespeare's plays.
+
+Sources and licenses: ``assets/NOTICE``.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+from collections.abc import Sequence
+from functools import partial
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
+from lnrnn.data.sequences import Claims
+from lnrnn.data.splits import hold_out
+from lnrnn.data.streams import NUM_SYMBOLS
+
+if TYPE_CHECKING:
+    import datasets
+
+ASSETS = files("lnrnn.data") / "assets"
+
+
+def japanese_vowels(
+    *,
+    num_features: int | None = 12,
+    num_tokens: int | None = None,
+    num_classes: int | None = 9,
+    length: int | None = None,
+    validation: float = 0.2,
+    split_seed: int = 0,
+    standardize: bool = True,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataModule:
+    """Tell nine male speakers apart by two Japanese vowels: 270 recordings to learn, 370 to test.
+
+    A step is a frame of 12 LPC cepstrum coefficients; recordings have 7 to 29.
+
+    Args:
+        num_features: 12.
+        num_tokens: None; these are no symbols.
+        num_classes: 9.
+        length: None; recordings vary.
+        validation: Part of the training recordings held out, each speaker in proportion.
+        split_seed: Chooses them. Not the run's seed: runs that are compared share one split.
+        standardize: Whether to center and scale each coefficient by training statistics.
+        batch_size: Sequences in a batch, all processes together.
+        num_workers: Loader processes.
+        seed: The run's seed, which decides the order.
+
+    Reference:
+        Kudo, Toyama and Shimbo, "Multidimensional curve classification using passing-through
+        regions", Pattern Recognition Letters 20 (1999); UCI data set 128, doi 10.24432/C5NS47.
+    """
+    return sequence_data(
+        partial(_read_japanese_vowels, validation, split_seed),
+        Claims("classification", num_features, num_tokens, num_classes, length),
+        standardize=standardize,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+    )
+
+
+def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.DatasetDict:
+    import datasets
+    import pyarrow as pa
+
+    def rows(arrays: dict[str, np.ndarray], split: str) -> datasets.Dataset:
+        features = arrays[f"{split}_features"]  # (N, 12)
+        ends = np.cumsum(arrays[f"{split}_lengths"], dtype=np.int32)
+        frames = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+        inputs = pa.ListArray.from_arrays(np.concatenate([[0], ends]).astype(np.int32), frames)
+        targets = pa.array(arrays[f"{split}_labels"].astype(np.int64))
+        return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets}))
+
+    with (ASSETS / "japanese_vowels.npz").open("rb") as file, np.load(file) as archive:
+        arrays = dict(archive)
+    train, held_out = hold_out(rows(arrays, "train"), validation, split_seed, "validation")
+    test = rows(arrays, "test")
+    return datasets.DatasetDict({"train": train, "validation": held_out, "test": test})
+
+
+def shakespeare(
+    *,
+    num_features: int | None = None,
+    num_tokens: int | None = NUM_SYMBOLS,
+    num_classes: int | None = NUM_SYMBOLS,
+    length: int | None = None,
+    validation_plays: Sequence[str] = ("Cymbeline", "The Comedy of Errors"),
+    test_plays: Sequence[str] = ("Macbeth", "Twelfth Night"),
+    batch_size: int = 32,
+    window: int = 128,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataModule:
+    """Predict the next character of Shakespeare's 38 plays, 5.0 MB of ASCII.
+
+    Whole plays are held out, so no character on the stage of a test play was ever trained on.
+
+    Args:
+        num_features: None; these are symbols.
+        num_tokens: 257: the bytes and the padding symbol.
+        num_classes: 257; padding is never a target.
+        length: None; windows are cut by ``window``.
+        validation_plays: Titles held out to follow training.
+        test_plays: Titles held out for the final test.
+        batch_size: Streams read side by side, all processes together.
+        window: Characters per stream and batch, through which gradients flow.
+        num_workers: Loader processes.
+        seed: Accepted as everywhere; the order is the text's own.
+    """
+    return stream_data(
+        partial(_read_shakespeare, tuple(validation_plays), tuple(test_plays)),
+        Claims("language_modeling", num_features, num_tokens, num_classes, length),
+        batch_size=batch_size,
+        window=window,
+        num_workers=num_workers,
+        seed=seed,
+    )
+
+
+def plays() -> dict[str, str]:
+    """Return the 38 plays by title; each text starts with its title's line."""
+    with (ASSETS / "shakespeare.txt.xz").open("rb") as file:
+        text = lzma.decompress(file.read()).decode("ascii")
+    pieces = re.split(r"^(?=# )", text, flags=re.MULTILINE)[1:]
+    return {piece[2 : piece.index("\n")]: piece for piece in pieces}
+
+
+def _read_shakespeare(validation: tuple[str, ...], test: tuple[str, ...]) -> datasets.DatasetDict:
+    import datasets
+
+    texts = plays()
+    unknown = [title for title in (*validation, *test) if title not in texts]
+    if unknown or set(validation) & set(test):
+        raise ValueError(
+            f"held-out plays must be different titles of the 38; got {list(validation)} and "
+            f"{list(test)}; there are {', '.join(texts)}"
+        )
+    chosen = {
+        "train": [title for title in texts if title not in (*validation, *test)],
+        "validation": list(validation),
+        "test": list(test),
+    }
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                {"title": titles, "text": [texts[title] for title in titles]}
+            )
+            for split, titles in chosen.items()
+        }
+    )

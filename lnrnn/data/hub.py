@@ -1,0 +1,232 @@
+"""Data sets of the Hugging Face hub, each pinned to a revision."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
+from lnrnn.data.sequences import Claims
+from lnrnn.data.splits import Shares
+from lnrnn.data.streams import NUM_SYMBOLS
+from lnrnn.data.tables import Columns, labeled_splits
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def hub_text(
+    *,
+    repository: str,
+    subset: str | None,
+    revision: str,
+    text_column: str = "text",
+    train_split: str = "train",
+    validation_split: str = "validation",
+    test_split: str = "test",
+    num_features: int | None = None,
+    num_tokens: int | None = NUM_SYMBOLS,
+    num_classes: int | None = NUM_SYMBOLS,
+    length: int | None = None,
+    batch_size: int = 32,
+    window: int = 128,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataModule:
+    """Predict the next byte of a text of the hub, whose rows are laid end to end.
+
+    Args:
+        repository: Its id on the hub, such as ``Salesforce/wikitext``. A folder of that path below
+            the current one is taken instead.
+        subset: Which of the repository's data sets; None if it has one.
+        revision: Commit of the repository.
+        text_column: Column that holds the text.
+        train_split: The hub's name of the split to learn from.
+        validation_split: The one to follow training.
+        test_split: The one for the final test.
+        num_features: None; these are symbols.
+        num_tokens: 257: the bytes and the padding symbol.
+        num_classes: 257; padding is never a target.
+        length: None; windows are cut by ``window``.
+        batch_size: Streams read side by side, all processes together.
+        window: Bytes per stream and batch, through which gradients flow.
+        num_workers: Loader processes.
+        seed: Accepted as everywhere; the order is the text's own.
+
+    Raises:
+        ConnectionError: When read, if the data are neither cached nor within reach; the message has
+            the command that fetches them.
+        ValueError: When read, if a split or column is not there.
+    """
+    names = {"train": train_split, "validation": validation_split, "test": test_split}
+    return stream_data(
+        partial(_read_text, repository, subset, revision, names, text_column),
+        Claims("language_modeling", num_features, num_tokens, num_classes, length),
+        batch_size=batch_size,
+        window=window,
+        num_workers=num_workers,
+        seed=seed,
+    )
+
+
+def hub_table(
+    *,
+    repository: str,
+    subset: str | None,
+    revision: str,
+    num_classes: int | None,
+    input_column: str = "text",
+    target_column: str = "label",
+    train_split: str = "train",
+    validation_split: str | None = None,
+    test_split: str = "test",
+    validation: float = 0.1,
+    split_seed: int = 0,
+    num_features: int | None = None,
+    num_tokens: int | None = NUM_SYMBOLS,
+    length: int | None = None,
+    max_length: int | None = None,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataModule:
+    """Classify texts of the hub, read as bytes.
+
+    Args:
+        repository: Its id on the hub, such as ``stanfordnlp/imdb``. A folder of that path below the
+            current one is taken instead.
+        subset: Which of the repository's data sets; None if it has one.
+        revision: Commit of the repository.
+        num_classes: Different labels.
+        input_column: The text, or a list of numbers.
+        target_column: The label: a whole number from 0, or a name.
+        train_split: The hub's name of the split to learn from.
+        validation_split: The one to follow training; None takes a share of ``train_split``.
+        test_split: The one for the final test. Its labels must be public.
+        validation: That share, every class in proportion.
+        split_seed: Chooses it. Not the run's seed: runs that are compared share one split.
+        num_features: None for text.
+        num_tokens: 257: the bytes and the padding symbol.
+        length: None; texts vary.
+        max_length: Bytes kept of each text; None keeps all.
+        batch_size: Sequences in a batch, all processes together.
+        num_workers: Loader processes.
+        seed: The run's seed, which decides the order.
+
+    Raises:
+        ConnectionError: When read, if the data are neither cached nor within reach; the message has
+            the command that fetches them.
+        ValueError: When read, if a split or column is not there or a label is outside the classes.
+    """
+    names = {"train": train_split, "test": test_split}
+    if validation_split is not None:
+        names["validation"] = validation_split
+    columns = Columns(input_column, target_column, num_features, num_classes)
+    # The test share is never used: a hub set names its test split.
+    shares = Shares(validation, test=validation, seed=split_seed)
+    read = partial(_read_hub, repository, subset, revision, names)
+    return sequence_data(
+        partial(labeled_splits, read, columns, shares),
+        Claims("classification", num_features, num_tokens, num_classes, length),
+        max_length=max_length,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+    )
+
+
+def _read_text(
+    repository: str, subset: str | None, revision: str, names: dict[str, str], text_column: str
+) -> datasets.DatasetDict:
+    import datasets
+
+    splits = _read_hub(repository, subset, revision, names)
+    for name, rows in splits.items():
+        if text_column not in rows.column_names:
+            raise ValueError(
+                f"data.text_column={text_column} is not a column of split '{name}'; there are "
+                f"{', '.join(rows.column_names)}"
+            )
+    return datasets.DatasetDict(
+        {
+            name: rows.select_columns(text_column).rename_columns({text_column: "text"})
+            for name, rows in splits.items()
+        }
+    )
+
+
+def _read_hub(
+    repository: str, subset: str | None, revision: str, names: dict[str, str]
+) -> dict[str, datasets.Dataset]:
+    """Return the named splits of one revision, from the cache if they are there."""
+    import datasets
+
+    command = _fetching_command(repository, subset, revision)
+    if not Path(repository).is_dir() and not _within_reach(repository, revision):
+        raise ConnectionError(_unreachable(repository, command))
+    try:
+        loaded = datasets.load_dataset(repository, subset, revision=revision)
+    except ConnectionError as error:
+        raise ConnectionError(_unreachable(repository, command)) from error
+    missing = [name for name in names.values() if name not in loaded]
+    if missing:
+        raise ValueError(
+            f"{repository} has no split {', '.join(missing)}; there are "
+            f"{', '.join(map(str, loaded))}"
+        )
+    splits = {role: loaded[name] for role, name in names.items()}
+    for rows in splits.values():
+        check_revision(rows, repository, revision, command)
+    return splits
+
+
+def check_revision(rows: datasets.Dataset, repository: str, revision: str, command: str) -> None:
+    """Raise ValueError if the rows were made from files of another commit than the pinned one.
+
+    Offline, `datasets` answers with whatever revision of the repository it finds in its cache.
+    """
+    addresses = [a for a in rows.info.download_checksums or {} if a.startswith("hf://")]
+    is_commit = re.fullmatch("[0-9a-f]{40}", revision) is not None
+    if is_commit and not all(f"@{revision}/" in address for address in addresses):
+        raise ValueError(
+            f"the cache holds another revision of {repository} than data.revision={revision}: "
+            f"{addresses[0]}; fetch the right one with: {command}"
+        )
+
+
+def _within_reach(repository: str, revision: str) -> bool:
+    """Return whether it is worth asking: `datasets` alone would try an absent hub for 23 s."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, "README.md", revision=revision, repo_type="dataset")
+    if constants.is_offline_mode() or isinstance(cached, str):
+        return True  # decided at once, by `datasets`
+    try:
+        urlopen(Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except HTTPError:
+        return True  # it answers, if not with what was asked
+    except OSError:
+        return False
+    return True
+
+
+def _fetching_command(repository: str, subset: str | None, revision: str) -> str:
+    arguments = [repr(repository), *([repr(subset)] if subset else []), f"revision={revision!r}"]
+    return (
+        'HF_HUB_OFFLINE=0 python -c "import datasets; '
+        f'datasets.load_dataset({", ".join(arguments)})"'
+    )
+
+
+def _unreachable(repository: str, command: str) -> str:
+    from huggingface_hub import constants
+
+    reason = "HF_HUB_OFFLINE=1" if constants.is_offline_mode() else "the hub does not answer"
+    return (
+        f"{repository} is not in the local cache and cannot be fetched now ({reason}). Where there "
+        f"is a network (HF_HOME is the cache's folder, to copy or share), run: {command}"
+    )

@@ -1,0 +1,132 @@
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lnrnn.data import japanese_vowels, shakespeare
+from lnrnn.data.embedded import plays
+
+
+@pytest.fixture(scope="module")
+def vowels():
+    return japanese_vowels(standardize=False)
+
+
+def test_japanese_vowels_are_the_archive(vowels):
+    with (files("lnrnn.data") / "assets" / "japanese_vowels.npz").open("rb") as file:
+        archive = dict(np.load(file))
+    test = vowels.splits["test"]
+    assert torch.equal(test.values, torch.from_numpy(archive["test_features"]))
+    assert test.lengths.tolist() == archive["test_lengths"].tolist()
+    assert test.targets.tolist() == archive["test_labels"].tolist()
+    train, validation = vowels.splits["train"], vowels.splits["validation"]
+    assert (len(train), len(validation), len(test)) == (243, 27, 370)
+    assert train.targets.bincount().tolist() == [27] * 9
+    assert validation.targets.bincount().tolist() == [3] * 9
+
+    def recordings(values, lengths):
+        return [part.numpy().tobytes() for part in values.split(lengths.tolist())]
+
+    held = recordings(validation.values, validation.lengths)
+    rest = recordings(train.values, train.lengths)
+    lengths = torch.from_numpy(archive["train_lengths"].astype(np.int64))
+    everything = recordings(torch.from_numpy(archive["train_features"]), lengths)
+    assert sorted(held + rest) == sorted(everything)
+    assert not set(held) & set(rest)
+
+
+def test_japanese_vowels_are_standardized_by_training_frames(vowels):
+    scaled: Any = japanese_vowels().splits
+    raw: Any = vowels.splits
+    torch.testing.assert_close(scaled["train"].values.mean(0), torch.zeros(12))
+    mean, std = raw["train"].values.mean(0), raw["train"].values.std(0, correction=0)
+    expected = (raw["test"].values - mean) / std
+    torch.testing.assert_close(scaled["test"].values, expected)
+
+
+def test_batches_of_japanese_vowels():
+    batch = next(iter(japanese_vowels().train_dataloader()))
+    assert batch.inputs.shape[0] == 32
+    assert batch.inputs.shape[2] == 12
+    assert batch.lengths is not None
+    assert batch.inputs.shape[1] == batch.lengths.max()
+    for row, length in zip(batch.inputs, batch.lengths, strict=True):
+        assert (row[length:] == 0).all()
+        assert (row[:length] != 0).any(dim=1).all()
+
+
+def test_the_split_does_not_follow_the_seed_of_the_run():
+    one, other = japanese_vowels(seed=0), japanese_vowels(seed=1)
+    assert one.fingerprint == other.fingerprint
+    assert one.fingerprint != japanese_vowels(split_seed=1).fingerprint
+    assert one.fingerprint != japanese_vowels(standardize=False).fingerprint
+    first, second = (next(iter(d.train_dataloader())).targets for d in (one, other))
+    assert not torch.equal(first, second)
+
+
+def test_fingerprint_is_the_same_in_every_run(vowels):
+    assert vowels.fingerprint == "230d1e1a5d0a16ec"
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ({"num_features": 13}, "num_features=13 is contradicted by split 'train', row 0"),
+        ({"num_classes": 8}, "num_classes=8 allows labels 0 to 7, but split 'train'"),
+        ({"num_classes": 10}, "num_classes=10 is contradicted"),
+        ({"length": 20}, "data.length=20 says"),
+        ({"num_features": None, "num_tokens": 257}, "says symbols or text"),
+        ({"validation": 1.0}, "share must lie between 0 and 1"),
+    ],
+)
+def test_claims_that_the_vowels_contradict(claim, message):
+    with pytest.raises(ValueError, match=message):
+        japanese_vowels(**claim).setup("fit")
+
+
+def test_the_plays_are_the_published_text():
+    texts = plays()
+    assert len(texts) == 38
+    whole = "".join(texts.values())
+    assert len(whole) == 4_998_948
+    digest = hashlib.sha256(whole.encode()).hexdigest()
+    assert digest == "4b9b41286133893b561d9ebeb4007510fe3955077b0bee679d3950fd7c993aea"
+
+
+def test_whole_plays_are_held_out():
+    splits: Any = shakespeare().splits
+    texts = plays()
+
+    def read(name):
+        return bytes(splits[name].text.numpy()).decode("ascii")
+
+    assert read("validation") == texts["Cymbeline"] + texts["The Comedy of Errors"]
+    assert read("test") == texts["Macbeth"] + texts["Twelfth Night"]
+    held = {"Cymbeline", "The Comedy of Errors", "Macbeth", "Twelfth Night"}
+    assert read("train") == "".join(texts[title] for title in texts if title not in held)
+
+
+def test_shakespeare_batches_are_shifted_text():
+    loader = iter(shakespeare(batch_size=4, window=10).train_dataloader())
+    first, second = next(loader), next(loader)
+    assert torch.equal(first.inputs[:, 1:], first.targets[:, :-1])
+    assert torch.equal(first.targets[:, -1], second.inputs[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"test_plays": ["Macbeth", "Faust"]}, "different titles of the 38; .*Hamlet"),
+        ({"test_plays": ["Cymbeline"]}, "different titles"),
+        ({"num_tokens": 256}, "data.num_tokens and data.num_classes must be 257"),
+        ({"length": 5}, "data.length null"),
+        ({"window": 0}, "data.window must be at least 1"),
+        ({"window": 10_000_000}, "the largest that fits is data.window="),
+    ],
+)
+def test_bad_settings_of_shakespeare(settings, message):
+    with pytest.raises(ValueError, match=message):
+        shakespeare(**settings).setup("fit")

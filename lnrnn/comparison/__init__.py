@@ -1,0 +1,19 @@
+"""Comparing runs by their records: what differs, by how much, and how sure one can be.
+
+This package reads the files that runs leave behind. It knows no model and trains nothing.
+"""
+
+from lnrnn.comparison.records import RecordError, Run, Unreadable, read_run, read_runs
+from lnrnn.comparison.report import compare, write
+from lnrnn.comparison.table import print_table
+
+__all__ = [
+    "RecordError",
+    "Run",
+    "Unreadable",
+    "compare",
+    "print_table",
+    "read_run",
+    "read_runs",
+    "write",
+]

@@ -1,0 +1,226 @@
+"""What a few pairs of runs can tell, and what they cannot.
+
+Two arms are compared seed by seed: with one seed they see the same data in the same order and start
+from the same values, so the difference within a pair is freer of noise than the difference of two
+means. Everything is computed on those n differences, arm minus baseline.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from lnrnn.comparison.records import Curve
+
+LEVEL = 0.95  # of every interval
+ALPHA = 0.05  # a p-value supports a claim below this, never at it
+CLAIM_PAIRS = 6  # fewer cannot reach p < ALPHA: the smallest sign-flip p is 2 / 2**n
+STEADY_PAIRS = 10  # with fewer, intervals of skewed differences cover a few per cent too little
+EXACT_PAIRS = 20  # up to here every sign flip is enumerated: 2**19 sums
+RANDOM_FLIPS = 99_999
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What n paired differences say; None stands for what they cannot say.
+
+    Args:
+        n: How many pairs there are.
+        difference: Their mean, arm minus baseline; None without a pair.
+        interval: Its paired-t interval (low, high); None below two pairs.
+        p_sign_flip: Two-sided; None below two pairs and where every difference is zero.
+        probability_better: Share of pairs in which the arm is better, ties counting half.
+    """
+
+    n: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    p_sign_flip: float | None
+    probability_better: float | None
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the mean and the standard deviation with n - 1, None where there are too few values.
+
+    Example:
+        >>> mean_and_sd([1.0, 2.0, 3.0]), mean_and_sd([1.0]), mean_and_sd([])
+        ((2.0, 1.0), (1.0, None), (None, None))
+    """
+    if not values:
+        return None, None
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), sd
+
+
+def compare_pairs(
+    baseline: Sequence[float],
+    arm: Sequence[float],
+    *,
+    higher_is_better: bool,
+    level: float = LEVEL,
+) -> Paired:
+    """Compare an arm with the baseline, pair by pair.
+
+    Args:
+        baseline: The baseline's values, one a pair.
+        arm: The arm's values, in the same order.
+        higher_is_better: The metric's direction; it decides what "better" is, not the sign of the
+            difference.
+        level: Coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: If the two differ in length or hold a value that is not finite.
+    """
+    if len(baseline) != len(arm):
+        raise ValueError(f"pairs need equally many values, got {len(baseline)} and {len(arm)}")
+    differences = np.asarray(arm, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)  # (n,)
+    if not np.isfinite(differences).all():
+        raise ValueError(f"pairs need finite values, got the differences {differences.tolist()}")
+    n = len(differences)
+    testable = n > 1 and bool(differences.any())
+    return Paired(
+        n=n,
+        difference=float(differences.mean()) if n else None,
+        interval=paired_t_interval(differences, level) if n > 1 else None,
+        p_sign_flip=sign_flip_p(differences) if testable else None,
+        probability_better=probability_better(differences, higher_is_better) if n else None,
+    )
+
+
+def paired_t_interval(
+    differences: Sequence[float] | NDArray[np.float64], level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the interval that covers the mean difference in a share ``level`` of repetitions.
+
+    Args:
+        differences: Arm minus baseline, (n,), n >= 2.
+        level: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: If there are fewer than two differences.
+    """
+    n = len(differences)
+    if n < 2:
+        raise ValueError(f"an interval needs at least two differences, got {n}")
+    mean = float(np.mean(differences))
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(differences, ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def sign_flip_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of the sign-flip test of the mean difference.
+
+    If the arms do not differ, each difference is as likely as its negative. The p-value is the
+    share of the 2**n ways to choose the signs whose mean is at least as far from zero as the one
+    observed. Up to 20 differences all ways are counted; beyond, 99,999 random ones, with a fixed
+    seed.
+
+    Args:
+        differences: Arm minus baseline, (n,), n >= 1.
+
+    Raises:
+        ValueError: If there is no difference at all.
+
+    Example:
+        Five differences of one sign cannot reach 0.05, six can.
+
+        >>> sign_flip_p([0.1, 0.2, 0.3, 0.1, 0.2]), sign_flip_p([0.1, 0.2, 0.3, 0.1, 0.2, 0.1])
+        (0.0625, 0.03125)
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if not len(values):
+        raise ValueError("a sign-flip test needs at least one difference, got none")
+    if len(values) > EXACT_PAIRS:
+        return _random_sign_flip_p(values)
+    # Flipping all signs changes no absolute value, so the first sign can stay as it is.
+    sums = values[:1]
+    for value in values[1:]:
+        sums = np.concatenate([sums + value, sums - value])
+    # Equal sums may differ by rounding, according to the order in which they were added.
+    slack = 1e-12 * np.abs(values).sum()
+    return float(np.mean(np.abs(sums) >= abs(values.sum()) - slack))
+
+
+def _random_sign_flip_p(values: NDArray[np.float64]) -> float:
+    result = stats.permutation_test(
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=RANDOM_FLIPS,
+        batch=10_000,
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    )
+    return float(result.pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values for there being several (Holm 1979), so that one false claim in all is rare.
+
+    Args:
+        p_values: One a test; None where no test was run, which stays None and does not count.
+
+    Returns:
+        The corrected values in the order given.
+
+    Example:
+        >>> holm([0.01, None, 0.04])
+        [0.02, None, 0.04]
+    """
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        corrected[place] = largest
+    return corrected
+
+
+def probability_better(
+    differences: Sequence[float] | NDArray[np.float64], higher_is_better: bool
+) -> float:
+    """Return the share of pairs in which the arm is better, ties counting half.
+
+    Args:
+        differences: Arm minus baseline, (n,), n >= 1.
+        higher_is_better: The metric's direction.
+
+    Reference:
+        Bouthillier et al., "Accounting for Variance in Machine Learning Benchmarks",
+        arXiv:2103.03098, section 5.
+    """
+    gains = np.asarray(differences) * (1 if higher_is_better else -1)
+    return float(np.mean((gains > 0) + 0.5 * (gains == 0)))
+
+
+def pairs_needed(tests: int) -> int:
+    """Return the fewest pairs with which the strongest of ``tests`` results can pass Holm.
+
+    Example:
+        >>> pairs_needed(1), pairs_needed(2)
+        (6, 7)
+    """
+    n = 1
+    while max(tests, 1) * 2.0 ** (1 - n) >= ALPHA:
+        n += 1
+    return n
+
+
+def median_curve(curves: Sequence[Curve]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return steps (S,) and quartiles (3, S) over curves, at the steps that all of them have.
+
+    Args:
+        curves: One a seed.
+
+    Returns:
+        The steps, and the lower quartile, the median and the upper quartile at each; both empty if
+        there is no curve or no common step.
+    """
+    tables = [dict(curve) for curve in curves]
+    steps = sorted(set.intersection(*map(set, tables))) if tables else []
+    values = np.array([[table[step] for step in steps] for table in tables])  # (seeds, S)
+    quartiles = np.percentile(values, [25, 50, 75], axis=0) if steps else np.empty((3, 0))
+    return np.array(steps, dtype=np.int64), quartiles

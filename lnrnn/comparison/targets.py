@@ -1,0 +1,73 @@
+"""How many steps an arm takes to a result that the baseline reaches as well.
+
+Targets come from the baseline alone, before any other arm is looked at: they lie 50, 75 and 90 %
+of the way from the first to the best value of the median validation curve of its finished runs. A
+run reaches a target at the first validation that is at least as good; a run that never does is
+kept, and counts as slower than any other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lnrnn.comparison.records import Run
+from lnrnn.comparison.statistics import median_curve
+
+SHARES = (0.5, 0.75, 0.9)
+
+
+def steps_to_target(arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
+    """Return, for each target, the step at which each run of each arm first reaches it.
+
+    Args:
+        arms: Every arm's readable runs; the first arm is the baseline.
+
+    Returns:
+        One entry a target, the easiest first: its value, its share of the baseline's way, and per
+        arm how many runs reach it, the median step (None if half of them do not) and each run's
+        step (None if it does not). Empty if the baseline's median curve never improves.
+    """
+    return [
+        {
+            "target": target,
+            "share": share,
+            "arms": [_reach(name, runs, target) for name, runs in arms.items()],
+        }
+        for share, target in zip(SHARES, _targets(next(iter(arms.values()))), strict=False)
+    ]
+
+
+def _targets(baseline: Sequence[Run]) -> list[float]:
+    """Return the values on the way from the first to the best of the median curve."""
+    finished = [run for run in baseline if run.validation_mean is not None]
+    if not finished:
+        return []
+    _, quartiles = median_curve([run.curve(f"val/{run.metric}") for run in finished])
+    median = quartiles[1]
+    if not len(median):
+        return []
+    start = float(median[0])
+    best = float(median.max() if finished[0].higher_is_better else median.min())
+    return [start + share * (best - start) for share in SHARES] if best != start else []
+
+
+def _reach(name: str, runs: Sequence[Run], target: float) -> dict[str, Any]:
+    steps = [_first_step(run, target) for run in runs]
+    # A run that never arrives counts as infinitely slow, which a median can bear and a mean cannot.
+    median = float(np.median([math.inf if step is None else step for step in steps] or [math.inf]))
+    return {
+        "name": name,
+        "reached": sum(step is not None for step in steps),
+        "median": median if math.isfinite(median) else None,
+        "runs": [{"seed": run.seed, "step": step} for run, step in zip(runs, steps, strict=True)],
+    }
+
+
+def _first_step(run: Run, target: float) -> int | None:
+    """Return the first validated step whose value is at least as good as the target."""
+    for step, value in run.curve(f"val/{run.metric}"):
+        if value >= target if run.higher_is_better else value <= target:
+            return step
+    return None

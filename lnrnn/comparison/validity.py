@@ -1,0 +1,168 @@
+"""What a reader must know before believing a comparison.
+
+Every check returns sentences, in a fixed order. Nothing here changes a number.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from lnrnn.comparison.records import Run, Unreadable
+from lnrnn.comparison.statistics import (
+    CLAIM_PAIRS,
+    STEADY_PAIRS,
+    Paired,
+    pairs_needed,
+)
+
+
+def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
+    """Name the runs of an arm that gave no result, and what differs within it.
+
+    Args:
+        name: The arm.
+        runs: All its runs.
+    """
+    found = [f"{name}: {reason}" for run in runs if (reason := _without_result(run))]
+    if found:
+        found.append(
+            f"{name}: {len(found)} of {len(runs)} runs gave no complete result; the numbers are of "
+            "the others, and may look better than the arm is"
+        )
+    if not runs:
+        found.append(f"{name}: no run was given")
+    readable = [run for run in runs if isinstance(run, Run)]
+    models = sorted({run.model for run in readable})
+    if len(models) > 1:
+        found.append(f"{name}: its runs are of different models: {', '.join(models)}")
+    if len({run.parameters for run in readable if run.status == "finished"}) > 1:
+        found.append(f"{name}: its runs have different numbers of parameters")
+    return found
+
+
+def _without_result(run: Run | Unreadable) -> str | None:
+    """Say why a run has no test value or no validation curve, None if it has both."""
+    if isinstance(run, Unreadable):
+        return f"a run cannot be read: {run.error}"
+    place = f"seed {run.seed} ({run.folder})"
+    if run.status != "finished":
+        reason = f": {run.error}" if run.error else ""
+        return f"{place} did not finish, its status is {run.status!r}{reason}"
+    if run.test_value is None:
+        state = "not finite" if f"test/{run.metric}" in run.metrics else "missing"
+        return f"{place} finished, but test/{run.metric} is {state}"
+    if run.validation_mean is None:
+        state = "not finite everywhere" if run.curve(f"val/{run.metric}") else "missing"
+        return f"{place} finished, but val/{run.metric} is {state}"
+    return None
+
+
+def check_surroundings(runs: Sequence[Run]) -> list[str]:
+    """Name what differs between runs although a comparison needs it equal.
+
+    Args:
+        runs: Every readable run of every arm.
+    """
+    found = []
+    if len({run.data_fingerprint for run in runs}) > 1:
+        found.append("the runs saw different data: their data fingerprints differ")
+    if len({run.commit for run in runs}) > 1:
+        commits = sorted({str(run.commit) for run in runs})
+        found.append(f"the runs are of different commits: {', '.join(commits)}")
+    versions = differing([run.versions for run in runs])
+    if versions:
+        found.append(f"the runs used different versions of {', '.join(versions)}")
+    machine = differing([run.machine for run in runs])
+    if machine:
+        what = ", ".join(machine)
+        found.append(f"the runs' machines differ in {what}: times per step cannot be compared")
+    return found
+
+
+def differing(tables: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the keys, sorted, whose value is not the same in all tables.
+
+    Example:
+        >>> differing([{"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1}])
+        ['b']
+    """
+    keys = {key for table in tables for key in table}
+    return sorted(key for key in keys if len({repr(table.get(key)) for table in tables}) > 1)
+
+
+def check_pairing(
+    baseline: str, base_runs: Mapping[int, Run], arm: str, arm_runs: Mapping[int, Run]
+) -> list[str]:
+    """Name what weakens the pairing of an arm with the baseline.
+
+    Args:
+        baseline: The baseline's name.
+        base_runs: Its runs with a result, by seed.
+        arm: The arm's name.
+        arm_runs: Its runs with a result, by seed.
+    """
+    found, title = [], f"{arm} against {baseline}"
+    if base_runs.keys() != arm_runs.keys():
+        only = sorted(base_runs.keys() ^ arm_runs.keys())
+        paired = len(base_runs.keys() & arm_runs.keys())
+        found.append(
+            f"{title}: the seeds with a result are not the same, so only the {paired} they share "
+            f"are paired (left out: {', '.join(map(str, only))})"
+        )
+    pairs = [(base_runs[seed], arm_runs[seed]) for seed in sorted(base_runs.keys() & arm_runs)]
+    if any(_grid(first) != _grid(second) for first, second in pairs):
+        found.append(
+            f"{title}: validated at different steps, so the means over training are of different "
+            "budgets or moments"
+        )
+    names = sorted({name for first, second in pairs for name in _unlike_start(first, second)})
+    if names:
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        found.append(
+            f"{title}: parameters of one name start with another shape or other values, so pairing "
+            f"by seed removes less noise: {shown}"
+        )
+    return found
+
+
+def _grid(run: Run) -> tuple[int, ...]:
+    return tuple(step for step, _ in run.curve(f"val/{run.metric}"))
+
+
+def _unlike_start(first: Run, second: Run) -> list[str]:
+    """Return the parameters that two runs share by name and not by initial value."""
+    one, other = first.initial_parameters, second.initial_parameters
+    return [name for name in one.keys() & other.keys() if one[name] != other[name]]
+
+
+def check_strength(pairs: Mapping[str, Paired], tests: int) -> list[str]:
+    """Say what this many pairs can support; pairs of which the same holds share a sentence.
+
+    Args:
+        pairs: The primary outcome of each pair, by title.
+        tests: How many p-values Holm corrects together.
+    """
+    titles: dict[str, list[str]] = {}
+    for title, paired in pairs.items():
+        for sentence in _weaknesses(paired, tests):
+            titles.setdefault(sentence, []).append(title)
+    return [f"{', '.join(members)}: {sentence}" for sentence, members in titles.items()]
+
+
+def _weaknesses(paired: Paired, tests: int) -> list[str]:
+    n, needed = paired.n, pairs_needed(tests)
+    if n < CLAIM_PAIRS:
+        rule = f"smoke, no claim: fewer than {CLAIM_PAIRS} pairs cannot reach p < 0.05"
+        return [f"{rule} (pairs: {n})"]
+    found = []
+    if n < needed:
+        found.append(
+            f"{n} pairs can support no claim, because {tests} comparisons are corrected together "
+            f"(Holm): use at least {needed} seeds"
+        )
+    if n < STEADY_PAIRS:
+        found.append(
+            f"caution, {n} pairs: {STEADY_PAIRS} or more are recommended, since intervals of few "
+            "and skewed differences cover less than they say"
+        )
+    if paired.interval is not None and paired.interval[0] == paired.interval[1] != 0:
+        found.append(f"all {n} differences are equal, so the interval has no width")
+    return found

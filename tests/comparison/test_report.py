@@ -1,0 +1,280 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from lnrnn.comparison import RecordError, compare, print_table, write
+
+BASE = [0.90, 0.91, 0.89, 0.92, 0.90, 0.93, 0.91]
+BETTER = [0.95, 0.955, 0.93, 0.97, 0.955, 0.96, 0.96]
+
+
+@pytest.fixture
+def three_arms(write_run):
+    return {
+        "rnn": write_run.arm("rnn", BASE),
+        "rnn_ln": write_run.arm("rnn_ln", BETTER, gain=0.1),
+        "rnn_lncell": write_run.arm("rnn_lncell", BASE[1:] + BASE[:1]),
+    }
+
+
+def printed(result, width=100):
+    screen = io.StringIO()
+    print_table(result, Console(file=screen, width=width))
+    return screen.getvalue()
+
+
+def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
+    result = compare(three_arms)
+    assert list(result) == [
+        *("data", "metric", "higher_is_better", "seeds", "commit", "versions", "machine"),
+        *("data_fingerprint", "arms", "pairs", "steps_to_target", "warnings"),
+    ]
+    assert list(result["arms"][0]) == [
+        *("name", "overrides", "parameters", "seconds_per_step", "mean", "sd"),
+        *("validation_mean", "runs"),
+    ]
+    run_keys = ["seed", "folder", "status", "value", "validation_mean"]
+    assert list(result["arms"][0]["runs"][0]) == run_keys
+    statistics = [
+        *("n", "difference", "interval", "level", "p_sign_flip", "p_holm", "probability_better"),
+    ]
+    pair = result["pairs"][0]
+    added = ["validation_difference", "verdict"]
+    assert list(pair) == ["baseline", "arm", *statistics, *added]
+    assert list(pair["validation_difference"]) == statistics
+
+
+def test_numbers_are_those_of_scipy(three_arms):
+    result = compare(three_arms)
+    base, better, _ = result["arms"]
+    assert (base["mean"], base["sd"]) == pytest.approx((stats.tmean(BASE), stats.tstd(BASE)))
+    assert base["seconds_per_step"] == 0.004  # median of 0.001 to 0.007
+    assert base["overrides"] == ["model=rnn"]
+    assert better["validation_mean"]["mean"] == pytest.approx(
+        np.mean([run["validation_mean"] for run in better["runs"]])
+    )
+    pair = result["pairs"][0]
+    interval = stats.ttest_rel(BETTER, BASE).confidence_interval(0.95)
+    assert pair["interval"] == pytest.approx([interval.low, interval.high], abs=1e-14)
+    assert (pair["n"], pair["p_sign_flip"], pair["probability_better"]) == (7, 2**-6, 1)
+    assert pair["p_holm"] == 2 * 2**-6
+    assert pair["validation_difference"]["difference"] == pytest.approx(0.1)
+    assert (result["data"], result["metric"]) == ("japanese_vowels", "accuracy")
+    assert result["seeds"] == list(range(7))
+    assert result["machine"] == {"cpu": "some", "device": "cpu", "threads": 2}
+    assert len(result["steps_to_target"]) == 3
+
+
+def test_verdicts_claim_what_is_supported_and_no_more(three_arms):
+    first, second = (pair["verdict"] for pair in compare(three_arms)["pairs"])
+    assert first.startswith("rnn_ln against rnn: at the end, better test accuracy, 0.04")
+    assert "over training, better mean validation accuracy, 0.1" in first
+    assert second.startswith("rnn_lncell against rnn: at the end, no supported difference")
+
+
+def test_lower_is_better(write_run):
+    metric = {"metric": "error", "higher_is_better": False}
+    arms = {
+        name: [
+            write_run(name, seed, value=value + shift, curve=(3 - seed / 100, 2 + shift), **metric)
+            for seed, value in enumerate(BASE)
+        ]
+        for name, shift in (("rnn", 0.0), ("rnn_ln", 0.5))
+    }
+    pair = compare(arms)["pairs"][0]
+    assert pair["difference"] == pytest.approx(0.5)
+    assert pair["probability_better"] == 0
+    assert "at the end, worse test error, 0.50" in pair["verdict"]
+    assert "higher" in pair["verdict"]
+
+
+def test_an_arm_with_itself_is_no_difference(three_arms):
+    result = compare({"rnn": three_arms["rnn"], "rnn again": three_arms["rnn"]})
+    pair = result["pairs"][0]
+    for outcome in (pair, pair["validation_difference"]):
+        assert (outcome["difference"], outcome["interval"]) == (0, [0, 0])
+        assert (outcome["p_sign_flip"], outcome["p_holm"]) == (None, None)
+        assert outcome["probability_better"] == 0.5
+    assert pair["verdict"].count("no difference in") == 2
+    assert "no difference in" in printed(result)
+
+
+def test_unequal_seeds_are_paired_on_those_both_have(three_arms):
+    arms = {"rnn": three_arms["rnn"][:-1], "rnn_ln": three_arms["rnn_ln"][1:]}
+    result = compare(arms)
+    pair = result["pairs"][0]
+    assert pair["n"] == 5
+    assert pair["difference"] == pytest.approx(np.mean(BETTER[1:6]) - np.mean(BASE[1:6]))
+    assert result["arms"][0]["mean"] == pytest.approx(np.mean(BASE[:6]))  # all its own runs
+    (warning,) = [text for text in result["warnings"] if "not the same" in text]
+    assert "only the 5 they share are paired (left out: 0, 6)" in warning
+
+
+def test_failed_and_unreadable_runs_are_counted_and_named(three_arms, write_run, tmp_path):
+    failed = write_run("rnn_ln", 9, status="failed", value=None, error="loss is nan at step 20")
+    arms = {**three_arms, "rnn_ln": [*three_arms["rnn_ln"], failed, tmp_path / "gone"]}
+    result = compare(arms)
+    runs = result["arms"][1]["runs"]
+    assert [run["status"] for run in runs[-2:]] == ["failed", "unreadable"]
+    assert [run["value"] for run in runs[-2:]] == [None, None]
+    warnings = "\n".join(result["warnings"])
+    assert f"rnn_ln: seed 9 ({failed}) did not finish" in warnings
+    assert "loss is nan at step 20" in warnings
+    assert "gone/run.json" in warnings
+    assert "rnn_ln: 2 of 9 runs gave no complete result" in warnings
+    assert result["pairs"][0]["n"] == 7
+    assert [text for text in warnings.split("\n") if "not the same" in text] == []
+
+
+def test_an_arm_of_which_nothing_is_left_still_prints(three_arms, tmp_path):
+    result = compare({"rnn": three_arms["rnn"], "lost": [tmp_path / "lost"], "none": []})
+    for pair in result["pairs"]:
+        assert (pair["n"], pair["difference"], pair["interval"]) == (0, None, None)
+        assert "cannot be compared" in pair["verdict"]
+    assert result["arms"][1]["mean"] is None
+    assert "none: no run was given" in result["warnings"]
+    text = printed(result)
+    assert "lost" in text
+    assert "0.909 ± 0.013" in text
+    swapped = compare({"lost": [tmp_path / "lost"], "rnn": three_arms["rnn"]})
+    assert swapped["steps_to_target"] == []
+    assert any(text.startswith("no targets") for text in swapped["warnings"])
+
+
+def test_a_single_seed_is_smoke(write_run):
+    arms = {"a": [write_run("a", 0, value=0.5)], "b": [write_run("b", 0, value=0.75)]}
+    result = compare(arms)
+    pair = result["pairs"][0]
+    assert (pair["difference"], pair["interval"], pair["p_holm"]) == (0.25, None, None)
+    assert result["arms"][0]["sd"] is None
+    assert "smoke, no claim" in pair["verdict"]
+    rule = "smoke, no claim: fewer than 6 pairs cannot reach p < 0.05 (pairs: 1)"
+    assert f"b against a: {rule}" in result["warnings"]
+    assert "+0.2500" in printed(result)
+
+
+def test_the_number_of_pairs_is_judged_with_holm(three_arms):
+    six = compare({name: folders[:6] for name, folders in three_arms.items()})["warnings"]
+    assert any("6 pairs can support no claim, because 2 comparisons" in text for text in six)
+    assert any("at least 7 seeds" in text for text in six)
+    seven = compare(three_arms)["warnings"]
+    assert len(seven) == 1
+    assert "caution, 7 pairs: 10 or more are recommended" in seven[0]
+    one_pair = compare({name: three_arms[name][:6] for name in ("rnn", "rnn_ln")})["warnings"]
+    assert not any("no claim" in text for text in one_pair)
+
+
+def test_a_missing_metric_is_named_and_the_rest_is_compared(write_run):
+    arms = {
+        "a": [write_run("a", 0, value=None), write_run("a", 1), write_run("a", 2, curve=())],
+        "b": [write_run("b", 0), write_run("b", 1, value=float("nan")), write_run("b", 2)],
+    }
+    result = compare(arms)
+    warnings = "\n".join(result["warnings"])
+    assert "finished, but test/accuracy is missing" in warnings
+    assert "finished, but test/accuracy is not finite" in warnings
+    assert "finished, but val/accuracy is missing" in warnings
+    assert result["pairs"][0]["n"] == 1
+    assert result["pairs"][0]["validation_difference"]["n"] == 2
+    json.dumps(result, allow_nan=False)
+
+
+def test_differing_surroundings_are_named(write_run):
+    arms = {
+        "a": [write_run("a", 0)],
+        "b": [
+            write_run(
+                "b",
+                0,
+                curve=(0.5, 0.6),
+                commit="def",
+                versions={"torch": "2.14.0", "numpy": "2"},
+                machine={"cpu": "other", "threads": 2, "device": "cpu"},
+                data_fingerprint="beef",
+                initial_parameters={"head.weight": "else", "encoder.gain": "x"},
+            )
+        ],
+    }
+    result = compare(arms)
+    warnings = "\n".join(result["warnings"])
+    assert "different data" in warnings
+    assert "different commits: abc, def" in warnings
+    assert "different versions of numpy, torch" in warnings
+    assert "machines differ in cpu" in warnings
+    assert "validated at different steps" in warnings
+    assert "less noise: head.weight" in warnings
+    assert (result["commit"], result["data_fingerprint"]) == (None, None)
+    assert result["versions"] == {"numpy": None, "torch": None}
+    assert result["machine"] == {"cpu": None, "device": "cpu", "threads": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "mnist1d"}, "share one data, got japanese_vowels, mnist1d"),
+        ({"metric": "error"}, "share one metric, got accuracy, error"),
+        ({"higher_is_better": False}, "share one higher_is_better"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(write_run, change, message):
+    with pytest.raises(ValueError, match=message):
+        compare({"a": [write_run("a", 0)], "b": [write_run("b", 0, **change)]})
+
+
+def test_one_seed_twice_no_arm_and_no_run_are_refused(write_run, tmp_path):
+    with pytest.raises(ValueError, match=r"one run a seed, but a has the seeds \[0, 0\]"):
+        compare({"a": [write_run("a", 0), write_run("b", 0)]})
+    with pytest.raises(ValueError, match="at least one arm"):
+        compare({})
+    with pytest.raises(RecordError, match=r"can be read: .*gone/run\.json"):
+        compare({"a": [tmp_path / "gone"]})
+
+
+def test_the_same_runs_give_the_same_bytes_in_any_order(three_arms, tmp_path):
+    reversed_folders = {name: folders[::-1] for name, folders in three_arms.items()}
+    contents = []
+    for place, arms in enumerate((three_arms, three_arms, reversed_folders)):
+        files = write(compare(arms), arms, tmp_path / f"out{place}")
+        assert [file.name for file in files] == ["compare.json", "learning_curves.png"]
+        contents.append([file.read_bytes() for file in files])
+    assert contents[0] == contents[1] == contents[2]
+    assert contents[0][1].startswith(b"\x89PNG")
+    assert json.loads(contents[0][0]) == compare(three_arms)
+
+
+def test_write_replaces_whole_files_and_leaves_no_draft(three_arms, tmp_path):
+    result = compare(three_arms)
+    write(result, three_arms, tmp_path / "out")
+    before = (tmp_path / "out" / "compare.json").read_bytes()
+    with pytest.raises(ValueError, match="Out of range float"):
+        write({**result, "mean": float("nan")}, three_arms, tmp_path / "out")
+    assert (tmp_path / "out" / "compare.json").read_bytes() == before
+    write(result, three_arms, tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["compare.json", "learning_curves.png"]
+
+
+def test_without_a_curve_there_is_no_figure(write_run, tmp_path):
+    arms = {"a": [write_run("a", 0, curve=())]}
+    assert [file.name for file in write(compare(arms), arms, tmp_path)] == ["compare.json"]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_shows_both_outcomes_and_the_cost(three_arms, width):
+    text = printed(compare(three_arms), width)
+    assert "test accuracy at the end" in text
+    assert "mean validation accuracy over training" in text
+    assert "minus rnn [95 % interval]" in text
+    assert "0.909 ± 0.013" in text
+    assert "4.00 ms (x 1.00)" in text
+    assert "steps to" in text
+    assert max(map(len, text.split("\n"))) <= width
+
+
+def test_names_with_brackets_are_printed_as_they_are(write_run):
+    result = compare({"a": [write_run("a", 0)], "b x=[1,2]": [write_run("b", 0)]})
+    assert "b x=[1,2]" in printed(result)

@@ -1,0 +1,30 @@
+"""Training, resuming and evaluating sequence models from configurations."""
+
+from lnrnn.training.configuration import (
+    ConfigurationError,
+    Experiment,
+    check_overrides,
+    compose_config,
+    compose_experiment,
+    current_experiment,
+)
+from lnrnn.training.evaluation import Evaluation, evaluate
+from lnrnn.training.fit import train
+from lnrnn.training.run import RunFolder, folder_of
+from lnrnn.training.task import NonFiniteError, SequenceTask
+
+__all__ = [
+    "ConfigurationError",
+    "Evaluation",
+    "Experiment",
+    "NonFiniteError",
+    "RunFolder",
+    "SequenceTask",
+    "check_overrides",
+    "compose_config",
+    "compose_experiment",
+    "current_experiment",
+    "evaluate",
+    "folder_of",
+    "train",
+]

@@ -1,0 +1,167 @@
+"""What happens beside the training steps: dropout seeds, records, timing."""
+
+import json
+import math
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lnrnn.data import Batch
+from lnrnn.seeding import derive_seed
+from lnrnn.training.run import RunFolder
+
+
+class StepSeed(Callback):
+    """Seeds torch before every training step from (run's seed, step, process).
+
+    So dropout needs no saved generator state, validation cannot disturb it, and two variants with
+    one seed draw the same stream.
+
+    Args:
+        seed: The run's seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Seed every generator that a training step draws from."""
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(derive_seed(self.seed, "dropout", step, trainer.global_rank))
+
+
+class Records(Callback):
+    """Writes ``metrics.jsonl``: one value a line, in full precision, none depending on speed.
+
+    ``train/loss`` is the mean over the optimizer steps since its last record. A checkpoint holds
+    the file's length, so that a resumed run cuts off what came after and writes it again.
+
+    Args:
+        folder: The run's folder.
+        every_n_steps: Optimizer steps between two records of ``train/loss``.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int) -> None:
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+        self.losses: Tensor | None = None  # sum of the losses since the last record
+        self.count = 0
+        self.length = 0  # bytes of metrics.jsonl that belong to this run
+
+    @property
+    def state_key(self) -> str:
+        """Name of this callback's entry in a checkpoint."""
+        return "records"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to go on with the same records."""
+        return {"losses": self.losses, "count": self.count, "length": self.length}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the records where the checkpoint left them."""
+        self.losses, self.count = state_dict["losses"], state_dict["count"]
+        self.length = state_dict["length"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Cut the file to what the checkpoint knows; a new run starts with an empty file."""
+        if trainer.is_global_zero:
+            self.folder.metrics.touch()
+            with self.folder.metrics.open("r+b") as file:
+                file.truncate(self.length)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Add up the loss, and record its mean when it is due."""
+        loss = outputs["loss"].detach().float()
+        self.losses = loss if self.losses is None else self.losses.to(loss.device) + loss
+        self.count += 1
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        due = stepped and trainer.global_step % self.every_n_steps == 0
+        if due or trainer.is_last_batch:
+            self._write_loss(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record what is left where a budget in steps has ended the epoch early."""
+        self._write_loss(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the validation metrics."""
+        self._write(trainer, with_prefix(trainer, "val/"))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the test metrics."""
+        self._write(trainer, with_prefix(trainer, "test/"))
+
+    def _write_loss(self, trainer: Trainer) -> None:
+        if self.losses is not None:
+            mean = trainer.strategy.reduce(self.losses / self.count, reduce_op="mean")
+            self.losses, self.count = None, 0
+            self._write(trainer, {"train/loss": mean})
+
+    def _write(self, trainer: Trainer, values: dict[str, Tensor]) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, trainer.global_step)
+        if not trainer.is_global_zero:
+            return
+        with self.folder.metrics.open("a") as file:
+            for name, value in numbers.items():
+                line = {
+                    "step": trainer.global_step,
+                    "epoch": trainer.current_epoch,
+                    "name": name,
+                    "value": value if math.isfinite(value) else None,  # JSON has no NaN
+                }
+                file.write(json.dumps(line) + "\n")
+            self.length = file.tell()
+
+
+def with_prefix(trainer: Trainer, prefix: str) -> dict[str, Tensor]:
+    """Return the metrics that Lightning holds under one prefix, such as ``val/``."""
+    return {k: v for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+
+
+class StepTimer(Callback):
+    """Measures training steps, from the batch's arrival to the weights' change.
+
+    Only the device's queue is timed on a GPU, where steps run on after the call returns; over many
+    steps the queue fills and the median is the step's.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    @property
+    def median(self) -> float | None:
+        """Median seconds a step, the first three left out as warm-up; None before a fourth."""
+        return median(self.seconds[3:]) if len(self.seconds) > 3 else None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self._start)

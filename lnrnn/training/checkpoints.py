@@ -1,0 +1,108 @@
+"""When a run is saved, what is kept, and what is read back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from lnrnn.data import Batch
+from lnrnn.training.configuration import ConfigurationError
+from lnrnn.training.run import RunFolder
+
+
+class Checkpoints(Callback):
+    """Saves every n optimizer steps and at the end of every epoch, and keeps the newest two.
+
+    A save is never placed between a step and the validation that belongs to it: Lightning would
+    not run that validation after a resume. It waits for the next step, or the epoch's end.
+
+    Args:
+        folder: The run's folder.
+        every_n_steps: Optimizer steps between two checkpoints inside an epoch.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int) -> None:
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+        self._saved_at = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from the step at which this run starts or goes on."""
+        self._saved_at = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Save if it is due and no validation follows this step."""
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        validates = trainer.is_last_batch or _validates_after(trainer, batch_idx)
+        due = trainer.global_step - self._saved_at >= self.every_n_steps
+        if due and between_steps and not validates:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self._saved_at = trainer.global_step
+        path = self.folder.checkpoints / f"step-{trainer.global_step:08d}.ckpt"
+        temporary = path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, path)
+            for old in sorted(self.folder.checkpoints.glob("step-*.ckpt"))[:-2]:
+                old.unlink()
+
+
+def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
+    interval = trainer.val_check_batch
+    return isinstance(interval, int) and (batch_idx + 1) % interval == 0
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values, never code.
+
+    Raises:
+        ConfigurationError: If there is no such file or it is not a checkpoint.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigurationError(f"{path} is damaged or not a checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
+    return checkpoint
+
+
+def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
+    """Check that a checkpoint's tensors are the module's, by name and shape.
+
+    Raises:
+        ConfigurationError: Listing what is missing, what is too much and what has another shape.
+    """
+    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    lines = [f"  {name}: the model has it, the checkpoint not" for name in wanted.keys() - saved]
+    lines += [f"  {name}: the checkpoint has it, the model not" for name in saved.keys() - wanted]
+    lines += [
+        f"  {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model"
+        for name in saved.keys() & wanted.keys()
+        if saved[name] != wanted[name]
+    ]
+    if lines:
+        shown = "\n".join(sorted(lines)[:12])
+        raise ConfigurationError(
+            f"{path} belongs to another model:\n{shown}\n"
+            "Use the model it was trained with, or start anew in another folder (name=...)."
+        )

@@ -1,0 +1,265 @@
+"""From command-line overrides to a checked configuration, and from its nodes to objects.
+
+Hydra composes; this file makes its refusals readable, finds keys that no constructor takes before
+anything is built, and builds only what lies in the packages that a configuration may name.
+"""
+
+import difflib
+import inspect
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.utils import get_object
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
+
+
+class ConfigurationError(ValueError):
+    """Something in the configuration cannot work; the message says what, and the way out."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One composed and checked training configuration.
+
+    Args:
+        config: The resolved configuration, without Hydra's own node.
+        data: The chosen file in ``conf/data``.
+        model: The chosen file in ``conf/model``.
+        overrides: The overrides it was composed with.
+    """
+
+    config: DictConfig
+    data: str
+    model: str
+    overrides: tuple[str, ...]
+
+
+def compose_experiment(
+    overrides: Sequence[str], config_dir: Path, config_name: str = "train"
+) -> Experiment:
+    """Compose and check one configuration.
+
+    Args:
+        overrides: Overrides as typed on the command line; no sweeps.
+        config_dir: The folder that holds the configuration files.
+        config_name: The primary configuration's name.
+
+    Raises:
+        ConfigurationError: If a group, key or value does not exist or does not fit; the message
+            lists what does.
+    """
+    composed = _compose(overrides, config_dir, config_name)
+    return _to_experiment(composed, tuple(overrides), config_dir, config_name)
+
+
+def current_experiment(config: DictConfig, config_dir: Path, config_name: str) -> Experiment:
+    """Return the experiment of a function that ``hydra.main`` has called with ``config``."""
+    composed = OmegaConf.merge({"hydra": HydraConfig.get()}, config)
+    overrides = tuple(HydraConfig.get().overrides.task)
+    return _to_experiment(composed, overrides, config_dir, config_name)
+
+
+def check_overrides(overrides: Sequence[str], config_dir: Path, config_name: str) -> None:
+    """Compose and check what a command line asks for, every combination of a sweep included.
+
+    Raises:
+        ConfigurationError: As :func:`compose_experiment`.
+    """
+    for combination in _combinations(overrides):
+        compose_experiment(combination, config_dir, config_name)
+
+
+def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
+    """Build the object that ``node`` describes.
+
+    Args:
+        node: A node with ``_target_``, already checked by :func:`compose_experiment`.
+        args: Passed on to the constructor.
+        settings: Constructor arguments that only exist at run time, such as callbacks.
+
+    Raises:
+        ConfigurationError: If the constructor refuses its arguments, in its words.
+    """
+    try:
+        return hydra_instantiate(node, *args, **settings)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ConfigurationError(f"{node.get('_target_')}: {cause}") from error
+
+
+def compose_config(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+    """Compose a configuration that describes no training run, such as ``evaluate``'s.
+
+    Raises:
+        ConfigurationError: If a key does not exist, or one without a default is not given.
+    """
+    config = _without_hydra(_compose(overrides, config_dir, config_name))
+    _check_missing(config)
+    return config
+
+
+def _combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the override lists of the single runs that a sweep such as ``model=rnn,lstm`` makes."""
+    choices = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            raise ConfigurationError(
+                f"cannot read the override {text!r}: {error}\n"
+                "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
+            ) from error
+        if override.is_sweep_override() and not override.is_hydra_override():
+            key = text.split("=", 1)[0]
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([text])
+    for combination in itertools.product(*choices):
+        yield list(combination)
+
+
+def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+        try:
+            return compose(config_name, list(overrides), return_hydra_config=True)
+        except MissingConfigException as error:
+            raise ConfigurationError(_explain_group(error)) from error
+        except ConfigCompositionException as error:
+            known = compose(config_name, _group_choices(overrides, config_dir))
+            raise ConfigurationError(_explain_key(error, known)) from error
+        except OverrideParseException as error:
+            raise ConfigurationError(f"cannot read an override: {error}") from error
+
+
+def _group_choices(overrides: Sequence[str], config_dir: Path) -> list[str]:
+    """Keep the overrides that choose files, so that the valid keys of that choice can be listed."""
+    return [text for text in overrides if (config_dir / text.split("=", 1)[0].lstrip("+")).is_dir()]
+
+
+def _explain_group(error: MissingConfigException) -> str:
+    wanted = (error.missing_cfg_file or "").rsplit("/", 1)
+    if error.options is None or len(wanted) != 2:
+        return str(error)
+    group, name = wanted[0].lstrip("/"), wanted[1]
+    return (
+        f"there is no {group}={name}. {_suggest(name, error.options)}"
+        f"The choices for {group} are: {', '.join(sorted(error.options))}."
+    )
+
+
+def _explain_key(error: Exception, known: DictConfig) -> str:
+    key = getattr(error.__cause__, "full_key", None)
+    if not key:
+        return str(error)
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(known, parent) if parent else known
+    if not isinstance(node, DictConfig):
+        return str(error)
+    return _unknown_key(parent, leaf, [str(name) for name in node])
+
+
+def _unknown_key(parent: str, leaf: str, valid: Sequence[str]) -> str:
+    names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
+    full = f"{parent}.{leaf}" if parent else leaf
+    where = f"Keys of {parent}" if parent else "Keys at the top"
+    return f"there is no key {full}. {_suggest(leaf, names)}{where}: {', '.join(names)}."
+
+
+def _suggest(name: str, options: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"Did you mean {close[0]}? " if close else ""
+
+
+def _to_experiment(
+    composed: Any, overrides: tuple[str, ...], config_dir: Path, config_name: str
+) -> Experiment:
+    """Take Hydra's own node out, resolve every interpolation and check every key."""
+    choices = composed.hydra.runtime.choices
+    config = _without_hydra(composed)
+    _check_missing(config)
+    OmegaConf.resolve(config)
+    primary = OmegaConf.load(config_dir / f"{config_name}.yaml")
+    groups = {str(key) for entry in primary.defaults for key in entry}
+    top = [str(key) for key in primary if key not in ("defaults", "hydra")]
+    check_keys(config, [*top, *groups, "head"])
+    return Experiment(config, choices.data, choices.model, overrides)
+
+
+def _without_hydra(composed: Any) -> DictConfig:
+    return OmegaConf.create({key: composed._get_node(key) for key in composed if key != "hydra"})
+
+
+def _check_missing(config: DictConfig) -> None:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(f"cannot resolve the configuration: {error}") from error
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} must be given, for example: {missing[0]}=VALUE"
+        )
+
+
+def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
+    """Check that every key is an argument of its node's target, and every target allowed.
+
+    Args:
+        config: A resolved configuration.
+        top: The keys that may stand at its top; None does not check them.
+
+    Raises:
+        ConfigurationError: Naming the key, with the valid ones; or the target, with the packages
+            that a configuration may name.
+    """
+    for key in config:
+        if top is not None and key not in top:
+            raise ConfigurationError(_unknown_key("", str(key), top))
+    for path, node in _target_nodes(config, ""):
+        arguments = inspect.signature(_locate(path, node["_target_"])).parameters
+        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+            continue
+        for key in node:
+            if not str(key).startswith("_") and key not in arguments:
+                valid = [name for name in arguments if name not in ("self", "params")]
+                raise ConfigurationError(_unknown_key(path, str(key), valid))
+
+
+def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    """Yield every node that has a ``_target_``, with its dotted path."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            yield from _target_nodes(node._get_node(key), f"{path}.{key}" if path else str(key))
+
+
+def _locate(path: str, target: Any) -> Any:
+    """Return what ``target`` names, if it lies in a package that a configuration may name."""
+    if not any(str(target).startswith(f"{package}.") for package in TARGET_PACKAGES):
+        raise ConfigurationError(
+            f"{path}._target_ is {target!r}, but a configuration may only name objects in "
+            f"{', '.join(TARGET_PACKAGES)}."
+        )
+    try:
+        return get_object(str(target))
+    except Exception as error:
+        raise ConfigurationError(f"{path}._target_: {error}") from error

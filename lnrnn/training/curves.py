@@ -1,0 +1,38 @@
+"""The picture of one run: its metrics against steps."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLORS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}  # distinct for the color-blind
+
+
+def plot_curves(metrics: Path, picture: Path) -> None:
+    """Draw every metric of a run, one panel a name; the test value is a single point.
+
+    Args:
+        metrics: The run's ``metrics.jsonl``.
+        picture: Where the PNG goes.
+    """
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for line in metrics.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["value"] is not None:
+            part, name = entry["name"].split("/", 1)
+            curves[name][part].append((entry["step"], entry["value"]))
+    figure = Figure(figsize=(4.2 * max(1, len(curves)), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]
+    for panel, (name, parts) in zip(panels, curves.items(), strict=False):
+        for part, points in parts.items():
+            steps, values = zip(*points, strict=True)
+            style = "o" if part == "test" else "-"
+            panel.plot(steps, values, style, color=COLORS[part], label=part, markersize=6)
+        panel.set_xlabel("optimizer steps")
+        panel.set_ylabel(name.replace("_", " "))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False)
+    figure.savefig(picture, dpi=120)

@@ -1,0 +1,102 @@
+"""What is measured for each kind of task, and which of the numbers decides a comparison."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric, MeanSquaredError, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from lnrnn.data.batch import IGNORED
+
+# The number that decides, by kind of task, and whether more of it is better.
+PRIMARY_METRIC = {
+    "classification": ("accuracy", True),
+    "tagging": ("accuracy", True),
+    "language_modeling": ("bits_per_character", False),
+    "regression": ("mse", False),
+}
+
+
+class BitsPerCharacter(MeanMetric):
+    """Mean cross entropy over characters, in bits."""
+
+    def compute(self) -> Tensor:
+        """Return the mean in bits; it is fed in nats."""
+        return super().compute() / math.log(2)
+
+
+class Perplexity(MeanMetric):
+    """Exponential of the mean cross entropy over characters."""
+
+    def compute(self) -> Tensor:
+        """Return the exponential of the mean; it is fed in nats."""
+        return super().compute().exp()
+
+
+def build_metrics(kind: str, num_classes: int | None, prefix: str) -> MetricCollection:
+    """Return the metrics of a kind of task, named ``<prefix>/<name>``.
+
+    Args:
+        kind: One of the keys of ``PRIMARY_METRIC``.
+        num_classes: How many classes the predictions have; None for regression.
+        prefix: ``val`` or ``test``.
+
+    Raises:
+        ValueError: If ``kind`` is none of the known ones.
+    """
+    if kind not in PRIMARY_METRIC:
+        raise ValueError(f"kind must be one of {', '.join(PRIMARY_METRIC)}, got {kind!r}")
+    metrics: dict[str, Metric | MetricCollection] = {"loss": MeanMetric()}
+    if kind == "language_modeling":
+        metrics |= {"bits_per_character": BitsPerCharacter(), "perplexity": Perplexity()}
+    elif kind == "regression":
+        metrics["mse"] = MeanSquaredError()
+    else:
+        metrics["accuracy"] = MulticlassAccuracy(
+            num_classes, average="micro", ignore_index=IGNORED, validate_args=False
+        )
+    return MetricCollection(metrics, prefix=f"{prefix}/", compute_groups=False)
+
+
+def update_metrics(
+    metrics: MetricCollection, total: Tensor, count: Tensor, predictions: Tensor, targets: Tensor
+) -> None:
+    """Add one batch.
+
+    Args:
+        metrics: From :func:`build_metrics`.
+        total: Summed loss of the batch, scalar.
+        count: How many targets it sums over, scalar.
+        predictions: (B, C), (B, T, C) or (B,).
+        targets: (B,), (B, T) or (B,).
+    """
+    for metric in metrics.values():
+        if isinstance(metric, MeanMetric):
+            metric.update(total / count.clamp_min(1), count)
+        elif isinstance(metric, MeanSquaredError):
+            metric.update(predictions.float(), targets)
+        else:
+            metric.update(predictions.flatten(0, -2).argmax(-1), targets.flatten())
+
+
+def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a batch's summed loss, scalar, and over how many targets it runs, scalar.
+
+    Whole numbers are class indices and take cross entropy, in nats, skipping ``IGNORED``; other
+    targets take the squared error.
+
+    Args:
+        predictions: (B, C), (B, T, C) or (B,).
+        targets: (B,), (B, T) or (B,).
+    """
+    if targets.is_floating_point():
+        total = torch.nn.functional.mse_loss(predictions.float(), targets, reduction="sum")
+        return total, torch.tensor(float(targets.numel()), device=targets.device)
+    total = torch.nn.functional.cross_entropy(
+        predictions.flatten(0, -2).float(),
+        targets.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+    )
+    return total, (targets != IGNORED).sum().float()

@@ -1,0 +1,243 @@
+"""A run's folder: where it lies, whether it may be used, and what is recorded in it.
+
+``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
+``checkpoints/`` and ``curves.png``. The folder follows from the configuration and never from the
+clock, so the same command finds the same run again.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lnrnn.training.configuration import ConfigurationError, Experiment
+
+# Where a run is started, watched and resumed changes nothing in its numbers.
+WITHOUT_EFFECT = (
+    "resume",
+    "name",
+    "logger",
+    "checkpoint_every_n_steps",
+    "data.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+)
+IN_THE_PATH = ("data", "model", "seed")
+PACKAGES = ("lnrnn", "torch", "lightning", "torchmetrics", "hydra-core", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder itself; it need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def record(self) -> Path:
+        """What ran, on what, and how it ended, JSON."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, append-only."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the run's metrics."""
+        return self.path / "curves.png"
+
+    def read_record(self) -> dict[str, Any]:
+        """Return ``run.json``, or an empty record if there is none."""
+        return json.loads(self.record.read_text()) if self.record.exists() else {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Replace ``run.json`` in one step, so that a reader never sees half of it."""
+        replace_text(self.record, json.dumps(record, indent=2, allow_nan=True) + "\n")
+
+    def update_record(self, **changes: Any) -> None:
+        """Change some entries of ``run.json``."""
+        self.write_record({**self.read_record(), **changes})
+
+    def newest_checkpoint(self) -> Path | None:
+        """Return the checkpoint with the highest step, or None."""
+        found = sorted(self.checkpoints.glob("step-*.ckpt"), key=lambda path: path.name)
+        return found[-1] if found else None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and move it there in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def folder_of(experiment: Experiment, root: Path = Path("runs")) -> RunFolder:
+    """Return the folder that belongs to an experiment, below ``root``."""
+    name = experiment.config.name or derive_name(experiment)
+    model = f"{experiment.model}-{name}" if name else experiment.model
+    return RunFolder(root / experiment.data / model / f"seed{experiment.config.seed}")
+
+
+def derive_name(experiment: Experiment) -> str:
+    """Make a name from the overrides that change the result, so that two settings never share one.
+
+    ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
+    stands in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
+    """
+    leaves = Counter(key.rpartition(".")[2] for key in _leaves(experiment.config, ""))
+    parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
+    name = "-".join(parts)
+    if len(name) <= 60:
+        return name
+    return f"{name[:51]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _name_part(override: str, leaves: Mapping[str, int]) -> str:
+    key, _, value = override.partition("=")
+    removed, key = key.startswith("~"), key.lstrip("+~")
+    if key in IN_THE_PATH or _is_without_effect(key) or (key, value) in _SAME_NUMBERS:
+        return ""
+    if key == "experiment":
+        return _plain(value)
+    leaf = key.rpartition(".")[2]
+    label = leaf if leaves[leaf] <= 1 else key
+    return f"no-{_plain(label)}" if removed else f"{_plain(label)}-{_plain(value)}"
+
+
+_SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
+
+
+def _is_without_effect(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+def _plain(text: str) -> str:
+    """Keep letters, digits, ``.``, ``-`` and ``_``; if something went, a hash tells texts apart."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
+
+
+def _leaves(node: Any, path: str) -> Iterator[str]:
+    if not isinstance(node, DictConfig):
+        yield path
+        return
+    for key in node:
+        yield from _leaves(node[key], f"{path}.{key}" if path else str(key))
+
+
+def check_configuration(folder: RunFolder, config: DictConfig) -> None:
+    """Check that a folder's earlier run had the same configuration.
+
+    Raises:
+        ConfigurationError: With the lines that differ, if it had another one.
+    """
+    if not folder.config.exists():
+        return
+    before, now = _comparable(OmegaConf.load(folder.config)), _comparable(config)
+    if before == now:
+        return
+    changes = difflib.unified_diff(before, now, "in the folder", "asked for", lineterm="", n=0)
+    lines = "\n".join(line for line in changes if not line.startswith("@@"))
+    raise ConfigurationError(
+        f"{folder.path} holds a run with another configuration:\n{lines}\n"
+        "Give this run a name of its own (name=...), or move that folder away."
+    )
+
+
+def _comparable(config: Any) -> list[str]:
+    keys = (key for key in sorted(_leaves(config, "")) if not _is_without_effect(key))
+    return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
+
+
+def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
+    """Return the checkpoint from which a run goes on, or None where it starts anew.
+
+    Args:
+        folder: The run's folder.
+        resume: ``auto``, ``never``, or a checkpoint's path.
+
+    Raises:
+        ConfigurationError: If ``never`` meets a folder that is not empty, or the path is no file.
+    """
+    if resume == "auto":
+        return folder.newest_checkpoint()
+    if resume == "never":
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise ConfigurationError(
+                f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "
+                "name of its own (name=...), move the folder away, or leave resume=auto."
+            )
+        return None
+    if not Path(resume).is_file():
+        raise ConfigurationError(
+            f"resume={resume}: there is no such file. Give auto, never, or a checkpoint's path "
+            "such as runs/DATA/MODEL/seed0/checkpoints/step-00000180.ckpt."
+        )
+    return Path(resume)
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """Return what the run's speed and last bits depend on."""
+    return {
+        "device": device,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide a run's numbers."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def current_commit() -> str | None:
+    """Return the source's git commit, with ``+`` where files differ from it; None outside git."""
+    source = Path(__file__).parent
+    command = ["git", "-C", str(source), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,73 @@
+"""Train one model on one data set, or go on with a run that was interrupted.
+
+python scripts/train.py                                     model=rnn_ln on data=japanese_vowels
+python scripts/train.py model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
+python scripts/train.py 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m
+"""
+
+import sys
+from pathlib import Path
+
+try:
+    import hydra
+    from hydra._internal.utils import get_args
+    from omegaconf import DictConfig
+    from rich.console import Console
+    from rich.table import Table
+
+    from lnrnn.training import (
+        ConfigurationError,
+        NonFiniteError,
+        RunFolder,
+        check_overrides,
+        current_experiment,
+        train,
+    )
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+console = Console()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+def main(config: DictConfig) -> None:
+    """Train the run that ``config`` describes, and print its result."""
+    try:
+        folder, record = train(current_experiment(config, CONF, "train"))
+    except ConfigurationError as error:
+        sys.exit(f"error: {error}")
+    except NonFiniteError as error:
+        sys.exit(f"stopped: {error}")
+    except SystemExit:
+        console.print("interrupted; the same command goes on from the last checkpoint")
+        raise
+    print_result(folder, record)
+
+
+def print_result(folder: RunFolder, record: dict) -> None:
+    """Print what a finished run found, what it cost and where it lies."""
+    table = Table(show_header=False, title=f"{record['model']} on {record['data']}", min_width=44)
+    for name, value in record["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    table.add_row("parameters", f"{record['parameters']:,}")
+    table.add_row("optimizer steps", f"{record['steps']:,}")
+    if record["seconds_per_step"] is not None:
+        table.add_row("time per step", f"{1000 * record['seconds_per_step']:.2f} ms")
+    console.print(table)
+    console.print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
+
+
+def check_command_line() -> None:
+    """Check every override before Hydra acts on it; leave Hydra's own flags to Hydra."""
+    arguments = get_args()
+    overrides = [text for text in arguments.overrides if not text.startswith("hydra.")]
+    try:
+        check_overrides(overrides, CONF, "train")
+    except ConfigurationError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    check_command_line()
+    main()

@@ -1,0 +1,130 @@
+"""Every configuration composes, builds and trains; what makes no sense together says why."""
+
+import shutil
+
+import pytest
+from experiments import CONF, compose
+from omegaconf import OmegaConf
+
+from lnrnn.training import ConfigurationError, train
+from lnrnn.training.build import build_data, build_task, build_trainer
+from lnrnn.training.run import RunFolder
+
+FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment")
+ONLINE = ("wikitext2", "imdb", "sst2")  # the Hugging Face hub
+OWN_FILES = ("text_files", "table_files")  # the user's
+# What a configuration needs beside a CPU and the package, in the words of its refusal.
+NEEDS = {"trainer/gpu": "gpu", "logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+
+SMALL = (
+    "trainer.max_steps=3",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+    "model.hidden_size=8",
+)
+MODELS = [path.removeprefix("model/") for path in FILES if path.startswith("model/")]
+DATA = [path.removeprefix("data/") for path in FILES if path.startswith("data/")]
+OFFLINE = [data for data in DATA if data not in (*ONLINE, *OWN_FILES)]
+# One data set of each kind; and whether its task forbids to look ahead.
+KINDS = {
+    "japanese_vowels": (),
+    "copying": ("data.length=25",),
+    "adding": ("data.length=12",),
+    "text_files": ("data.batch_size=3", "data.window=12"),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
+    """Files of the user's, and the overrides that name them."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 60)
+    rows = "".join(f"row {i} of the table,{i % 2}\n" for i in range(60))
+    (folder / "table.csv").write_text("text,label\n" + rows)
+    return {
+        "text_files": (f"data.files={folder / 'text.txt'}", "data.batch_size=3", "data.window=12"),
+        "table_files": (f"data.files={folder / 'table.csv'}", "data.num_classes=2"),
+    }
+
+
+def test_no_file_is_forgotten():
+    assert len(MODELS) == 12
+    assert len(DATA) == 10
+    assert set(FILES) == {
+        "train",
+        "evaluate",
+        "compare",
+        *(path for path in FILES if path.split("/")[0] in GROUPS),
+    }
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "/" in path])
+def test_every_file_composes_and_builds(path, files, tmp_path):
+    group, name = path.split("/")
+    overrides = [f"{group}={name}"]
+    if group == "data":
+        overrides += files.get(name, ())
+        if compose(*overrides).config.data.num_tokens and "wikitext" not in name:
+            overrides.append("model=gru")
+    if path == "head/tokens":
+        overrides.append("data=copying")
+    if path == "head/regression":
+        overrides.append("data=adding")
+    experiment = compose(*overrides)
+    assert not OmegaConf.missing_keys(experiment.config)
+    if name in ONLINE:
+        with pytest.raises(ConfigurationError, match="run: HF_HUB_OFFLINE=0 python"):
+            build_data(experiment.config)
+    elif path in NEEDS:
+        with pytest.raises(ConfigurationError, match=f"(?i){NEEDS[path]}"):
+            build_trainer(experiment.config, RunFolder(tmp_path))
+    else:
+        datamodule = build_data(experiment.config)
+        build_task(experiment.config, datamodule)
+        build_trainer(experiment.config, RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize("data", KINDS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_on_every_kind_of_data(model, data, files, tmp_path):
+    overrides = [f"model={model}", f"data={data}", *files.get(data, ()), *KINDS[data], *SMALL]
+    if model.startswith("transformer") and data == "text_files":
+        overrides.append("model.causal=true")
+    _, record = train(compose(*overrides), tmp_path)
+    assert record["status"] == "finished"
+    assert record["steps"] == 3
+
+
+@pytest.mark.parametrize("data", [*OFFLINE, *OWN_FILES])
+def test_every_data_set_trains_a_model(data, files, tmp_path):
+    overrides = ["model=gru_ln", f"data={data}", *files.get(data, ()), *SMALL]
+    folder, record = train(compose(*overrides), tmp_path)
+    assert f"test/{record['metric']}" in record["metrics"]
+    shutil.rmtree(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data=shakespeare", "model=transformer"], r"model\.causal=true"),
+        (["data=shakespeare", "model=gru", "model.bidirectional=true"], "bidirectional=false"),
+        (["data=shakespeare", "head=classification"], "needs a TokenHead"),
+        (["data=adding", "head=classification", "data.num_classes=2"], "num_classes"),
+        (["head.pooling=flatten"], "flatten"),
+        (["head=tokens", "head.tied=true"], "tied"),
+        (["model=gru", "model.norm={_target_:lnrnn.nn.CellNorm,inputs:joint}"], "reset gate"),
+        (["model=rnn", "model.norm={_target_:lnrnn.nn.CellNorm,cell:state}"], "cell state"),
+        (["model=rnn_ln", "model.hidden_size=1"], "single value"),
+        (["model.norm=batch"], "norm must be"),
+        (["model=transformer", "model.num_heads=5"], "num_heads"),
+        (["+model.num_heads=4"], "no key model.num_heads"),
+    ],
+)
+def test_what_makes_no_sense_says_why(overrides, words):
+    def build():
+        config = compose(*overrides).config
+        return build_task(config, build_data(config))
+
+    with pytest.raises(ConfigurationError, match=words):
+        build()

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+from experiments import CONF, compose
+from omegaconf import OmegaConf
+
+from lnrnn.training import ConfigurationError, check_overrides, compose_config, compose_experiment
+from lnrnn.training.configuration import check_keys, instantiate
+
+
+def test_the_default_is_rnn_ln_on_japanese_vowels():
+    experiment = compose()
+    assert (experiment.model, experiment.data) == ("rnn_ln", "japanese_vowels")
+    assert experiment.config.model.norm == "output"
+    assert experiment.config.model.num_features == experiment.config.data.num_features == 12
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.epss=1e-3", ["no key model.epss", "Did you mean eps?", "hidden_size"]),
+        ("+model.epss=1e-3", ["no key model.epss", "Did you mean eps?", "hidden_size"]),
+        ("model=rnn_nl", ["no model=rnn_nl", "rnn_ln", "transformer"]),
+        ("modle=rnn", ["no key modle", "Did you mean model?", "optimizer"]),
+        ("+depth=3", ["no key depth", "seed"]),
+        ("trainer.max_epoch=3", ["no key trainer.max_epoch", "max_epochs"]),
+        ("+trainer.max_epoch=3", ["no key trainer.max_epoch", "max_epochs"]),
+        ("optimizer.lrr=3", ["no key optimizer.lrr", "lr, weight_decay"]),
+        ("data=wikitext3", ["no data=wikitext3", "japanese_vowels"]),
+        ("model.eps=[1", ["cannot read the override"]),
+        ("model.eps=${no.such.key}", ["cannot resolve"]),
+    ],
+)
+def test_a_wrong_override_is_named_with_what_would_be_right(override, words):
+    with pytest.raises(ConfigurationError) as caught:
+        check_overrides([override], CONF, "train")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_every_combination_of_a_sweep_is_checked():
+    check_overrides(["model=rnn,rnn_ln", "model.eps=1e-5,1e-3"], CONF, "train")
+    with pytest.raises(ConfigurationError, match="no model=rnn_nl"):
+        check_overrides(["model=rnn,rnn_nl"], CONF, "train")
+
+
+def test_a_key_without_a_default_must_be_given():
+    with pytest.raises(ConfigurationError, match=r"data\.files must be given"):
+        compose("data=text_files")
+    with pytest.raises(ConfigurationError, match="run must be given"):
+        compose_config([], CONF, "evaluate")
+
+
+@pytest.mark.parametrize("target", ["os.system", "pathlib.Path.write_text", "torch.load", "shutil"])
+def test_a_configuration_names_only_objects_of_allowed_packages(target):
+    config = OmegaConf.create({"model": {"_target_": target}})
+    with pytest.raises(ConfigurationError, match="may only name objects in lnrnn"):
+        check_keys(config)
+
+
+def test_a_target_that_does_not_exist_is_named():
+    config = OmegaConf.create({"model": {"_target_": "torch.nn.Liner"}})
+    with pytest.raises(ConfigurationError, match="Liner"):
+        check_keys(config)
+
+
+def test_a_nested_target_is_checked():
+    norm = {"_target_": "lnrnn.nn.CellNorm", "cel": "state"}
+    config = OmegaConf.create({"model": {"_target_": "lnrnn.nn.LSTM", "norm": norm}})
+    with pytest.raises(ConfigurationError, match=r"no key model\.norm\.cel\..*cell"):
+        check_keys(config)
+
+
+def test_instantiate_speaks_in_the_constructors_words():
+    node = OmegaConf.create(
+        {"_target_": "lnrnn.nn.LSTM", "input_size": 3, "hidden_size": -1, "norm": None}
+    )
+    with pytest.raises(ConfigurationError, match="hidden_size"):
+        instantiate(node)
+
+
+def test_an_experiment_changes_model_and_data():
+    experiment = compose("experiment=mnist1d_gru")
+    assert (experiment.data, experiment.model) == ("mnist1d", "gru")
+    assert experiment.config.model.hidden_size == 6
+
+
+def test_conf_is_found_from_any_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert compose_experiment(["model=gru"], CONF).model == "gru"

@@ -1,0 +1,158 @@
+"""Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from experiments import Interruption, compose, interrupt_call
+
+from lnrnn.training import RunFolder, SequenceTask, train
+
+CLASSIFIER = (
+    "model=lstm_ln",
+    "model.hidden_size=8",
+    "model.dropout=0.3",
+    "model.num_layers=2",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=3",
+    "checkpoint_every_n_steps=3",
+)
+LANGUAGE_MODEL = (
+    "data=text_files",
+    "data.batch_size=3",
+    "data.window=12",
+    "model=gru",
+    "model.hidden_size=8",
+    "model.dropout=0.2",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=4",
+    "checkpoint_every_n_steps=4",
+)
+
+
+def content(folder: RunFolder) -> tuple[dict, bytes, dict]:
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    checkpoint = torch.load(newest, weights_only=True)
+    kept = {
+        key: checkpoint[key]
+        for key in ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
+    }
+    return {"file": newest.name, **kept}, folder.metrics.read_bytes(), folder.read_record()
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Compare tensors bit for bit, inside dictionaries and lists too."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        for part, other_part in zip(one, other, strict=True):
+            assert_equal(part, other_part)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_same_run(one: RunFolder, other: RunFolder) -> None:
+    (state, metrics, record), (other_state, other_metrics, other_record) = (
+        content(one),
+        content(other),
+    )
+    assert_equal(state, other_state)
+    assert metrics == other_metrics
+    assert record["metrics"] == other_record["metrics"]
+    assert record["steps"] == other_record["steps"]
+
+
+def run(overrides, root: Path, *interruptions, monkeypatch) -> RunFolder:
+    """Train, interrupted as often as there are (method, call) pairs, until it is finished."""
+    for method, number in interruptions:
+        with monkeypatch.context() as patch:
+            interrupt_call(patch, method, number)
+            with pytest.raises(Interruption):
+                train(compose(*overrides), root)
+    return train(compose(*overrides), root)[0]
+
+
+@pytest.fixture(scope="module")
+def whole_classifier(tmp_path_factory) -> RunFolder:
+    return train(compose(*CLASSIFIER), tmp_path_factory.mktemp("whole"))[0]
+
+
+# An epoch has 7 steps; checkpoints fall on its steps 3 and 6 and on its end.
+@pytest.mark.parametrize(
+    "interruptions",
+    [
+        pytest.param([("training_step", 1)], id="before the first checkpoint"),
+        pytest.param([("training_step", 5)], id="in the middle of an epoch"),
+        pytest.param([("training_step", 6)], id="on the last batch of an epoch"),
+        pytest.param([("training_step", 7)], id="on the first batch of an epoch"),
+        pytest.param([("validation_step", 0)], id="before the validation of an epoch"),
+        pytest.param([("on_validation_epoch_end", 1)], id="at the end of a validation"),
+        pytest.param([("training_step", 17), ("training_step", 2)], id="twice"),
+        pytest.param([("test_step", 0)], id="in the test"),
+    ],
+)
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(
+    interruptions, whole_classifier, tmp_path, monkeypatch
+):
+    folder = run(CLASSIFIER, tmp_path, *interruptions, monkeypatch=monkeypatch)
+    assert_same_run(folder, whole_classifier)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param(["data.num_workers=2"], id="loader processes"),
+        pytest.param(["trainer.accumulate_grad_batches=3"], id="gradient accumulation"),
+        pytest.param(["schedule=cosine", "warmup_steps=4"], id="schedule"),
+        pytest.param(["trainer.val_check_interval=3"], id="validation inside the epoch"),
+        pytest.param(["trainer.max_epochs=-1", "trainer.max_steps=18"], id="budget in steps"),
+    ],
+)
+def test_settings_that_resume_must_respect(extra, tmp_path, monkeypatch):
+    overrides = (*CLASSIFIER, *extra)
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("training_step", 12), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+@pytest.mark.parametrize("call", [3, 9, 14, 21])
+def test_a_language_model_carries_its_state_across(call, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(chr(97 + (i * i) % 26) for i in range(1200)))
+    overrides = (*LANGUAGE_MODEL, f"data.files={text}")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("training_step", call), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+    state = content(whole)[0]["carried_state"]
+    assert [tuple(part.shape) for part in state] == [(1, 3, 8)]
+
+
+def test_the_carried_state_matters(tmp_path, monkeypatch):
+    """The test above would see it if the state were lost: without it the run ends elsewhere."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(chr(97 + (i * i) % 26) for i in range(1200)))
+    overrides = (*LANGUAGE_MODEL, f"data.files={text}")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    forget = lambda self, checkpoint: None  # noqa: E731  the shortest way to say it
+    monkeypatch.setattr(SequenceTask, "on_load_checkpoint", forget)
+    again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
+    with pytest.raises(AssertionError):
+        assert_same_run(again, whole)
+
+
+def test_resume_from_a_given_checkpoint(whole_classifier, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 19)
+        with pytest.raises(Interruption):
+            train(compose(*CLASSIFIER), tmp_path)
+    folder = next(tmp_path.glob("*/*/seed0"))
+    older = min((folder / "checkpoints").glob("*.ckpt"))
+    experiment = compose(*CLASSIFIER, f"resume={older}")
+    assert_same_run(train(experiment, tmp_path)[0], whole_classifier)

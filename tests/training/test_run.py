@@ -1,0 +1,101 @@
+import json
+import re
+
+import pytest
+from experiments import compose
+from omegaconf import OmegaConf
+
+from lnrnn.training import ConfigurationError, RunFolder, folder_of
+from lnrnn.training.run import check_configuration, choose_checkpoint, derive_name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "path"),
+    [
+        ([], "runs/japanese_vowels/rnn_ln/seed0"),
+        (["seed=3", "model=gru"], "runs/japanese_vowels/gru/seed3"),
+        (["name=mine"], "runs/japanese_vowels/rnn_ln-mine/seed0"),
+        (
+            ["trainer.max_epochs=5", "model.eps=1e-3"],
+            "runs/japanese_vowels/rnn_ln-eps-1e-3-max_epochs-5/seed0",
+        ),
+        (["trainer.devices=2", "data.num_workers=1"], "runs/japanese_vowels/rnn_ln/seed0"),
+        (["trainer=ddp"], "runs/japanese_vowels/rnn_ln/seed0"),
+        (["trainer=gpu"], "runs/japanese_vowels/rnn_ln-trainer-gpu/seed0"),
+        (["experiment=mnist1d_gru"], "runs/mnist1d/gru-mnist1d_gru/seed0"),
+    ],
+)
+def test_the_folder_follows_from_the_configuration(overrides, path):
+    assert str(folder_of(compose(*overrides)).path) == path
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["optimizer.lr=1e-3"], ["optimizer.lr=1e-2"]),
+        (["model.norm=null"], ["model.norm=cell"]),
+        (["data.batch_size=16"], ["trainer.accumulate_grad_batches=16"]),
+        (["~optimizer.weight_decay"], ["optimizer.weight_decay=0"]),
+        (["+model.norm={_target_:lnrnn.nn.CellNorm,cell:state}"], ["model.norm=cell"]),
+        (["schedule=cosine"], ["schedule=linear"]),
+    ],
+)
+def test_two_settings_never_share_a_name(one, other):
+    names = {derive_name(compose(*one)), derive_name(compose(*other)), derive_name(compose())}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]*", name) for name in names)
+
+
+def test_the_order_of_overrides_does_not_matter():
+    one = compose("model.eps=1e-3", "trainer.max_epochs=5")
+    other = compose("trainer.max_epochs=5", "model.eps=1e-3")
+    assert folder_of(one) == folder_of(other)
+
+
+def test_a_long_name_ends_in_a_hash():
+    many = [f"trainer.limit_{part}_batches=0.123456789" for part in ("train", "val", "test")]
+    name = derive_name(compose(*many, "optimizer.lr=1e-3"))
+    assert len(name) == 60
+    assert name != derive_name(compose(*many, "optimizer.lr=1e-4"))
+
+
+def test_another_configuration_in_the_folder_is_shown(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(OmegaConf.to_yaml(compose().config))
+    check_configuration(folder, compose("trainer.devices=2", "resume=never").config)
+    with pytest.raises(ConfigurationError) as caught:
+        check_configuration(folder, compose("model.eps=1e-3").config)
+    assert "-model.eps: 1e-05" in str(caught.value)
+    assert "+model.eps: 0.001" in str(caught.value)
+
+
+def test_never_wants_a_new_folder(tmp_path):
+    assert choose_checkpoint(RunFolder(tmp_path), "never") is None
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="not empty"):
+        choose_checkpoint(RunFolder(tmp_path), "never")
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"nowhere\.ckpt: there is no such file"):
+        choose_checkpoint(RunFolder(tmp_path), "nowhere.ckpt")
+
+
+def test_auto_takes_the_newest(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert choose_checkpoint(folder, "auto") is None
+    folder.checkpoints.mkdir()
+    for step in (9, 100, 18):
+        (folder.checkpoints / f"step-{step:08d}.ckpt").touch()
+    newest = choose_checkpoint(folder, "auto")
+    assert newest is not None
+    assert newest.name == "step-00000100.ckpt"
+
+
+def test_the_record_is_changed_in_one_step(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_record() == {}
+    folder.write_record({"status": "running", "seed": 1})
+    folder.update_record(status="finished")
+    assert json.loads(folder.record.read_text()) == {"status": "finished", "seed": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -1,0 +1,60 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from lnrnn.models import ClassificationHead, RecurrentEncoder, SequenceModel
+from lnrnn.seeding import derive_seed, initialize
+
+
+def build(norm, seed=0):
+    encoder = RecurrentEncoder("lstm", num_features=3, hidden_size=6, num_layers=2, norm=norm)
+    model = SequenceModel(encoder, partial(ClassificationHead, 4))
+    initialize(model, seed)
+    return dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("norm", ["output", "cell"])
+def test_variants_share_the_initial_value_of_every_parameter_they_share(norm):
+    plain, normed = build(None), build(norm)
+    assert plain.keys() < normed.keys()
+    assert all(torch.equal(plain[name], normed[name]) for name in plain)
+    added = normed.keys() - plain.keys()
+    assert all(torch.all(normed[name] == float("gain" in name)) for name in added)
+
+
+def test_another_seed_gives_other_values():
+    one, other = build(None, 0), build(None, 1)
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_global_generator_is_left_alone():
+    layer = nn.Linear(3, 4)
+    before = torch.get_rng_state()
+    initialize(layer, 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_module_that_cannot_redraw_its_parameters_is_refused():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+    with pytest.raises(TypeError, match=r"1 \(Bare\) owns parameters but has no reset_parameters"):
+        initialize(nn.Sequential(nn.Linear(2, 2), Bare()), 0)
+
+
+def test_seeds_depend_on_everything():
+    keys = [
+        (0, "order", 1),
+        (0, "order", 2),
+        (1, "order", 1),
+        (0, "dropout", 1),
+        (0, "order", 1, 1),
+    ]
+    seeds = {derive_seed(*key) for key in keys}
+    assert len(seeds) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(0, "order", 1) == 4489457307835839548

@@ -1,0 +1,166 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from experiments import compose
+from omegaconf import OmegaConf
+
+from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
+from lnrnn.training.checkpoints import read_checkpoint
+
+SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, RunFolder, dict]:
+    root = tmp_path_factory.mktemp("runs")
+    return root, *train(compose(*SHORT), root)
+
+
+def test_a_run_leaves_everything_in_its_folder(finished):
+    root, folder, record = finished
+    assert folder.path == root / "japanese_vowels/rnn_ln-hidden_size-8-max_epochs-2/seed0"
+    assert folder.curves.read_bytes().startswith(b"\x89PNG")
+    assert OmegaConf.load(folder.config).model.hidden_size == 8
+    assert record["status"] == "finished"
+    assert record["steps"] == 14
+    assert record["metric"] == "accuracy"
+    assert record["higher_is_better"] is True
+    assert record["machine"]["device"] == "cpu"
+    assert record["versions"]["torch"].startswith("2.")
+    assert 0 < record["seconds_per_step"] < 10
+    assert record["parameters"] == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
+    assert set(record["metrics"]) == {"test/loss", "test/accuracy"}
+
+
+def test_metrics_are_one_value_a_line_in_full_precision(finished):
+    _, folder, record = finished
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    names = ["train/loss", "val/accuracy", "val/loss"]
+    assert [line["name"] for line in lines] == [*names, *names, "test/accuracy", "test/loss"]
+    assert [line["step"] for line in lines] == [7] * 3 + [14] * 5
+    assert [line["epoch"] for line in lines[:6]] == [0] * 3 + [1] * 3
+    assert lines[-2]["value"] == record["metrics"]["test/accuracy"]
+
+
+def test_a_finished_run_is_not_repeated(finished, monkeypatch):
+    root, folder, record = finished
+    monkeypatch.setattr("lnrnn.training.fit.build_data", None)  # would be called first
+    assert train(compose(*SHORT), root) == (folder, record)
+
+
+def test_evaluate_reproduces_the_test_metrics(finished):
+    _, folder, record = finished
+    evaluation = evaluate(folder.path)
+    assert evaluation.metrics == evaluation.recorded == record["metrics"]
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    assert evaluate(newest).metrics == record["metrics"]
+
+
+def test_two_newest_checkpoints_are_kept(finished):
+    _, folder, _ = finished
+    names = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert names == ["step-00000007.ckpt", "step-00000014.ckpt"]
+
+
+def test_a_checkpoint_holds_tensors_and_plain_values(finished):
+    _, folder, _ = finished
+
+    def check(value):
+        if isinstance(value, dict):
+            for key, part in value.items():
+                assert isinstance(key, str | int)
+                check(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                check(part)
+        else:
+            assert value is None or isinstance(value, torch.Tensor | str | int | float | bool)
+
+    check(read_checkpoint(folder.newest_checkpoint()))
+
+
+def test_the_same_seed_gives_the_same_run(finished, tmp_path):
+    _, folder, _ = finished
+    again, _ = train(compose(*SHORT), tmp_path)
+    assert again.metrics.read_bytes() == folder.metrics.read_bytes()
+
+
+def test_another_default_in_the_folder_is_an_error(finished):
+    root, *_ = finished
+    experiment = compose(*SHORT)
+    experiment.config.model.eps = 1e-3
+    with pytest.raises(ConfigurationError, match=r"\+model\.eps: 0\.001"):
+        train(experiment, root)
+
+
+def test_never_refuses_a_used_folder(finished):
+    root, *_ = finished
+    with pytest.raises(ConfigurationError, match="resume=never needs a new folder"):
+        train(compose(*SHORT, "resume=never"), root)
+
+
+def test_a_checkpoint_of_another_model_is_refused(finished, tmp_path):
+    _, folder, _ = finished
+    other = compose("model=gru", *SHORT, f"resume={folder.newest_checkpoint()}")
+    with pytest.raises(ConfigurationError, match="belongs to another model") as caught:
+        train(other, tmp_path)
+    assert "weight_ih_l0: (8, 12) in the checkpoint, (24, 12) in the model" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+    _, folder, _ = finished
+    torn = tmp_path / "torn.ckpt"
+    torn.write_bytes(folder.newest_checkpoint().read_bytes()[:1000])
+    with pytest.raises(ConfigurationError, match=r"torn\.ckpt is damaged"):
+        train(compose(*SHORT, f"resume={torn}"), tmp_path)
+
+
+def test_evaluate_says_what_it_wants(tmp_path):
+    with pytest.raises(ConfigurationError, match="no run lies there"):
+        evaluate(tmp_path / "nowhere")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(compose().config))
+    with pytest.raises(ConfigurationError, match="holds no checkpoint yet"):
+        evaluate(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    overrides = ("optimizer=sgd", "optimizer.lr=1e38", "trainer.gradient_clip_val=null")
+    experiment = compose(*overrides, "model=lstm", "checkpoint_every_n_steps=1")
+    with pytest.raises(NonFiniteError, match=r"at step \d+ \(epoch 0\)"):
+        train(experiment, tmp_path)
+    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    assert folder.read_record()["status"] == "failed"
+    assert "NonFiniteError" in folder.read_record()["error"]
+    newest = folder.newest_checkpoint()
+    if newest is not None:
+        values = read_checkpoint(newest)["state_dict"].values()
+        assert all(value.isfinite().all() for value in values)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.eps=0"], "eps must be"),
+        (["model.hidden_size=0"], "hidden_size"),
+        (["data.batch_size=0"], "batch_size"),
+        (["data.num_features=13"], "num_features"),
+        (["data.num_classes=5"], "num_classes"),
+        (["data=text_files", "data.files=nowhere.txt"], r"nowhere\.txt"),
+        (["data=shakespeare", "model=transformer"], "looks ahead"),
+        (["head=tokens"], "needs a ClassificationHead, got a TokenHead"),
+        (["logger=wandb"], r"pip install 'lnrnn\[wandb\]'"),
+    ],
+)
+def test_bad_input_is_explained_and_nothing_is_left(overrides, words, tmp_path):
+    with pytest.raises(ConfigurationError, match=words):
+        train(compose(*overrides), tmp_path)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_tensorboard_lies_in_the_run_folder(tmp_path):
+    folder, _ = train(compose(*SHORT, "logger=tensorboard", "trainer.max_epochs=1"), tmp_path)
+    assert list((folder.path / "tensorboard").glob("events.*"))

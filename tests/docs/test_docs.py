@@ -1,0 +1,125 @@
+"""Every Python block of the documentation runs and prints what the page shows below it."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import lnrnn
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("README.md")]
+
+
+class Fence(NamedTuple):
+    language: str
+    line: int  # of the opening fence, from 1
+    text: str
+    follows: bool  # nothing but blank lines lies between this fence and the one before
+
+
+def read_fences(page: str) -> list[Fence]:
+    fences: list[Fence] = []
+    opened: tuple[str, int] | None = None
+    body: list[str] = []
+    follows = False
+    for number, line in enumerate(page.splitlines(), start=1):
+        if opened and line.strip() == "```":
+            fences.append(Fence(*opened, "".join(f"{text}\n" for text in body), follows))
+            opened, follows = None, True
+        elif opened:
+            body.append(line)
+        elif line.startswith("```"):
+            opened, body = (line[3:].strip(), number), []
+        elif line.strip():
+            follows = False
+    assert opened is None, f"the fence {opened} is not closed"
+    return fences
+
+
+def run_page(page: str, name: str) -> int:
+    """Run a page's Python blocks in one namespace and return their number."""
+    fences = read_fences(page)
+    namespace: dict[str, object] = {"__name__": name}
+    for index, fence in enumerate(fences):
+        if fence.language != "python":
+            continue
+        shown = fences[index + 1] if index + 1 < len(fences) else None
+        expected = shown.text if shown and shown.follows and shown.language == "text" else ""
+        printed = io.StringIO()
+        # Blank lines in front make a traceback point into the page.
+        code = compile("\n" * fence.line + fence.text, name, "exec")
+        with contextlib.redirect_stdout(printed):
+            exec(code, namespace)
+        assert printed.getvalue() == expected, f"{name}, line {fence.line}, prints something else"
+    return sum(fence.language == "python" for fence in fences)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_prints_what_it_shows(page: Path) -> None:
+    with torch.random.fork_rng():
+        run_page(page.read_text(encoding="utf-8"), str(page))
+
+
+@pytest.mark.parametrize("name", ["layer_normalization.md", "formulas.md"])
+def test_page_has_python_blocks(name: str) -> None:
+    fences = read_fences((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    assert sum(fence.language == "python" for fence in fences) >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_python_block_escapes_the_test(page: Path) -> None:
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        word = line.strip().removeprefix("```")
+        escapes = line.strip() != word and "py" in word and line != "```python"
+        assert not escapes, f"{page.name}, line {number}: write ```python, not indented"
+
+
+PAGE = """Two blocks of one namespace.
+
+```python
+x = 2
+```
+
+```python
+print(x + 1)
+```
+
+```text
+{shown}
+```
+"""
+
+
+def test_block_sees_names_of_earlier_blocks() -> None:
+    assert run_page(PAGE.format(shown="3"), "page.md") == 2
+
+
+def test_rotten_output_fails() -> None:
+    with pytest.raises(AssertionError, match=r"page\.md, line 7"):
+        run_page(PAGE.format(shown="4"), "page.md")
+
+
+def test_output_that_is_not_shown_fails() -> None:
+    page = PAGE.format(shown="3").replace("```text", "In words:\n\n```text")
+    with pytest.raises(AssertionError, match=r"page\.md, line 7"):
+        run_page(page, "page.md")
+
+
+def test_block_that_raises_fails_and_names_its_line() -> None:
+    with pytest.raises(NameError) as error:
+        run_page("# Title\n\n```python\nmissing\n```\n", "page.md")
+    assert error.traceback[-1].lineno + 1 == 4
+
+
+def test_published_settings_build_their_cell() -> None:
+    page = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
+    settings = re.findall(r"\| (RNN|LSTM|GRU) \| `(CellNorm\(.*?\))` \|", page)
+    assert len(settings) >= 15
+    for cell, setting in settings:
+        norm = eval(setting, {"CellNorm": lnrnn.CellNorm})
+        getattr(lnrnn, cell)(3, 5, norm=norm)

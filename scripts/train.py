@@ -11,6 +11,7 @@ from pathlib import Path
 try:
     import hydra
     from hydra._internal.utils import get_args
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
     from omegaconf import DictConfig
     from rich.console import Console
     from rich.table import Table
@@ -45,6 +46,7 @@ def main(config: DictConfig) -> None:
     print_result(folder, record)
 
 
+@rank_zero_only
 def print_result(folder: RunFolder, record: dict) -> None:
     """Print what a finished run found, what it cost and where it lies."""
     table = Table(show_header=False, title=f"{record['model']} on {record['data']}", min_width=44)

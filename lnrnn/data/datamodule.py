@@ -41,7 +41,7 @@ class DataModule(L.LightningDataModule):
         claims: What the configuration says about the data.
         batch_size: Sequences (or streams) in a batch, all processes together.
         num_workers: Loader processes per split; 0 reads in the training process.
-        seed: The run's seed, which decides the order.
+        seed: The run's seed, which decides the order of sequences; streams have none.
 
     Raises:
         ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
@@ -54,7 +54,7 @@ class DataModule(L.LightningDataModule):
         *,
         batch_size: int,
         num_workers: int,
-        seed: int,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -95,8 +95,14 @@ class DataModule(L.LightningDataModule):
         self._splits = self.splits
 
     def batches_per_epoch(self) -> int:
-        """Return the global batches of a training epoch, without building a loader."""
-        return len(GlobalBatches(len(self.splits["train"]), self.batch_size, shuffle_seed=None))
+        """Return the global batches of a training epoch, as far as the trainer's limit lets it go.
+
+        Lightning's own count would build the loader, and could do so before it has restored the
+        counters of a checkpoint.
+        """
+        batches = len(GlobalBatches(len(self.splits["train"]), self.batch_size, shuffle_seed=None))
+        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches, from where the trainer stands."""
@@ -163,7 +169,7 @@ def sequence_data(
 
 
 def stream_data(
-    source: Source, claims: Claims, *, batch_size: int, window: int, num_workers: int, seed: int
+    source: Source, claims: Claims, *, batch_size: int, window: int, num_workers: int
 ) -> DataModule:
     """Return the datamodule of a source whose rows are documents, column ``text``.
 
@@ -173,7 +179,6 @@ def stream_data(
         batch_size: Streams in a batch, all processes together.
         window: Symbols a stream advances per batch.
         num_workers: Loader processes.
-        seed: The run's seed.
 
     Raises:
         ValueError: If ``window`` is below 1 or the claims are not those of bytes.
@@ -187,7 +192,7 @@ def stream_data(
             f"{claims.num_classes} and {claims.length}"
         )
     read = partial(_read_streams, source, batch_size, window)
-    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers)
 
 
 def _read_sequences(

@@ -98,7 +98,6 @@ def shakespeare(
     batch_size: int = 32,
     window: int = 128,
     num_workers: int = 0,
-    seed: int = 0,
 ) -> DataModule:
     """Predict the next character of Shakespeare's 38 plays, 5.0 MB of ASCII.
 
@@ -114,7 +113,6 @@ def shakespeare(
         batch_size: Streams read side by side, all processes together.
         window: Characters per stream and batch, through which gradients flow.
         num_workers: Loader processes.
-        seed: Accepted as everywhere; the order is the text's own.
     """
     return stream_data(
         partial(_read_shakespeare, tuple(validation_plays), tuple(test_plays)),
@@ -122,7 +120,6 @@ def shakespeare(
         batch_size=batch_size,
         window=window,
         num_workers=num_workers,
-        seed=seed,
     )
 
 

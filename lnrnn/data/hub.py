@@ -35,7 +35,6 @@ def hub_text(
     batch_size: int = 32,
     window: int = 128,
     num_workers: int = 0,
-    seed: int = 0,
 ) -> DataModule:
     """Predict the next byte of a text of the hub, whose rows are laid end to end.
 
@@ -55,7 +54,6 @@ def hub_text(
         batch_size: Streams read side by side, all processes together.
         window: Bytes per stream and batch, through which gradients flow.
         num_workers: Loader processes.
-        seed: Accepted as everywhere; the order is the text's own.
 
     Raises:
         ConnectionError: When read, if the data are neither cached nor within reach; the message has
@@ -69,7 +67,6 @@ def hub_text(
         batch_size=batch_size,
         window=window,
         num_workers=num_workers,
-        seed=seed,
     )
 
 

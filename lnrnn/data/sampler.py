@@ -113,7 +113,7 @@ def training_position(trainer: L.Trainer | None, batches: int) -> tuple[int, int
 
     Args:
         trainer: The trainer that asks; None is a fresh run.
-        batches: Global batches of a whole epoch.
+        batches: Global batches of an epoch, as far as the trainer's limit lets it go.
     """
     if trainer is None:
         return 0, 0
@@ -123,11 +123,9 @@ def training_position(trainer: L.Trainer | None, batches: int) -> tuple[int, int
         # No epoch was under way: a fresh run, or a checkpoint written after an epoch was counted.
         _take_epoch_as_finished(trainer)
         return epochs.processed, 0
-    limit = trainer.limit_train_batches
-    last = min(limit, batches) if isinstance(limit, int) else int(limit * batches)
     # `processed`, not `ready`: a batch that was interrupted halfway is done again.
     done = batches_now.processed
-    if done >= last:
+    if done >= batches:
         # Written after the last batch, before the epoch was counted: a restart counts it first.
         return epochs.processed + 1, 0
     return epochs.processed, done

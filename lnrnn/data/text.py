@@ -30,7 +30,6 @@ def text_files(
     batch_size: int = 32,
     window: int = 128,
     num_workers: int = 0,
-    seed: int = 0,
 ) -> DataModule:
     """Predict the next byte of your own files, in any encoding.
 
@@ -51,7 +50,6 @@ def text_files(
         batch_size: Streams read side by side, all processes together.
         window: Bytes per stream and batch, through which gradients flow.
         num_workers: Loader processes.
-        seed: Accepted as everywhere; the order is the text's own.
 
     Raises:
         ValueError: When read: if a file is empty, in two splits, or too short. When constructed: if
@@ -67,7 +65,6 @@ def text_files(
         batch_size=batch_size,
         window=window,
         num_workers=num_workers,
-        seed=seed,
     )
 
 

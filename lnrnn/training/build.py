@@ -133,6 +133,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
             # Small sets need no loader processes.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Metrics are combined over processes by torchmetrics, before they are logged.
+            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
             # Lightning 2.6 asks torch 2.13 in a way that torch has renamed.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
             yield

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lnrnn.data import Batch
+from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
 
@@ -149,10 +149,23 @@ class SequenceTask(LightningModule):
             return (step + 1) / self.warmup_steps
         if self.schedule is None:
             return 1.0
-        last = int(self.trainer.estimated_stepping_batches)
+        last = self._last_step()
         progress = (step - self.warmup_steps) / max(1, last - self.warmup_steps)
         left = 1.0 - min(1.0, progress)
         return left if self.schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))
+
+    def _last_step(self) -> int:
+        """Return the optimizer step at which training ends, by epochs or steps."""
+        data, trainer = cast(DataModule, self.trainer.datamodule), self.trainer  # pyright: ignore[reportAttributeAccessIssue]
+        per_epoch = math.ceil(data.batches_per_epoch() / trainer.accumulate_grad_batches)
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * per_epoch)
+        if not limits:
+            raise ValueError(
+                f"schedule={self.schedule} needs an end: set trainer.max_epochs or max_steps"
+            )
+        return min(limits)
 
     def configure_gradient_clipping(
         self,

@@ -12,7 +12,7 @@ from lnrnn.data.embedded import plays
 
 @pytest.fixture(scope="module")
 def vowels():
-    return japanese_vowels(standardize=False)
+    return japanese_vowels(standardize=False, validation=0.1)
 
 
 def test_japanese_vowels_are_the_archive(vowels):
@@ -39,7 +39,7 @@ def test_japanese_vowels_are_the_archive(vowels):
 
 
 def test_japanese_vowels_are_standardized_by_training_frames(vowels):
-    scaled: Any = japanese_vowels().splits
+    scaled: Any = japanese_vowels(validation=0.1).splits
     raw: Any = vowels.splits
     torch.testing.assert_close(scaled["train"].values.mean(0), torch.zeros(12))
     mean, std = raw["train"].values.mean(0), raw["train"].values.std(0, correction=0)

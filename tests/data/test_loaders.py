@@ -188,6 +188,7 @@ class FakeTrainer:
 
     def __init__(self, global_rank, world_size):
         self.global_rank, self.world_size = global_rank, world_size
+        self.limit_train_batches = 1.0
         self.fit_loop = L.Trainer(logger=False, enable_checkpointing=False).fit_loop
 
 

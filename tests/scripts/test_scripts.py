@@ -1,8 +1,10 @@
 """The commands of the README, as processes of their own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ SMALL = ["model.hidden_size=8", "trainer.max_epochs=1"]
 
 
 def call(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / script), *arguments],
         cwd=folder,
@@ -19,6 +22,16 @@ def call(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProc
         text=True,
         timeout=240,
         check=False,
+    )
+
+
+def start(folder: Path, script: str, *arguments: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / script), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -34,6 +47,50 @@ def test_train_then_evaluate(tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     record = json.loads((tmp_path / run / "run.json").read_text())
     assert evaluated.stdout.count(f"{record['metrics']['test/accuracy']:.6f}") == 2
+
+
+def test_ctrl_c_then_the_same_command(tmp_path):
+    command = ["model.hidden_size=8", "model.dropout=0.2", "trainer.max_epochs=60"]
+    run = "runs/japanese_vowels/rnn_ln-dropout-0.2-hidden_size-8-max_epochs-60/seed0"
+    assert call(tmp_path / "whole", "train.py", *command).returncode == 0
+    process = start(tmp_path / "again", "train.py", *command)
+    record = tmp_path / "again" / run / "metrics.jsonl"
+    while process.poll() is None and (not record.exists() or record.stat().st_size < 2000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode not in (None, 0)
+    assert "interrupted; the same command goes on from the last checkpoint" in printed
+    status = json.loads((record.parent / "run.json").read_text())["status"]
+    assert status == "interrupted"
+    assert call(tmp_path / "again", "train.py", *command).returncode == 0
+    assert record.read_bytes() == (tmp_path / "whole" / run / "metrics.jsonl").read_bytes()
+
+
+def test_two_processes_make_the_steps_of_one(tmp_path):
+    one = call(tmp_path / "one", "train.py", *SMALL, "model=gru_lncell")
+    assert one.returncode == 0, one.stderr
+    (tmp_path / "two").mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    script = str(ROOT / "scripts" / "train.py")
+    overrides = [*SMALL, "model=gru_lncell", "trainer=ddp", "trainer.accelerator=cpu"]
+    two = subprocess.run(
+        [*launch, script, *overrides],
+        cwd=tmp_path / "two",
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("test/accuracy") == 1
+    curves = [
+        next(tmp_path.glob(f"{name}/runs/*/*/seed0/metrics.jsonl")) for name in ("one", "two")
+    ]
+    lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in curves]
+    for single, double in zip(*lines, strict=True):
+        assert single.pop("value") == pytest.approx(double.pop("value"), rel=1e-5)
+        assert single == double
 
 
 def test_a_sweep_makes_its_runs_once(tmp_path):

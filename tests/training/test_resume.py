@@ -110,7 +110,9 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     [
         pytest.param(["data.num_workers=2"], id="loader processes"),
         pytest.param(["trainer.accumulate_grad_batches=3"], id="gradient accumulation"),
-        pytest.param(["schedule=cosine", "warmup_steps=4"], id="schedule"),
+        pytest.param(["schedule=cosine", "warmup_steps=4"], id="warm-up and schedule"),
+        pytest.param(["schedule=linear"], id="schedule from the first step"),
+        pytest.param(["schedule=linear", "trainer.limit_train_batches=5"], id="short epochs"),
         pytest.param(["trainer.val_check_interval=3"], id="validation inside the epoch"),
         pytest.param(["trainer.max_epochs=-1", "trainer.max_steps=18"], id="budget in steps"),
     ],

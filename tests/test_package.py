@@ -1,0 +1,43 @@
+"""What importing the package costs, and what it must not load."""
+
+import subprocess
+import sys
+
+import pytest
+
+import lnrnn
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(answer.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        (
+            "import lnrnn",
+            {"lightning", "datasets", "hydra", "torchmetrics", "triton", "matplotlib"},
+        ),
+        ("import lnrnn.models", {"lightning", "datasets", "hydra", "torchmetrics", "triton"}),
+        ("import lnrnn.data", {"datasets", "hydra"}),
+        ("import lnrnn.comparison", {"lightning", "datasets", "hydra"}),
+    ],
+)
+def test_importing_loads_only_what_is_needed(statement, absent):
+    assert not loaded_by(statement) & absent
+
+
+def test_importing_lnrnn_adds_little_to_importing_torch():
+    """A count of modules says the same on every machine; seconds do not."""
+    added = loaded_by("import lnrnn") - loaded_by("import torch")
+    assert len(added) < 60, sorted(added)
+
+
+def test_public_names_are_there():
+    assert all(hasattr(lnrnn, name) for name in lnrnn.__all__)
+    assert lnrnn.__version__.count(".") == 2

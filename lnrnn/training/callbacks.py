@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from statistics import median
 from typing import Any
@@ -73,7 +74,8 @@ class Records(Callback):
         if trainer.is_global_zero:
             self.folder.metrics.touch()
             with self.folder.metrics.open("r+b") as file:
-                file.truncate(self.length)
+                # A checkpoint from elsewhere may know of more than this folder has.
+                file.truncate(min(self.length, file.seek(0, os.SEEK_END)))
 
     def on_train_batch_end(
         self,

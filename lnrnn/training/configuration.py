@@ -15,6 +15,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -128,11 +129,12 @@ def _combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
                 f"cannot read the override {text!r}: {error}\n"
                 "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
             ) from error
-        if override.is_sweep_override() and not override.is_hydra_override():
-            key = text.split("=", 1)[0]
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
+        key = text.split("=", 1)[0]
+        if override.is_hydra_override() or not override.is_sweep_override():
             choices.append([text])
+        elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        # Other sweeps only their sweeper can list; each of its runs is checked when it starts.
     for combination in itertools.product(*choices):
         yield list(combination)
 

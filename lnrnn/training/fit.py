@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -58,6 +58,8 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     with quiet_lightning():
         trainer, timer = build_trainer(config, folder)
         trainer.callbacks.append(Status(folder))  # pyright: ignore[reportAttributeAccessIssue]
+        for logger in trainer.loggers:
+            logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         trainer.test(task, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:

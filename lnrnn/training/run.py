@@ -132,7 +132,7 @@ def _name_part(override: str, leaves: Mapping[str, int]) -> str:
         return _plain(value)
     leaf = key.rpartition(".")[2]
     label = leaf if leaves[leaf] <= 1 else key
-    return f"no-{_plain(label)}" if removed else f"{_plain(label)}-{_plain(value)}"
+    return f"no-{_plain(label)}" if removed else f"{_plain(label)}-{_plain(_canonical(value))}"
 
 
 _SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
@@ -140,6 +140,22 @@ _SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
 
 def _is_without_effect(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+def _canonical(value: str) -> str:
+    """Write a number in one way: ``1e-3`` and ``0.001``, as a sweep has it, name one run."""
+    if value.lower() in ("true", "false", "null"):
+        return value.lower()
+    if re.fullmatch(r"[-+]?[0-9]+", value) or not re.fullmatch(r"[-+0-9.eE]+", value):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    decimal = repr(number)
+    return scientific if float(scientific) == number and len(scientific) < len(decimal) else decimal
 
 
 def _plain(text: str) -> str:

@@ -149,6 +149,14 @@ def test_the_carried_state_matters(tmp_path, monkeypatch):
         assert_same_run(again, whole)
 
 
+def test_resume_from_a_checkpoint_of_another_folder(whole_classifier, tmp_path):
+    older = min(whole_classifier.checkpoints.glob("*.ckpt"))
+    folder, _ = train(compose(*CLASSIFIER, f"resume={older}"), tmp_path)
+    state, metrics, _ = content(folder)
+    assert_equal(state, content(whole_classifier)[0])
+    assert metrics == whole_classifier.metrics.read_bytes()[-len(metrics) :]
+
+
 def test_resume_from_a_given_checkpoint(whole_classifier, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_call(patch, "training_step", 19)

@@ -41,7 +41,7 @@ def initialize(model: nn.Module, seed: int) -> None:
     Raises:
         TypeError: If a module owns parameters but cannot redraw them.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for name, module in model.named_modules():
             if next(module.parameters(recurse=False), None) is None:
                 continue

@@ -15,7 +15,12 @@ GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment
 ONLINE = ("wikitext2", "imdb", "sst2")  # the Hugging Face hub
 OWN_FILES = ("text_files", "table_files")  # the user's
 # What a configuration needs beside a CPU and the package, in the words of its refusal.
-NEEDS = {"trainer/gpu": "gpu", "logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+NEEDS = {
+    "trainer/gpu": "gpu",
+    "trainer/ddp": "torchrun",
+    "logger/wandb": "wandb",
+    "logger/mlflow": "mlflow",
+}
 
 SMALL = (
     "trainer.max_steps=3",

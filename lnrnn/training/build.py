@@ -1,6 +1,7 @@
 """From a checked configuration to data, model, task and trainer."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -75,6 +76,11 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> tuple[Trainer, StepT
     Raises:
         ConfigurationError: If Lightning refuses the settings, or a logger's package is missing.
     """
+    if str(config.trainer.strategy).startswith("ddp") and "WORLD_SIZE" not in os.environ:
+        raise ConfigurationError(
+            "several processes are started by torchrun (or SLURM), not by the script itself: "
+            "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"
+        )
     timer = StepTimer()
     callbacks: list[Callback] = [StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()

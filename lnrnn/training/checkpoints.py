@@ -60,7 +60,7 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             os.replace(temporary, path)
             for old in sorted(self.folder.checkpoints.glob("step-*.ckpt"))[:-2]:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
 
 def _validates_after(trainer: Trainer, batch_idx: int) -> bool:

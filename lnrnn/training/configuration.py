@@ -255,13 +255,25 @@ def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
 
 
 def _locate(path: str, target: Any) -> Any:
-    """Return what ``target`` names, if it lies in a package that a configuration may name."""
-    if not any(str(target).startswith(f"{package}.") for package in TARGET_PACKAGES):
+    """Return what ``target`` names, if it was defined where a configuration may name things.
+
+    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too.
+    """
+    found = None
+    if _lies_in(str(target), TARGET_PACKAGES):
+        try:
+            found = get_object(str(target))
+        except Exception as error:
+            raise ConfigurationError(f"{path}._target_: {error}") from error
+    is_class = isinstance(found, type) and _lies_in(found.__module__, TARGET_PACKAGES)
+    is_own = inspect.isfunction(found) and _lies_in(found.__module__, ("lnrnn",))
+    if not (is_class or is_own):
         raise ConfigurationError(
-            f"{path}._target_ is {target!r}, but a configuration may only name objects in "
-            f"{', '.join(TARGET_PACKAGES)}."
+            f"{path}._target_ is {target!r}, but a configuration may only name classes of "
+            f"{', '.join(TARGET_PACKAGES)} and functions of lnrnn."
         )
-    try:
-        return get_object(str(target))
-    except Exception as error:
-        raise ConfigurationError(f"{path}._target_: {error}") from error
+    return found
+
+
+def _lies_in(name: str, packages: Sequence[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)

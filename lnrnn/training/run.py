@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.training.configuration import ConfigurationError, Experiment
@@ -209,7 +210,9 @@ def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
     if resume == "auto":
         return folder.newest_checkpoint()
     if resume == "never":
-        if folder.path.exists() and any(folder.path.iterdir()):
+        # The first process may have made the folder before the others look.
+        used = rank_zero_only.rank == 0 and folder.path.exists() and any(folder.path.iterdir())
+        if used:
             raise ConfigurationError(
                 f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "
                 "name of its own (name=...), move the folder away, or leave resume=auto."

@@ -76,7 +76,8 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> tuple[Trainer, StepT
     Raises:
         ConfigurationError: If Lightning refuses the settings, or a logger's package is missing.
     """
-    if str(config.trainer.strategy).startswith("ddp") and "WORLD_SIZE" not in os.environ:
+    launched = {"WORLD_SIZE", "SLURM_NTASKS"} & set(os.environ)
+    if str(config.trainer.strategy).startswith("ddp") and not launched:
         raise ConfigurationError(
             "several processes are started by torchrun (or SLURM), not by the script itself: "
             "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"

@@ -211,7 +211,8 @@ def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
         return folder.newest_checkpoint()
     if resume == "never":
         # The first process may have made the folder before the others look.
-        used = rank_zero_only.rank == 0 and folder.path.exists() and any(folder.path.iterdir())
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        used = first and folder.path.exists() and any(folder.path.iterdir())
         if used:
             raise ConfigurationError(
                 f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "

@@ -32,6 +32,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
 
+failures: list[str] = []  # runs of a sweep that diverged; the others go on
 CONF = Path(__file__).resolve().parent.parent / "conf"
 console = Console()
 
@@ -44,7 +45,9 @@ def main(config: DictConfig) -> None:
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
-        sys.exit(f"stopped: {error}")
+        failures.append(f"stopped: {error}")
+        console.print(failures[-1])
+        return
     except SystemExit:
         console.print("interrupted; the same command goes on from the last checkpoint")
         raise
@@ -70,7 +73,7 @@ def check_command_line() -> None:
     arguments = get_args()
     overrides = [text for text in arguments.overrides if not text.startswith("hydra.")]
     try:
-        check_overrides(overrides, CONF, "train")
+        check_overrides(overrides, CONF, "train", multirun=arguments.multirun)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
 
@@ -78,3 +81,5 @@ def check_command_line() -> None:
 if __name__ == "__main__":
     check_command_line()
     main()
+    if failures:
+        sys.exit("\n".join(failures))

@@ -81,11 +81,11 @@ def test_every_file_composes_and_builds(path, files, tmp_path):
             build_data(experiment.config)
     elif path in NEEDS:
         with pytest.raises(ConfigurationError, match=f"(?i){NEEDS[path]}"):
-            build_trainer(experiment.config, RunFolder(tmp_path))
+            build_trainer(experiment.config, RunFolder(tmp_path), {})
     else:
         datamodule = build_data(experiment.config)
         build_task(experiment.config, datamodule)
-        build_trainer(experiment.config, RunFolder(tmp_path))
+        build_trainer(experiment.config, RunFolder(tmp_path), {})
 
 
 @pytest.mark.parametrize("data", KINDS)

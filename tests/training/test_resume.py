@@ -196,7 +196,7 @@ def test_data_that_changed_under_a_run_are_noticed(tmp_path, monkeypatch):
         with pytest.raises(Interruption):
             train(compose(*overrides), tmp_path)
     before = RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"]
-    text.write_text("abd " * 400)
+    text.write_text("xyz " * 400)
     with pytest.raises(ConfigurationError, match="fingerprint of the data"):
         train(compose(*overrides), tmp_path)
     assert RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"] == before

@@ -197,7 +197,7 @@ def test_evaluate_notices_other_data(tmp_path):
     small = ("data=text_files", "data.batch_size=2", "data.window=8", "model=gru", *SHORT)
     folder, _ = train(compose(f"data.files={text}", *small, "trainer.max_epochs=1"), tmp_path)
     assert evaluate(folder.path).same_data
-    text.write_text("abd " * 400)
+    text.write_text("xyz " * 400)
     assert not evaluate(folder.path).same_data
 
 

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from lnrnn.comparison.wording import decimals, p_text
 
+UNCORRECTED = "intervals are not corrected for the number of arms; Holm p is, within each table"
+
 
 class Row(NamedTuple):
     """One arm's line for one outcome; ``pair`` is its comparison with the first arm."""
@@ -34,6 +36,8 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
     console.print(_outcome_table(f"test {metric} at the end", _rows_at_end(result)))
     over_training = f"mean validation {metric} over training"
     console.print(_outcome_table(over_training, _rows_over_training(result)))
+    if len(result["pairs"]) > 1:
+        console.print(Text(UNCORRECTED, "dim"))
     console.print(_cost_table(result))
     console.print()
     for pair in result["pairs"]:

@@ -5,6 +5,7 @@ Dimensions: n rows, N steps of all rows together, F features.
 
 from __future__ import annotations  # pyarrow is imported with `datasets`, when data are read
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +14,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+@dataclass(frozen=True)
+class Rows:
+    """How messages name the rows of a split.
+
+    Attributes:
+        split: Name of the split.
+        in_files: Which row of the source's files each row was, (n,) int64, before a share was
+            held out; None where there are no such files.
+    """
+
+    split: str
+    in_files: np.ndarray | None = None
+
+    def name(self, row: int) -> str:
+        """Return where a row of the split is to be found."""
+        if self.in_files is None:
+            return f"split '{self.split}', row {row}"
+        place = self.in_files[row]
+        return f"split '{self.split}', data row {place} of its files (counted from 0)"
+
+
 def sequence_column(
-    split: str, column: pa.ChunkedArray, num_features: int | None, max_length: int | None
+    rows: Rows, column: pa.ChunkedArray, num_features: int | None, max_length: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay a column of sequences end to end.
 
     Args:
-        split: Name of the split, for messages.
+        rows: Names of the rows, for messages.
         column: Text (becomes UTF-8 bytes), lists of symbols, lists of numbers (one feature) or
             lists of frames.
         num_features: Values per step; None for symbols and text.
@@ -37,13 +59,13 @@ def sequence_column(
     if num_features is None and text:
         return _truncated(*_text_bytes(column), max_length)
     if num_features is not None and lists:
-        return _truncated(*_frames(split, column, num_features), max_length)
+        return _truncated(*_frames(rows, column, num_features), max_length)
     if lists:
         symbols, lengths = _flattened(column)
         if pa.types.is_integer(symbols.type):
-            values = numeric_column(split, symbols).astype(np.int64)
+            values = numeric_column(rows.split, symbols).astype(np.int64)
             return _truncated(values, lengths, max_length)
-    raise ValueError(_mismatch(split, column.type, num_features))
+    raise ValueError(_mismatch(rows.split, column.type, num_features))
 
 
 def numeric_column(split: str, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -92,7 +114,7 @@ def _flattened(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
 
 
 def _frames(
-    split: str, column: pa.ChunkedArray, num_features: int
+    rows: Rows, column: pa.ChunkedArray, num_features: int
 ) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow as pa
 
@@ -105,10 +127,10 @@ def _frames(
         step = int(np.flatnonzero(sizes != num_features)[0])
         row = int(np.searchsorted(np.cumsum(lengths), step, side="right"))
         raise ValueError(
-            f"data.num_features={num_features} is contradicted by split '{split}', row {row}, "
-            f"whose steps have {sizes[step]} values"
+            f"data.num_features={num_features} is contradicted by {rows.name(row)}, whose steps "
+            f"have {sizes[step]} values"
         )
-    flat = numeric_column(split, values).astype(np.float32)
+    flat = numeric_column(rows.split, values).astype(np.float32)
     return flat.reshape(-1, num_features), lengths
 
 

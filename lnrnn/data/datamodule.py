@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lnrnn.data.batch import Batch
+from lnrnn.data.checks import check_whole
 from lnrnn.data.sampler import GlobalBatches, training_position
 from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from, standardized
 from lnrnn.data.streams import NUM_SYMBOLS, Streams, streams_from
@@ -44,6 +45,7 @@ class DataModule(L.LightningDataModule):
         seed: The run's seed, which decides the order of sequences; streams have none.
 
     Raises:
+        TypeError: If ``batch_size`` or ``num_workers`` is no whole number.
         ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
     """
 
@@ -57,10 +59,8 @@ class DataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size must be at least 1, got {batch_size}")
-        if num_workers < 0:
-            raise ValueError(f"data.num_workers must not be negative, got {num_workers}")
+        check_whole("batch_size", batch_size, smallest=1)
+        check_whole("num_workers", num_workers, smallest=0)
         self.kind: Kind = claims.kind
         self.num_features, self.num_tokens = claims.num_features, claims.num_tokens
         self.num_classes, self.length = claims.num_classes, claims.length
@@ -161,9 +161,13 @@ def sequence_data(
         seed: The run's seed.
         standardize: Whether to center and scale features by statistics of ``train``.
         max_length: Steps kept of each sequence; None keeps all.
+
+    Raises:
+        TypeError: If ``max_length`` is neither None nor a whole number.
+        ValueError: If it is below 1.
     """
-    if max_length is not None and max_length < 1:
-        raise ValueError(f"data.max_length must be at least 1, got {max_length}")
+    if max_length is not None:
+        check_whole("max_length", max_length, smallest=1)
     read = partial(_read_sequences, source, claims, standardize, max_length)
     return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
 
@@ -181,10 +185,10 @@ def stream_data(
         num_workers: Loader processes.
 
     Raises:
+        TypeError: If ``window`` is no whole number.
         ValueError: If ``window`` is below 1 or the claims are not those of bytes.
     """
-    if window < 1:
-        raise ValueError(f"data.window must be at least 1, got {window}")
+    check_whole("window", window, smallest=1)
     if (claims.num_tokens, claims.num_classes, claims.length) != (NUM_SYMBOLS, NUM_SYMBOLS, None):
         raise ValueError(
             f"text is read as bytes: data.num_tokens and data.num_classes must be {NUM_SYMBOLS} "

@@ -15,11 +15,12 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
         key: The configuration's name for them, for messages.
 
     Raises:
+        TypeError: If they are no paths.
         FileNotFoundError: If one of them names no file.
         ValueError: If a file is empty, or nothing was given.
     """
     found: set[Path] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    for pattern in _listed(patterns, key):
         expanded = str(Path(pattern).expanduser())
         # A file's own name may hold brackets, so a path that exists is taken as it stands.
         matches = [expanded] if Path(expanded).exists() else glob(expanded, recursive=True)
@@ -38,6 +39,17 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     return sorted(found)
 
 
+def _listed(patterns: object, key: str) -> list[str]:
+    """Return one pattern or several as a list, whatever a configuration holds."""
+    if isinstance(patterns, Sequence) and not isinstance(patterns, str):
+        listed = [*patterns]
+    else:
+        listed = [patterns]
+    if not all(isinstance(pattern, (str, Path)) for pattern in listed):
+        raise TypeError(f"data.{key} must be a path, a glob or a list of them, got {patterns!r}")
+    return [str(pattern) for pattern in listed]
+
+
 def find_splits(
     files: str | Sequence[str],
     validation_files: str | Sequence[str] | None,
@@ -46,10 +58,13 @@ def find_splits(
     """Return the files of each split that was given; no file may serve two splits.
 
     Raises:
+        TypeError: If ``files`` is None, or something given names no paths.
         ValueError: If a file is in two splits: what is tested on must not be trained on.
     """
-    given = {"files": files, "validation_files": validation_files, "test_files": test_files}
-    found = {key: find_files(value, key) for key, value in given.items() if value is not None}
+    found = {"files": find_files(files, "files")}
+    for key, patterns in (("validation_files", validation_files), ("test_files", test_files)):
+        if patterns is not None:
+            found[key] = find_files(patterns, key)
     owner: dict[Path, str] = {}
     for key, paths in found.items():
         for path in paths:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lnrnn.data.checks import check_whole
 from lnrnn.data.datamodule import DataModule, sequence_data
 from lnrnn.data.sequences import Claims
 from lnrnn.data.splits import hold_out
@@ -157,12 +158,13 @@ def adding(
     Reference:
         Hochreiter and Schmidhuber, "Long Short-Term Memory", Neural Computation 9 (1997), 5.4.
     """
+    claims = Claims("regression", num_features, num_tokens, num_classes, length)
     if length is None or length < 2:
         raise ValueError(f"the adding problem needs data.length of at least 2 steps, got {length}")
     sizes = _split_sizes(num_train, num_validation, num_test)
     return sequence_data(
         partial(_generate, "adding", length, sizes, data_seed),
-        Claims("regression", num_features, num_tokens, num_classes, length),
+        claims,
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
@@ -206,6 +208,7 @@ def copying(
         Arjovsky, Shah and Bengio, "Unitary Evolution Recurrent Neural Networks",
         arXiv:1511.06464, section 5.1; laid out as in the code of arXiv:1803.01271.
     """
+    claims = Claims("tagging", num_features, num_tokens, num_classes, length)
     if length is None or length < 21:
         raise ValueError(
             f"the copying problem needs data.length of at least 21 (20 and the pause), got {length}"
@@ -213,7 +216,7 @@ def copying(
     sizes = _split_sizes(num_train, num_validation, num_test)
     return sequence_data(
         partial(_generate, "copying", length, sizes, data_seed),
-        Claims("tagging", num_features, num_tokens, num_classes, length),
+        claims,
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
@@ -223,8 +226,7 @@ def copying(
 def _split_sizes(num_train: int, num_validation: int, num_test: int) -> dict[str, int]:
     sizes = {"train": num_train, "validation": num_validation, "test": num_test}
     for split, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"data.num_{split} must be at least 1, got {size}")
+        check_whole(f"num_{split}", size, smallest=1)
     return sizes
 
 

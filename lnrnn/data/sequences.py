@@ -22,7 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from lnrnn.data.batch import IGNORED, Batch
-from lnrnn.data.columns import numeric_column, sequence_column
+from lnrnn.data.checks import check_whole
+from lnrnn.data.columns import Rows, numeric_column, sequence_column
 
 if TYPE_CHECKING:
     import datasets
@@ -62,8 +63,8 @@ class Claims:
             )
         for name in ("num_features", "num_tokens", "num_classes", "length"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_whole(name, value, smallest=1)
 
 
 class Sequences(Dataset[Batch]):
@@ -124,7 +125,8 @@ def sequences_from(
 
     Args:
         split: Its name, for messages.
-        dataset: Columns ``inputs`` (lists of numbers, lists of frames, or text) and ``targets``.
+        dataset: Columns ``inputs`` (lists of numbers, lists of frames, or text) and ``targets``;
+            and, where there are files, ``row``: which of their rows it was.
         claims: What the configuration says.
         max_length: Steps kept of each sequence; None keeps all.
 
@@ -135,14 +137,15 @@ def sequences_from(
     if len(dataset) == 0:
         raise ValueError(f"split '{split}' has no rows")
     table = dataset.with_format("arrow")[:]
-    values, lengths = sequence_column(split, table["inputs"], claims.num_features, max_length)
-    _check_lengths(split, lengths, claims.length)
-    rows = np.repeat(np.arange(len(lengths)), lengths)  # the row each step belongs to
+    rows = Rows(split, table["row"].to_numpy() if "row" in dataset.column_names else None)
+    values, lengths = sequence_column(rows, table["inputs"], claims.num_features, max_length)
+    _check_lengths(rows, lengths, claims.length)
+    owner = np.repeat(np.arange(len(lengths)), lengths)  # the row each step belongs to
     if claims.num_features is not None:
-        _check_finite(split, values, rows)
+        _check_finite(rows, values, owner)
     else:
-        _check_range(split, values, rows, claims.num_tokens, "symbol", "num_tokens")
-    targets = _targets(split, table["targets"], claims, lengths, rows, max_length)
+        _check_range(rows, values, owner, claims.num_tokens, "symbol", "num_tokens")
+    targets = _targets(rows, table["targets"], claims, lengths, owner, max_length)
     return Sequences(
         torch.from_numpy(values),
         torch.from_numpy(lengths),
@@ -170,63 +173,63 @@ def standardized(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
 
 
 def _targets(
-    split: str,
+    rows: Rows,
     column: pa.ChunkedArray,
     claims: Claims,
     lengths: np.ndarray,
-    rows: np.ndarray,
+    owner: np.ndarray,
     max_length: int | None,
 ) -> np.ndarray:
     """Return what is to be predicted: (n,) float32 or int64, or (N,) int64 for a class per step."""
     if claims.kind == "tagging":
-        targets, tagged = sequence_column(split, column, None, max_length)
+        targets, tagged = sequence_column(rows, column, None, max_length)
         if not np.array_equal(tagged, lengths):
             row = int(np.flatnonzero(tagged != lengths)[0])
             raise ValueError(
-                f"every step needs a class: split '{split}', row {row} has {lengths[row]} steps "
-                f"and {tagged[row]} classes"
+                f"every step needs a class: {rows.name(row)} has {lengths[row]} steps and "
+                f"{tagged[row]} classes"
             )
     else:
-        targets, rows = numeric_column(split, column), np.arange(len(lengths))
-    _check_finite(split, targets, rows)
+        targets, owner = numeric_column(rows.split, column), np.arange(len(lengths))
+    _check_finite(rows, targets, owner)
     if claims.num_classes is None:
         return targets.astype(np.float32)
     labels = targets.astype(np.int64)
     if (labels != targets).any():
         step = int(np.flatnonzero(labels != targets)[0])
         raise ValueError(
-            f"a class is a whole number: split '{split}', row {rows[step]} has {targets[step]}"
+            f"a class is a whole number: {rows.name(int(owner[step]))} has {targets[step]}"
         )
-    _check_range(split, labels, rows, claims.num_classes, "label", "num_classes")
+    _check_range(rows, labels, owner, claims.num_classes, "label", "num_classes")
     return labels
 
 
-def _check_lengths(split: str, lengths: np.ndarray, claimed: int | None) -> None:
+def _check_lengths(rows: Rows, lengths: np.ndarray, claimed: int | None) -> None:
     if not lengths.all():
         row = int(np.flatnonzero(lengths == 0)[0])
-        raise ValueError(f"a sequence needs at least one step: split '{split}', row {row} is empty")
+        raise ValueError(f"a sequence needs at least one step: {rows.name(row)} is empty")
     if claimed is not None and (lengths != claimed).any():
         row = int(np.flatnonzero(lengths != claimed)[0])
         raise ValueError(
-            f"data.length={claimed} says that every sequence has {claimed} steps, but split "
-            f"'{split}', row {row} has {lengths[row]}; set data.length=null for varying lengths"
+            f"data.length={claimed} says that every sequence has {claimed} steps, but "
+            f"{rows.name(row)} has {lengths[row]}; set data.length=null for varying lengths"
         )
 
 
-def _check_finite(split: str, values: np.ndarray, rows: np.ndarray) -> None:
+def _check_finite(rows: Rows, values: np.ndarray, owner: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if len(bad):
         raise ValueError(
-            f"values must be finite: split '{split}', row {rows[bad[0]]} has {values[bad[0]]}"
+            f"values must be finite: {rows.name(int(owner[bad[0]]))} has {values[bad[0]]}"
         )
 
 
 def _check_range(
-    split: str, values: np.ndarray, rows: np.ndarray, size: int | None, what: str, key: str
+    rows: Rows, values: np.ndarray, owner: np.ndarray, size: int | None, what: str, key: str
 ) -> None:
     bad = np.flatnonzero((values < 0) | (values >= (size or 0)))
     if len(bad):
         raise ValueError(
-            f"data.{key}={size} allows {what}s 0 to {(size or 0) - 1}, but split '{split}', row "
-            f"{rows[bad[0]]} has {values[bad[0]]}"
+            f"data.{key}={size} allows {what}s 0 to {(size or 0) - 1}, but "
+            f"{rows.name(int(owner[bad[0]]))} has {values[bad[0]]}"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lnrnn.data.checks import check_share
 from lnrnn.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -69,9 +70,3 @@ def hold_out(
     mask = np.zeros(rows, dtype=bool)
     mask[held] = True
     return dataset.select(np.flatnonzero(~mask)), dataset.select(np.flatnonzero(mask))
-
-
-def check_share(share: float, purpose: str) -> None:
-    """Raise ValueError unless ``share`` lies strictly between 0 and 1."""
-    if not 0 < share < 1:
-        raise ValueError(f"the {purpose} share must lie between 0 and 1, got {share}")

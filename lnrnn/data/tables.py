@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lnrnn.data.columns import is_text
+import numpy as np
+
+from lnrnn.data.columns import Rows, is_text
 from lnrnn.data.datamodule import DataModule, sequence_data
 from lnrnn.data.files import find_splits
 from lnrnn.data.sequences import Claims
@@ -71,7 +73,10 @@ def table_files(
     Raises:
         ValueError: When read: if a file is empty or in two splits, a column is not there, a
             sequence is empty, or the labels are not ``num_classes``. When constructed: if a share
-            is outside (0, 1).
+            is outside (0, 1). Rows are named as they stand in the files of the split, end to end
+            and counted from 0 without the header, also where a share was taken from them.
+        TypeError: When constructed, if a size is no whole number or a share no number. When read,
+            if ``files`` is no path, glob or list of them.
         FileNotFoundError: When read, if a path or glob names no file.
     """
     columns = Columns(input_column, target_column, num_features, num_classes)
@@ -108,7 +113,7 @@ class Columns:
 def labeled_splits(
     read: Callable[[], Mapping[str, datasets.Dataset]], columns: Columns, shares: Shares
 ) -> datasets.DatasetDict:
-    """Return ``train``, ``validation`` and ``test`` with columns ``inputs`` and ``targets``.
+    """Return ``train``, ``validation`` and ``test``: columns ``inputs``, ``targets`` and ``row``.
 
     Args:
         read: Returns the splits that the source has, ``train`` at least.
@@ -129,7 +134,10 @@ def labeled_splits(
 
 
 def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Dataset:
-    """Keep the two columns under their common names; cells of written numbers become lists."""
+    """Keep the two columns under their common names; cells of written numbers become lists.
+
+    The rows are numbered before any are held out, so that messages can name the user's own.
+    """
     import datasets
     import pyarrow as pa
 
@@ -141,34 +149,35 @@ def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Da
             )
     table = rows.with_format("arrow")[:]
     inputs, targets = table[columns.inputs], table[columns.targets]
+    names = Rows(split, np.arange(len(table)))
     for name, column in ((columns.inputs, inputs), (columns.targets, targets)):
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise ValueError(
-                f"every row needs a sequence and a label, but '{name}' is empty in row {row} of "
-                f"split '{split}'"
+                f"every row needs a sequence and a label, but '{name}' is empty in "
+                f"{names.name(row)}"
             )
     if pa.types.is_boolean(targets.type):
         targets = targets.cast(pa.int64())
     if columns.num_features is not None and is_text(inputs.type):
         cells = inputs.to_pylist()
-        inputs = pa.array([_frames(split, i, c, columns.num_features) for i, c in enumerate(cells)])
-    return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets}))
+        inputs = pa.array([_frames(names, i, c, columns.num_features) for i, c in enumerate(cells)])
+    return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets, "row": names.in_files}))
 
 
-def _frames(split: str, row: int, cell: str | None, num_features: int) -> list[list[float]]:
+def _frames(rows: Rows, row: int, cell: str | None, num_features: int) -> list[list[float]]:
     """Read the numbers of one cell, (T, F), frame after frame."""
     words = re.split(r"[\s,;]+", (cell or "").strip("[] \n\t"))
     try:
         numbers = [float(word) for word in words if word]
     except ValueError as error:
         raise ValueError(
-            f"a cell holds numbers between spaces, commas or semicolons; split '{split}', "
-            f"row {row}: {error}; for text set data.num_features=null data.num_tokens=257"
+            f"a cell holds numbers between spaces, commas or semicolons; {rows.name(row)}: "
+            f"{error}; for text set data.num_features=null data.num_tokens=257"
         ) from error
     if len(numbers) % num_features:
         raise ValueError(
-            f"data.num_features={num_features} is contradicted by split '{split}', row {row}: "
+            f"data.num_features={num_features} is contradicted by {rows.name(row)}: "
             f"{len(numbers)} numbers are no whole frames"
         )
     return [numbers[i : i + num_features] for i in range(0, len(numbers), num_features)]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lnrnn.data.checks import check_share
 from lnrnn.data.datamodule import DataModule, stream_data
 from lnrnn.data.files import find_splits
 from lnrnn.data.sequences import Claims
-from lnrnn.data.splits import check_share
 from lnrnn.data.streams import NUM_SYMBOLS
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def text_files(
     Raises:
         ValueError: When read: if a file is empty, in two splits, or too short. When constructed: if
             a share is outside (0, 1).
+        TypeError: When constructed, if a size is no whole number or a share no number. When read,
+            if ``files`` is no path, glob or list of them.
         FileNotFoundError: When read, if a path or glob names no file.
     """
     check_share(validation, "validation")

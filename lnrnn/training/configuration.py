@@ -155,15 +155,19 @@ def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> Di
         except ValueError as error:  # a group set to null
             raise ConfigurationError(f"{error}. A group takes a file's name: model=rnn") from error
         except ConfigCompositionException as error:
-            known = compose(config_name, _group_choices(overrides, config_dir))
+            known = _known_keys(overrides, config_dir, config_name)
             raise ConfigurationError(_explain_key(error, known)) from error
         except OverrideParseException as error:
             raise ConfigurationError(f"cannot read an override: {error}") from error
 
 
-def _group_choices(overrides: Sequence[str], config_dir: Path) -> list[str]:
-    """Keep the overrides that choose files, so that the valid keys of that choice can be listed."""
-    return [text for text in overrides if (config_dir / text.split("=", 1)[0].lstrip("+")).is_dir()]
+def _known_keys(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+    """Compose again with only the overrides that choose files, to list the keys of that choice."""
+    chosen = [t for t in overrides if (config_dir / t.split("=", 1)[0].lstrip("+")).is_dir()]
+    try:
+        return compose(config_name, chosen)
+    except HydraException:  # one of them is what is wrong
+        return compose(config_name)
 
 
 def _explain_group(error: MissingConfigException) -> str:

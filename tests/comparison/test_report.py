@@ -273,6 +273,13 @@ def test_the_table_shows_both_outcomes_and_the_cost(three_arms, width):
     assert "4.00 ms (x 1.00)" in text
     assert "steps to" in text
     assert max(map(len, text.split("\n"))) <= width
+    caption = "intervals are not corrected for the number of arms; Holm p is, within each table"
+    assert text.split("\n").count(caption) == 1
+
+
+def test_one_pair_needs_no_correction(three_arms):
+    text = printed(compare({name: three_arms[name] for name in ("rnn", "rnn_ln")}))
+    assert "not corrected" not in text
 
 
 def test_names_with_brackets_are_printed_as_they_are(write_run):

@@ -74,6 +74,15 @@ def test_files_of_their_own_for_validation_and_test(folder):
         ({"files": "*.md"}, FileNotFoundError, r"nothing matches \*.md"),
         ({"files": "sub"}, FileNotFoundError, r"that is a folder, try 'sub/\*'"),
         ({"files": []}, ValueError, "data.files names no file"),
+        (
+            {"files": None},
+            TypeError,
+            "data.files must be a path, a glob or a list of them, got None",
+        ),
+        ({"files": 5}, TypeError, "data.files must be a path, .*got 5"),
+        ({"files": ["line.txt", 5]}, TypeError, r"data.files must be .*got \['line.txt', 5\]"),
+        ({"files": "line.txt", "test_files": 5}, TypeError, "data.test_files must be a path"),
+        ({"files": "line.txt", "test": "abc"}, TypeError, "test share must be a number, got 'abc'"),
         ({"files": "empty.txt"}, ValueError, "data.files has an empty file: empty.txt"),
         ({"files": "line.txt"}, ValueError, "split 'train' has 10 symbols.*largest that fits"),
         ({"files": "*.txt", "test_files": "line.txt"}, ValueError, "empty file"),
@@ -168,19 +177,57 @@ def test_numbers_in_cells_and_in_lists(folder):
     assert scaled.values.mean(0).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("own_test_files", [False, True])
+@pytest.mark.parametrize("place", range(6))
+def test_a_bad_row_is_named_as_it_stands_in_the_files(folder, place, own_test_files):
+    """Whichever split it fell into; the second file goes on where the first one ends."""
+    labels = ["0", "1"] * 3
+    labels[place] = "7"
+    rows = [(f"text {i}", label) for i, label in enumerate(labels)]
+    write_reviews(folder / "a1.csv", rows[:2])
+    write_reviews(folder / "a2.csv", rows[2:])
+    write_reviews(folder / "test.csv", [("good", "0"), ("bad", "1")])
+    datamodule = table_files(
+        files="a*.csv",
+        test_files="test.csv" if own_test_files else None,
+        num_classes=2,
+        validation=0.4,
+        test=0.4,
+    )
+    message = rf"split '\w+', data row {place} of its files \(counted from 0\) has 7"
+    with pytest.raises(ValueError, match=message):
+        datamodule.setup("fit")
+
+
+def test_a_bad_cell_is_named_as_it_stands_in_the_file(folder):
+    cells = ["1 2", "3 4", "5 nan", "7 8"]
+    (folder / "a.csv").write_text(
+        "text,label\n" + "".join(f"{c},{i % 2}\n" for i, c in enumerate(cells))
+    )
+    for seed in range(4):
+        datamodule = table_files(
+            files="a.csv", num_classes=2, num_features=1, num_tokens=None, split_seed=seed
+        )
+        with pytest.raises(ValueError, match=r"data row 2 of its files .* has \[nan\]"):
+            datamodule.setup("fit")
+
+
 BAD_TABLES = {
     "input column": ({"input_column": "body"}, "data.input_column=body .*there are text, label"),
     "target column": ({"target_column": "y"}, "data.target_column=y .*there are text, label"),
     "classes": ({"num_classes": 3}, "num_classes=3, but column 'label' has 2.*: bad, good"),
     "no classes": ({"num_classes": None}, "classification cannot have data.num_classes=None"),
-    "numbers": ({"num_features": 1, "num_tokens": None}, "split 'train', row 0: could not convert"),
+    "numbers": (
+        {"num_features": 1, "num_tokens": None},
+        "data row 0 of its files .*: could not convert",
+    ),
     "share": ({"test": 1.0}, "test share must lie between 0 and 1"),
     "max_length": ({"max_length": 0}, "data.max_length must be at least 1"),
     "length": ({"length": 4}, "data.length=4 says"),
     "format": ({"files": "notes.txt"}, "one of the formats .csv, .tsv.*got .txt"),
     "header only": ({"files": "header.csv"}, "could not find rows in header.csv, read as csv"),
-    "label missing": ({"files": "hole.csv"}, "'label' is empty in row 1 of split 'train'"),
-    "text missing": ({"files": "blank.csv"}, "'text' is empty in row 0 of split 'train'"),
+    "label missing": ({"files": "hole.csv"}, "'label' is empty in split 'train', data row 1 of"),
+    "text missing": ({"files": "blank.csv"}, "'text' is empty in split 'train', data row 0 of"),
     "label outside": (
         {"files": "outside.csv", "num_classes": 2},
         "allows labels 0 to 1, but split",

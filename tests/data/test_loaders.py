@@ -203,3 +203,29 @@ def test_lengths_stay_on_the_cpu():
 def test_bad_loader_settings(key, value):
     with pytest.raises(ValueError, match=f"data.{key} must"):
         lnrnn.data.japanese_vowels(**{key: value})
+
+
+@pytest.mark.parametrize("value", ["abc", 1.5, True])
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ("japanese_vowels", "num_classes"),
+        ("japanese_vowels", "num_features"),
+        ("japanese_vowels", "batch_size"),
+        ("japanese_vowels", "num_workers"),
+        ("mnist1d", "length"),
+        ("adding", "length"),
+        ("copying", "length"),
+        ("copying", "num_tokens"),
+        ("adding", "num_train"),
+        ("shakespeare", "window"),
+    ],
+)
+def test_what_counts_something_is_a_whole_number(data, key, value):
+    with pytest.raises(TypeError, match=f"data.{key} must be a whole number, got {value!r}"):
+        getattr(lnrnn.data, data)(**{key: value})
+
+
+def test_the_greatest_length_is_a_whole_number():
+    with pytest.raises(TypeError, match=r"data.max_length must be a whole number, got 'abc'"):
+        lnrnn.data.table_files(files="a.csv", num_classes=2, max_length=cast(int, "abc"))

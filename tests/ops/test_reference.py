@@ -48,7 +48,7 @@ def arguments(case: Case, steps: int = 3, batch: int = 2) -> list[Tensor]:
 
 def op(case: Case, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
     """Return the case's recurrence as a function of its tensors."""
-    options: dict[str, Any] = {"kind": case.norm.kind, "eps": 1e-2, **more}
+    options: dict[str, Any] = {"kind": case.norm.kind, "eps": 1e-2, "fused": False, **more}
     if case.cell != "gru":
         options["joint"] = case.norm.is_joint(case.cell)
     if case.cell == "rnn":
@@ -77,7 +77,7 @@ def test_rnn_worked_by_hand() -> None:
     weight_hh = doubles([2, 0, 2], [1, 0, 1], [1, 2, 3])
     gain, bias = doubles(1, 1, 2), doubles(2, 1, 0)
     output, h_n = ln_rnn(
-        x, torch.zeros(1, 3).double(), weight_hh, gain, bias, nonlinearity="relu", eps=3.0
+        x, torch.zeros(1, 3).double(), weight_hh, gain, bias, nonlinearity="relu", eps=3.0, fused=False
     )
     assert_close(output, doubles([[1, 1, 2]], [[3, 0, 0]]))
     assert_close(h_n, doubles([3, 0, 0]))
@@ -100,6 +100,7 @@ def test_lstm_worked_by_hand() -> None:
         doubles(1, 1, 2),
         doubles(0, 1, 0),
         eps=6.25,
+        fused=False,
     )
     first = [math.tanh(-6 / 5.5) / 2, math.tanh(1) / 2, math.tanh(12 / 5.5) / 2]
     second = [math.tanh(-3 / 3.5) / 2, math.tanh(1) / 2, math.tanh(6 / 3.5) / 2]
@@ -120,6 +121,7 @@ def test_gru_worked_by_hand() -> None:
         weight_hh,
         2 * torch.ones(9, dtype=torch.float64),
         eps=1 / 3,
+        fused=False,
     )
     n = math.tanh(1)
     assert_close(output, doubles([[0.5 - n / 2, 1, 1.5 + n / 2]]))
@@ -230,7 +232,7 @@ def eps_outside(v: np.ndarray, kind: str, eps: float) -> np.ndarray:
 @pytest.mark.parametrize("rejected", [unbiased, eps_outside])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_other_norms_differ(cell: str, rejected: Callable[..., Any]) -> None:
-    layer = Case(cell, CellNorm()).layer()
+    layer = Case(cell, CellNorm()).layer(fused=False)
     p = {name: value.detach().numpy() for name, value in layer.named_parameters()}
     zeros = np.zeros((1, layer.hidden_size))
     xs = torch.randn(6, layer.input_size, dtype=torch.float64)
@@ -262,7 +264,8 @@ def test_other_norms_differ(cell: str, rejected: Callable[..., Any]) -> None:
 )
 def test_other_lstms_differ(norm: CellNorm) -> None:
     x = torch.randn(6, 2, 3, dtype=torch.float64)
-    ours, other = Case("lstm", CellNorm()).layer(), Case("lstm", norm).layer()
+    ours = Case("lstm", CellNorm()).layer(fused=False)
+    other = Case("lstm", norm).layer(fused=False)
     other.load_state_dict(ours.state_dict(), strict=False)
     assert relative_error(other(x)[0], ours(x)[0]) > DIFFERENT
 
@@ -270,6 +273,6 @@ def test_other_lstms_differ(norm: CellNorm) -> None:
 def test_a_bias_inside_the_recurrent_norm_differs() -> None:
     args = arguments(Case("rnn", CellNorm()), steps=1)
     x, h_0, weight_hh, gain, bias = args
-    ours, _ = ln_rnn(*args, joint=False)
+    ours, _ = ln_rnn(*args, joint=False, fused=False)
     inside = torch.tanh(x[0] + gain * F.layer_norm(h_0 @ weight_hh.T + bias, (HIDDEN,)))
     assert relative_error(inside, ours[0]) > DIFFERENT

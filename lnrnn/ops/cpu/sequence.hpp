@@ -80,6 +80,9 @@ inline void multiply(T* out, Matrix<T> a, Matrix<T> b, bool keep = false) {
   else at::mm_out(result, left, right);
 }
 
+// Multiplications from which on work is split over threads: some ten microseconds of one.
+constexpr int64_t kShareFrom = 1 << 18;
+
 // The live rows of each step, as they lie in memory: steps in order of time, sequences sorted by
 // falling length.
 struct Steps {
@@ -115,12 +118,14 @@ struct Steps {
   }
 
   // Calls body(shard, low, high) for shares of the sequences, [low, high), with about as many live
-  // rows each in the steps [begin, end). Small batches stay whole: a product of few rows costs
-  // as much as one of some more, and inside it BLAS may use the threads.
+  // rows each in the steps [begin, end); a row costs `cost` multiplications. Small batches stay
+  // whole, since a product of few rows takes as long as one of some more, and inside it BLAS may use
+  // the threads; little work does, since waking a thread takes microseconds.
   template <class Body>
-  void share(int64_t begin, int64_t end, Body body) const {
-    const int64_t widest = rows[begin];
-    const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  void share(int64_t begin, int64_t end, int64_t cost, Body body) const {
+    const int64_t widest = rows[begin], live = first[end - 1] + rows[end - 1] - first[begin];
+    const bool little = live * cost < kShareFrom || at::in_parallel_region();
+    const int64_t threads = little ? 1 : at::get_num_threads();
     const int64_t shards = std::clamp<int64_t>(widest / 8, 1, threads);
     if (shards == 1) return body(0, 0, widest);
     const std::vector<int64_t> bounds = split(begin, end, shards);
@@ -151,7 +156,7 @@ template <typename T, class Step>
 void run_forward(
     const Steps& steps, Matrix<T> weight, const T* state, T* side, bool kept, Step step) {
   const int64_t gates = weight.rows, features = weight.columns;
-  steps.share(0, steps.count, [&](int64_t, int64_t low, int64_t high) {
+  steps.share(0, steps.count, gates * features, [&](int64_t, int64_t low, int64_t high) {
     for (int64_t k = 0; k < steps.count; k++) {
       const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]);
       if (live <= low) continue;
@@ -200,7 +205,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
     }
     const int64_t begin = steps.reverse ? steps.at(stop - 1) : start, base = steps.first[begin];
     T* const d_chunk = to.d_side ? to.d_side + base * gates : buffer;
-    steps.share(begin, begin + stop - start, [&](int64_t shard, int64_t low, int64_t high) {
+    const int64_t end = begin + stop - start;
+    steps.share(begin, end, gates * features, [&](int64_t shard, int64_t low, int64_t high) {
       for (int64_t k = stop - 1; k >= start; k--) {
         const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]);
         if (live <= low) continue;

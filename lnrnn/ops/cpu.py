@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch.utils import cpp_extension
 
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
 HEADERS = ("vectors.hpp", "norm.hpp", "sequence.hpp")
@@ -64,7 +63,11 @@ def load(sources: Path) -> Path:
         RuntimeError: If the sources do not compile.
         OSError: If the folder for extensions cannot be written.
     """
-    import fcntl  # not there on Windows, where nothing is built
+    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
+    # fcntl (and builds nothing).
+    import fcntl
+
+    from torch.utils import cpp_extension
 
     capability = torch.backends.cpu.get_cpu_capability()
     name = f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
@@ -82,6 +85,8 @@ def load(sources: Path) -> Path:
 
 def _build(sources: Path, name: str, root: Path, capability: str) -> None:
     """Compile the sources into ``root``."""
+    from torch.utils import cpp_extension
+
     _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
     (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
     flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
@@ -116,8 +121,8 @@ def _missing_tool() -> str | None:
     """Return which tool is missing and how to get it, if one is."""
     if sys.platform == "win32":
         return "they are not built on Windows; use Linux, macOS or WSL"
-    compiler = cpp_extension.get_cxx_compiler()
-    if shutil.which(compiler) is None:
+    compiler = os.environ.get("CXX", "c++")  # as torch chooses; it may be "ccache g++"
+    if shutil.which(compiler.split()[0]) is None:
         return f"there is no C++ compiler {compiler!r}; install g++ or clang, or set CXX"
     return None
 

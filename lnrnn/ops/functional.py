@@ -280,7 +280,10 @@ def _uncovered(tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
-@torch.compiler.assume_constant_result
 def _unavailable() -> str | None:
     """Return why the kernels cannot be had on this machine, if so; the first call builds them."""
     return cpu.missing()
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.
+_unavailable._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

@@ -1,8 +1,9 @@
 // Vectors of any width over rows of any length, and the gates' functions on them.
 #pragma once
 
-#include <ATen/cpu/vec/functional_base.h>
 #include <ATen/cpu/vec/vec.h>
+// After vec.h, which it does not compile before except for AVX-512.
+#include <ATen/cpu/vec/functional_base.h>
 
 #include <cstdint>
 #include <type_traits>

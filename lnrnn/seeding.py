@@ -32,7 +32,7 @@ def initialize(model: nn.Module, seed: int) -> None:
     """Draw every parameter anew, each module's from a seed made of its own name.
 
     So a module that two models share starts with the same values in both, whatever else they hold.
-    Torch's global generator is left as it was.
+    Torch's global generators are left as they were.
 
     Args:
         model: A model whose parameter-owning modules all have ``reset_parameters()``.
@@ -41,7 +41,7 @@ def initialize(model: nn.Module, seed: int) -> None:
     Raises:
         TypeError: If a module owns parameters but cannot redraw them.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for name, module in model.named_modules():
             if next(module.parameters(recurse=False), None) is None:
                 continue

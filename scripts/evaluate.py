@@ -24,7 +24,7 @@ def main() -> None:
         return
     try:
         config = compose_config(sys.argv[1:], CONF, "evaluate")
-        evaluation = evaluate(Path(config.run))
+        evaluation = evaluate(Path(str(config.run)))
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)
@@ -37,6 +37,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         recorded = evaluation.recorded.get(name)
         table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")
     Console().print(table)
+    if not evaluation.same_data:
+        Console().print("warning: the data have changed since this run was trained")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,13 @@ python scripts/train.py model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
 python scripts/train.py 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m
 """
 
+import os
 import sys
 from pathlib import Path
+
+# Threads that wait for work sleep instead of spinning: on a shared machine, small models otherwise
+# run several times slower. It must be said before torch starts its threads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
     import hydra
@@ -27,6 +32,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
 
+failures: list[str] = []  # runs of a sweep that diverged; the others go on
 CONF = Path(__file__).resolve().parent.parent / "conf"
 console = Console()
 
@@ -39,7 +45,9 @@ def main(config: DictConfig) -> None:
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
-        sys.exit(f"stopped: {error}")
+        failures.append(f"stopped: {error}")
+        console.print(failures[-1])
+        return
     except SystemExit:
         console.print("interrupted; the same command goes on from the last checkpoint")
         raise
@@ -65,7 +73,7 @@ def check_command_line() -> None:
     arguments = get_args()
     overrides = [text for text in arguments.overrides if not text.startswith("hydra.")]
     try:
-        check_overrides(overrides, CONF, "train")
+        check_overrides(overrides, CONF, "train", multirun=arguments.multirun)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
 
@@ -73,3 +81,5 @@ def check_command_line() -> None:
 if __name__ == "__main__":
     check_command_line()
     main()
+    if failures:
+        sys.exit("\n".join(failures))

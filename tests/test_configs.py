@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+import torch
 from experiments import CONF, compose
 from omegaconf import OmegaConf
 
@@ -15,7 +16,9 @@ GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment
 ONLINE = ("wikitext2", "imdb", "sst2")  # the Hugging Face hub
 OWN_FILES = ("text_files", "table_files")  # the user's
 # What a configuration needs beside a CPU and the package, in the words of its refusal.
-NEEDS = {"trainer/gpu": "gpu", "logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+NEEDS = {"trainer/ddp": "torchrun", "logger/wandb": "wandb", "logger/mlflow": "mlflow"}
+if not torch.cuda.is_available():
+    NEEDS["trainer/gpu"] = "gpu"
 
 SMALL = (
     "trainer.max_steps=3",
@@ -78,11 +81,11 @@ def test_every_file_composes_and_builds(path, files, tmp_path):
             build_data(experiment.config)
     elif path in NEEDS:
         with pytest.raises(ConfigurationError, match=f"(?i){NEEDS[path]}"):
-            build_trainer(experiment.config, RunFolder(tmp_path))
+            build_trainer(experiment.config, RunFolder(tmp_path), {})
     else:
         datamodule = build_data(experiment.config)
         build_task(experiment.config, datamodule)
-        build_trainer(experiment.config, RunFolder(tmp_path))
+        build_trainer(experiment.config, RunFolder(tmp_path), {})
 
 
 @pytest.mark.parametrize("data", KINDS)

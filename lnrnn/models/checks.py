@@ -1,27 +1,10 @@
-"""What encoders and heads demand of sizes and lengths, with errors that say the way out.
+"""What encoders and heads demand of lengths, with errors that say the way out.
 
 Dimensions: B batch, T time steps.
 """
 
 import torch
 from torch import Tensor
-
-
-def check_size(name: str, size: int | None) -> None:
-    """Check that a size from the configuration is a positive whole number.
-
-    Args:
-        name: The argument's name, for the message.
-        size: What was given.
-
-    Raises:
-        TypeError: If ``size`` is not an int.
-        ValueError: If ``size`` is not positive.
-    """
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"{name} must be a whole number, got {size!r}")
-    if size <= 0:
-        raise ValueError(f"{name} must be positive, got {size}")
 
 
 def check_lengths(lengths: Tensor, sequences: Tensor) -> None:
@@ -33,7 +16,7 @@ def check_lengths(lengths: Tensor, sequences: Tensor) -> None:
 
     Raises:
         TypeError: If ``lengths`` is not an int64 tensor on the CPU.
-        ValueError: If its shape is not (B,) or a length lies outside 1..T.
+        ValueError: If its shape is not (B,), B is 0 or a length lies outside 1..T.
     """
     batch, steps = sequences.shape[:2]
     if lengths.dtype != torch.int64 or lengths.device.type != "cpu":
@@ -45,6 +28,11 @@ def check_lengths(lengths: Tensor, sequences: Tensor) -> None:
         raise ValueError(
             f"lengths must hold one number for each of the {batch} sequences, "
             f"got shape {tuple(lengths.shape)}"
+        )
+    if batch == 0:
+        raise ValueError(
+            "a batch with lengths needs at least one sequence, got "
+            f"{tuple(sequences.shape)}; an empty batch goes with lengths=None"
         )
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest < 1 or longest > steps:
@@ -66,7 +54,7 @@ def valid_steps(lengths: Tensor, sequences: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``lengths`` is not an int64 tensor on the CPU.
-        ValueError: If its shape is not (B,) or a length lies outside 1..T.
+        ValueError: If its shape is not (B,), B is 0 or a length lies outside 1..T.
 
     Example:
         >>> valid_steps(torch.tensor([1, 3]), torch.zeros(2, 3))

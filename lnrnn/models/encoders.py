@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lnrnn.models.checks import check_lengths, check_size, valid_steps
+from lnrnn.models.checks import check_lengths, valid_steps
 from lnrnn.nn import GRU, LSTM, RNN, CellNorm, TransformerLayer
+from lnrnn.nn.inputs import check_dropout, check_dtype, check_sizes, check_switches
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 
@@ -37,12 +38,13 @@ class RecurrentEncoder(nn.Module):
         num_layers: Recurrent layers, one reading the other.
         norm: None, "output" (after each layer), "cell" (inside the step) or a ``CellNorm``.
         eps: Positive constant added to the variance in every norm.
-        dropout: Probability of zeroing an output of any layer, the last one included, in [0, 1).
+        dropout: Probability of zeroing an output of any layer, the last one included, in [0, 1].
         bidirectional: Whether a second recurrence reads the sequence backward.
         fused: None takes a fused kernel where there is one, True demands it, False refuses it.
 
     Raises:
-        TypeError: If a size is not a whole number.
+        TypeError: If a size is not a whole number, a switch not a bool, or ``eps`` or ``dropout``
+            not a number.
         ValueError: If ``cell`` is unknown, not exactly one of ``num_features`` and ``num_tokens``
             is given, ``embedding_size`` is given for features, a size is not positive, or the layer
             refuses its arguments.
@@ -75,7 +77,11 @@ class RecurrentEncoder(nn.Module):
         fused: bool | None = None,
     ) -> None:
         super().__init__()
-        _check_recurrence(cell, hidden_size, num_layers, dropout)
+        if cell not in CELLS:
+            raise ValueError(f"cell is one of {', '.join(CELLS)}, got {cell!r}")
+        check_sizes(hidden_size=hidden_size, num_layers=num_layers)
+        check_switches(bidirectional=bidirectional)
+        check_dropout(dropout)
         _check_input_kind(num_features, num_tokens)
         if embedding_size is not None and num_tokens is None:
             raise ValueError(
@@ -91,11 +97,11 @@ class RecurrentEncoder(nn.Module):
         self.embedding = self.projection = None
         if num_tokens is not None:
             size = hidden_size if embedding_size is None else embedding_size
-            check_size("embedding_size", size)
+            check_sizes(embedding_size=size)
             self.embedding = nn.Embedding(num_tokens, size)
         assert size is not None
         if projection is not None:
-            check_size("projection", projection)
+            check_sizes(projection=projection)
             self.projection = nn.Linear(size, projection)
             size = projection
         self.layer = CELLS[cell](
@@ -132,17 +138,18 @@ class RecurrentEncoder(nn.Module):
 
         Raises:
             TypeError: If tokens are not whole numbers or ``lengths`` is not int64 on the CPU.
-            ValueError: If a shape or length does not fit, or a bidirectional encoder is given a
-                state.
+            ValueError: If a shape, length or dtype does not fit, or a bidirectional encoder is
+                given a state.
         """
-        _check_inputs(inputs, self.num_features)
+        _check_inputs(inputs, self.num_features, next(self.parameters()).dtype)
         initial = None if state is None else self._layer_state(state)
         if lengths is None:
             output, final = self.layer(self._embed(inputs), initial)
         else:
-            check_lengths(lengths, inputs)
-            if self.num_features is not None:
-                inputs = _clear_padding(inputs, lengths)
+            if self.num_features is None:
+                check_lengths(lengths, inputs)
+            else:
+                inputs = _clear_padding(inputs, valid_steps(lengths, inputs))
             packed = pack_padded_sequence(
                 self._embed(inputs), lengths, batch_first=True, enforce_sorted=False
             )
@@ -185,14 +192,15 @@ class TransformerEncoder(nn.Module):
         feedforward_size: Width inside the perceptrons; 4 H where it is None.
         norm: "pre", "post" or None (see ``lnrnn.nn.TransformerLayer``).
         eps: Positive constant added to the variance in every norm.
-        dropout: Probability of zeroing, in [0, 1), in the layers and on what they first read.
+        dropout: Probability of zeroing, in [0, 1], in the layers and on what they first read.
         causal: Whether a step reads only itself and earlier steps.
         positions: "rotary" (queries and keys are rotated; any length) or "learned" (a vector for
             each step, added to the input).
         max_length: Steps that "learned" has vectors for; None with "rotary".
 
     Raises:
-        TypeError: If a size is not a whole number.
+        TypeError: If a size is not a whole number, a switch not a bool, or ``eps`` or ``dropout``
+            not a number.
         ValueError: If not exactly one of ``num_features`` and ``num_tokens`` is given, a size is
             not positive, ``positions`` is unknown, ``max_length`` is missing for "learned" or given
             for "rotary", or the layer refuses its arguments.
@@ -218,9 +226,8 @@ class TransformerEncoder(nn.Module):
         max_length: int | None = None,
     ) -> None:
         super().__init__()
-        check_size("hidden_size", hidden_size)
-        check_size("num_layers", num_layers)
-        check_size("num_heads", num_heads)
+        check_sizes(hidden_size=hidden_size, num_layers=num_layers)
+        check_switches(causal=causal)
         _check_input_kind(num_features, num_tokens)
         self.num_features, self.max_length = num_features, max_length
         self.output_size, self.looks_ahead = hidden_size, not causal
@@ -264,16 +271,16 @@ class TransformerEncoder(nn.Module):
 
         Raises:
             TypeError: If tokens are not whole numbers or ``lengths`` is not int64 on the CPU.
-            ValueError: If a shape or length does not fit, or a state is given.
+            ValueError: If a shape, length or dtype does not fit, or a state is given.
         """
         if state is not None:
             raise ValueError(
                 "a transformer has no state to carry from window to window; pass state=None"
             )
-        _check_inputs(inputs, self.num_features)
+        _check_inputs(inputs, self.num_features, next(self.parameters()).dtype)
         valid = None if lengths is None else valid_steps(lengths, inputs)  # (B, T)
-        if lengths is not None and self.num_features is not None:
-            inputs = _clear_padding(inputs, lengths)
+        if valid is not None and self.num_features is not None:
+            inputs = _clear_padding(inputs, valid)
         x = self._embed(inputs)
         for layer in self.layers:
             x = layer(x, valid)
@@ -314,17 +321,8 @@ def _position_table(
             "positions='learned' needs max_length, the longest sequence it will meet; "
             "positions='rotary' takes any length"
         )
-    check_size("max_length", max_length)
+    check_sizes(max_length=max_length)
     return nn.Embedding(max_length, hidden_size)
-
-
-def _check_recurrence(cell: str, hidden_size: int, num_layers: int, dropout: float) -> None:
-    if cell not in CELLS:
-        raise ValueError(f"cell is one of {', '.join(CELLS)}, got {cell!r}")
-    check_size("hidden_size", hidden_size)
-    check_size("num_layers", num_layers)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
 
 
 def _check_input_kind(num_features: int | None, num_tokens: int | None) -> None:
@@ -334,12 +332,12 @@ def _check_input_kind(num_features: int | None, num_tokens: int | None) -> None:
             f"num_features={num_features} and num_tokens={num_tokens}"
         )
     if num_features is not None:
-        check_size("num_features", num_features)
+        check_sizes(num_features=num_features)
     else:
-        check_size("num_tokens", num_tokens)
+        check_sizes(num_tokens=num_tokens)
 
 
-def _check_inputs(inputs: Tensor, num_features: int | None) -> None:
+def _check_inputs(inputs: Tensor, num_features: int | None, dtype: torch.dtype) -> None:
     if num_features is None:
         if inputs.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"tokens must be int64 (or int32), got {inputs.dtype}")
@@ -351,8 +349,10 @@ def _check_inputs(inputs: Tensor, num_features: int | None) -> None:
         raise ValueError(
             f"inputs must have shape {expected} with at least one step, got {tuple(inputs.shape)}"
         )
+    if num_features is not None:
+        check_dtype(inputs, dtype)
 
 
-def _clear_padding(inputs: Tensor, lengths: Tensor) -> Tensor:
+def _clear_padding(inputs: Tensor, valid: Tensor) -> Tensor:
     """Zero the padding of features, so that no NaN in it reaches a gradient as 0 * NaN."""
-    return inputs.masked_fill(~valid_steps(lengths, inputs)[..., None], 0.0)
+    return inputs.masked_fill(~valid[..., None], 0.0)

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lnrnn.models.checks import check_lengths, check_size, valid_steps
+from lnrnn.models.checks import check_lengths, valid_steps
+from lnrnn.nn.inputs import check_sizes, check_switches
 
 
 def last_step(output: Tensor, lengths: Tensor | None, *, bidirectional: bool) -> Tensor:
@@ -68,7 +69,7 @@ class Pooling(nn.Module):
         length: T, which "flatten" needs to know; the other two take any T.
 
     Raises:
-        TypeError: If a size is not a whole number.
+        TypeError: If a size is not a whole number or ``bidirectional`` not a bool.
         ValueError: If ``kind`` is unknown, a size is not positive, ``bidirectional`` is given with
             an odd ``input_size``, or "flatten" has no ``length``.
     """
@@ -82,7 +83,8 @@ class Pooling(nn.Module):
         length: int | None = None,
     ) -> None:
         super().__init__()
-        check_size("input_size", input_size)
+        check_sizes(input_size=input_size)
+        check_switches(bidirectional=bidirectional)
         if kind not in ("last", "mean", "flatten"):
             raise ValueError(f"pooling is 'last', 'mean' or 'flatten', got {kind!r}")
         if bidirectional and input_size % 2:
@@ -91,7 +93,7 @@ class Pooling(nn.Module):
                 f"must be even, got {input_size}"
             )
         if length is not None:
-            check_size("length", length)
+            check_sizes(length=length)
         elif kind == "flatten":
             raise ValueError(
                 "pooling='flatten' gives every step weights of its own and needs sequences of one "
@@ -145,8 +147,8 @@ class ClassificationHead(nn.Module):
         length: T, needed by "flatten" alone.
 
     Raises:
-        TypeError: If a size is not a whole number; ``num_classes=None`` is what data without
-            classes gives.
+        TypeError: If a size is not a whole number (``num_classes=None`` is what data without
+            classes gives) or a switch not a bool.
         ValueError: If a size is not positive or ``Pooling`` refuses its arguments.
     """
 
@@ -160,7 +162,7 @@ class ClassificationHead(nn.Module):
         length: int | None = None,
     ) -> None:
         super().__init__()
-        check_size("num_classes", num_classes)
+        check_sizes(num_classes=num_classes)
         self.input_size = input_size
         self.pooling = Pooling(
             pooling, input_size=input_size, bidirectional=bidirectional, length=length
@@ -182,7 +184,7 @@ class RegressionHead(nn.Module):
         length: T, needed by "flatten" alone.
 
     Raises:
-        TypeError: If a size is not a whole number.
+        TypeError: If a size is not a whole number or ``bidirectional`` not a bool.
         ValueError: If a size is not positive or ``Pooling`` refuses its arguments.
     """
 
@@ -217,8 +219,8 @@ class TokenHead(nn.Module):
             it alone sees both.
 
     Raises:
-        TypeError: If a size is not a whole number; ``num_classes=None`` is what data without
-            classes gives.
+        TypeError: If a size is not a whole number (``num_classes=None`` is what data without
+            classes gives) or a switch not a bool.
         ValueError: If a size is not positive.
 
     Reference:
@@ -234,10 +236,9 @@ class TokenHead(nn.Module):
         tied: bool = False,
     ) -> None:
         super().__init__()
-        check_size("num_classes", num_classes)
-        check_size("input_size", input_size)
-        self.input_size = input_size
-        self.bidirectional, self.tied = bidirectional, tied
+        check_sizes(num_classes=num_classes, input_size=input_size)
+        check_switches(bidirectional=bidirectional, tied=tied)
+        self.input_size, self.tied = input_size, tied
         self.linear = nn.Linear(input_size, num_classes)
 
     def forward(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -4,7 +4,6 @@ Dimensions: B batch, T time steps, I input features, C classes.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -20,12 +19,13 @@ class SequenceModel(nn.Module):
 
     Args:
         encoder: What turns inputs into features.
-        head: What turns features into predictions: a module, or a callable that makes one from
-            ``input_size`` and ``bidirectional`` (a head class with its other arguments bound), so
-            that a configuration need not repeat the encoder's sizes.
+        head: What turns features into predictions: a ``ClassificationHead``, ``RegressionHead`` or
+            ``TokenHead``, or a callable that makes one from ``input_size`` and ``bidirectional`` (a
+            head class with its other arguments bound), so that a configuration need not repeat the
+            encoder's sizes.
 
     Raises:
-        TypeError: If ``head`` is neither a module nor makes one.
+        TypeError: If ``head`` is neither one of the three nor makes one.
         ValueError: If the head's input size is not the encoder's output size, or a tied head's
             weight does not fit the encoder's embedding.
 
@@ -44,8 +44,7 @@ class SequenceModel(nn.Module):
 
     def __init__(self, encoder: Encoder, head: Head | Callable[..., Head]) -> None:
         super().__init__()
-        # The cast is for type checkers: a module is callable too, and they cannot tell which it is.
-        head = cast(Head, head) if isinstance(head, nn.Module) else _make_head(encoder, head)
+        head = _built_head(encoder, head)
         if head.input_size != encoder.output_size:
             raise ValueError(
                 f"the head reads {head.input_size} features a step, the encoder gives "
@@ -75,13 +74,16 @@ class SequenceModel(nn.Module):
         return self.head(output, lengths), state
 
 
-def _make_head(encoder: Encoder, make: Callable[..., Head]) -> Head:
-    """Let the head be made to the encoder's measure."""
-    if not callable(make):
-        raise TypeError(f"head must be a module or make one, got {make!r}")
-    head = make(input_size=encoder.output_size, bidirectional=encoder.bidirectional)
-    if not isinstance(head, nn.Module):
-        raise TypeError(f"head must be a module or make one, it made {head!r}")
+def _built_head(encoder: Encoder, head: Head | Callable[..., Head]) -> Head:
+    """Return the head, made to the encoder's measure unless it is built."""
+    # Modules are callable too, on features.
+    if callable(head) and not isinstance(head, nn.Module):
+        head = head(input_size=encoder.output_size, bidirectional=encoder.bidirectional)
+    if not isinstance(head, Head):
+        raise TypeError(
+            "head must be a ClassificationHead, RegressionHead or TokenHead, or a callable that "
+            f"makes one, got {head!r}"
+        )
     return head
 
 

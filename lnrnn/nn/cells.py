@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lnrnn.nn import direction, inputs
-from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_eps
+from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
+from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
 
@@ -37,7 +38,9 @@ class _Cell(nn.Module):
     ) -> None:
         super().__init__()
         inputs.check_sizes(input_size=input_size, hidden_size=hidden_size)
-        inputs.check_switches(bias=bias, fused=fused)
+        inputs.check_switches(bias=bias)
+        inputs.check_fused(fused)
+        check_eps(eps)
         if norm == "output":
             raise ValueError(
                 'a cell has no norm="output": what it puts out is the state it carries, which that '
@@ -48,7 +51,7 @@ class _Cell(nn.Module):
         self.hidden_size = hidden_size
         self.bias = bias
         self.norm = norm
-        self.eps = check_eps(eps)
+        self.eps = eps
         self.fused = fused
         self._cell = cell
         self._cell_norm = as_cell_norm(norm, cell)
@@ -94,14 +97,8 @@ class _Cell(nn.Module):
         x = input.unsqueeze(0) if alone else input
         shape = (*input.shape[:-1], self.hidden_size)
         shapes = {"h_0": shape, "c_0": shape} if self._cell == "lstm" else {"h_0": shape}
-        if state is None:
-            state = tuple(x.new_zeros(shape) for shape in shapes.values())
-        else:
-            dtypes = {self.weight_hh.dtype}
-            if self._cell_norm is not None and self._cell == "lstm":
-                # The cell state comes out in float32 or better.
-                dtypes.add(torch.promote_types(self.weight_hh.dtype, torch.float32))
-            inputs.check_state(state, shapes, dtypes)
+        normed = self._cell_norm is not None
+        state = inputs.initial_state(state, shapes, x, self.weight_hh.dtype, normed=normed)
         if alone:
             state = tuple(s.unsqueeze(0) for s in state)
         state = self._step(x, state)
@@ -153,7 +150,7 @@ class RNNCell(_Cell):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        inputs.check_nonlinearity(nonlinearity)
+        check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         super().__init__("rnn", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
         self.nonlinearity = nonlinearity
 

@@ -1,7 +1,6 @@
-"""What recurrent layers and cells are given, checked: sizes, switches, input and state.
+"""What layers and cells are given, checked: sizes, switches, dropout, input and state.
 
-Dimensions: T time steps, B sequences, N time steps of all packed sequences together, I input
-features, S rows of a state (layers times directions), K its features.
+Dimensions: I input features.
 """
 
 import warnings
@@ -9,8 +8,10 @@ import warnings
 import torch
 from torch import Tensor
 
+from lnrnn.ops.checks import check_number
 
-def check_sizes(**sizes: int) -> None:
+
+def check_sizes(**sizes: int | None) -> None:
     """Check that every size is a positive whole number.
 
     Raises:
@@ -24,16 +25,25 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}")
 
 
-def check_switches(**switches: bool | None) -> None:
-    """Check that every switch is a bool; ``fused`` may be None too.
+def check_switches(**switches: bool) -> None:
+    """Check that every switch is a bool.
 
     Raises:
         TypeError: If one is something else.
     """
     for name, value in switches.items():
-        if not isinstance(value, bool) and not (name == "fused" and value is None):
-            choices = "None, True or False" if name == "fused" else "True or False"
-            raise TypeError(f"{name} must be {choices}, got {value!r}")
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_fused(fused: bool | None) -> None:
+    """Check what is said about fused kernels.
+
+    Raises:
+        TypeError: If it is neither None nor a bool.
+    """
+    if fused is not None and not isinstance(fused, bool):
+        raise TypeError(f"fused must be None, True or False, got {fused!r}")
 
 
 def check_projection(proj_size: int, hidden_size: int) -> None:
@@ -52,27 +62,28 @@ def check_projection(proj_size: int, hidden_size: int) -> None:
         )
 
 
-def check_nonlinearity(nonlinearity: str) -> None:
-    """Check what an RNN applies last in a step.
-
-    Raises:
-        ValueError: If it is neither "tanh" nor "relu".
-    """
-    if nonlinearity not in ("tanh", "relu"):
-        raise ValueError(f'nonlinearity must be "tanh" or "relu", got {nonlinearity!r}')
-
-
-def check_dropout(dropout: float, num_layers: int) -> None:
-    """Check the dropout between layers, and warn as torch does where there is no such place.
+def check_dropout(dropout: float) -> None:
+    """Check a probability of zeroing.
 
     Raises:
         ValueError: If it is not in [0, 1].
         TypeError: If it is no number.
     """
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float):
-        raise TypeError(f"dropout must be a number, got {dropout!r}")
+    check_number("dropout", dropout)
     if not 0 <= dropout <= 1:
         raise ValueError(f"dropout must lie in [0, 1], got {dropout}")
+
+
+def check_dropout_between(dropout: float, num_layers: int) -> None:
+    """Check the dropout between layers, and warn as torch does where there is no such place.
+
+    The warning points at the line that builds the layer, three calls up.
+
+    Raises:
+        ValueError: If it is not in [0, 1].
+        TypeError: If it is no number.
+    """
+    check_dropout(dropout)
     if dropout > 0 and num_layers == 1:
         warnings.warn(
             f"dropout acts between layers, so dropout={dropout} does nothing with num_layers=1; "
@@ -104,32 +115,63 @@ def check_input(x: object, layouts: dict[int, str], features: int, dtype: torch.
             f"the input needs input_size={features} features on its last axis, "
             f"got shape {tuple(x.shape)}"
         )
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+    check_dtype(x, dtype)
+
+
+def check_dtype(x: Tensor, dtype: torch.dtype) -> None:
+    """Check that an input has the weights' dtype, unless autocast converts both.
+
+    Raises:
+        ValueError: If it has another.
+    """
+    if x.dtype != dtype and not _autocast_converts(x, dtype):
+        other = f", or the layer with layer.to({x.dtype})" if x.is_floating_point() else ""
         raise ValueError(
             f"the input must have the weights' dtype, {dtype}, got {x.dtype}; convert it with "
-            f"input.to({dtype}), or the layer with layer.to({x.dtype})"
+            f"input.to({dtype}){other}"
         )
 
 
-def check_state(
-    state: tuple[Tensor, ...], shapes: dict[str, tuple[int, ...]], dtypes: set[torch.dtype]
-) -> None:
-    """Check an initial state.
+def initial_state(
+    state: tuple[Tensor, ...] | None,
+    shapes: dict[str, tuple[int, ...]],
+    x: Tensor,
+    dtype: torch.dtype,
+    *,
+    normed: bool,
+) -> tuple[Tensor, ...]:
+    """Return the initial state of a layer or cell, checked, or zeros where none is given.
 
     Args:
-        state: The tensors.
-        shapes: What each must be, by the name it goes by.
-        dtypes: What their dtype may be, unless autocast converts them.
+        state: The tensors, or None.
+        shapes: What each must be, by its name, "h_0" or "c_0".
+        x: The input, whose dtype and device the zeros get.
+        dtype: The weights' dtype, which a state must share unless autocast converts it.
+        normed: Whether there is a norm inside the step.
 
     Raises:
         ValueError: If a shape or dtype does not fit.
     """
+    if state is None:
+        return tuple(x.new_zeros(shape) for shape in shapes.values())
     for s, (name, shape) in zip(state, shapes.items(), strict=True):
         if s.shape != shape:
             raise ValueError(f"{name} must be {shape} for this input, got {tuple(s.shape)}")
-        if s.dtype not in dtypes and not torch.is_autocast_enabled(s.device.type):
+        dtypes = {dtype}
+        if name == "c_0" and normed:
+            # The cell state comes out in float32 or better.
+            dtypes.add(torch.promote_types(dtype, torch.float32))
+        if s.dtype not in dtypes and not _autocast_converts(s, dtype):
             expected = " or ".join(sorted(map(str, dtypes)))
             raise ValueError(f"{name} must be {expected}, got {s.dtype}")
+    return state
+
+
+def _autocast_converts(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether autocast brings a tensor and weights to one dtype; it leaves float64 alone."""
+    return torch.is_autocast_enabled(tensor.device.type) and all(
+        d.is_floating_point and d != torch.float64 for d in (tensor.dtype, dtype)
+    )
 
 
 def one_state(hx: object, cell: str) -> tuple[Tensor] | None:

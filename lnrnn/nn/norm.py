@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from lnrnn.ops.checks import check_choice, check_number
+
 Inputs = Literal["paper", "separate", "joint"]
 Span = Literal["paper", "all", "gate"]
 CellState = Literal["output", "state"]
@@ -51,11 +53,11 @@ class CellNorm:
     gain_init: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_field("inputs", self.inputs, get_args(Inputs))
-        _check_field("span", self.span, get_args(Span))
-        _check_field("cell", self.cell, (*get_args(CellState), None))
-        _check_field("kind", self.kind, get_args(Kind))
-        _check_number("CellNorm's gain_init", self.gain_init)
+        check_choice("CellNorm's inputs", self.inputs, get_args(Inputs))
+        check_choice("CellNorm's span", self.span, get_args(Span))
+        check_choice("CellNorm's cell", self.cell, (*get_args(CellState), None))
+        check_choice("CellNorm's kind", self.kind, get_args(Kind))
+        check_number("CellNorm's gain_init", self.gain_init)
         if not math.isfinite(self.gain_init):
             raise ValueError(f"CellNorm's gain_init must be finite, got {self.gain_init}")
 
@@ -91,19 +93,6 @@ def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
             f'sum, got {norm}; take inputs="separate"'
         )
     return norm
-
-
-def check_eps(eps: float) -> float:
-    """Return ``eps`` if a norm can use it.
-
-    Raises:
-        ValueError: If it is not positive and finite.
-        TypeError: If it is not a number.
-    """
-    _check_number("eps", eps)
-    if not (eps > 0 and math.isfinite(eps)):
-        raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
-    return eps
 
 
 def check_output_width(width: int) -> None:
@@ -158,13 +147,3 @@ def check_cell_widths(
             f"{norm} with one recurrent feature; take a larger hidden_size (or proj_size)"
             + ("" if cell == "gru" else ' or inputs="joint"')
         )
-
-
-def _check_field(name: str, value: object, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"CellNorm's {name} must be one of {choices}, got {value!r}")
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")

@@ -1,8 +1,7 @@
 """RNN, LSTM and GRU with `torch.nn`'s signature and a choice of norm.
 
-Without a norm they are torch's layers, computed by torch; with ``norm="output"`` a layer norm
-follows torch's recurrence, layer by layer; with ``norm="cell"`` or a `CellNorm` the norm is inside
-the step, and `lnrnn.ops` computes it.
+Without a norm torch computes them; with ``norm="output"`` a layer norm follows torch's recurrence,
+layer by layer; with ``norm="cell"`` or a `CellNorm` it is inside the step, run by `lnrnn.ops`.
 
 Dimensions: T time steps, B sequences, I input features, H hidden units, R recurrent features
 (``proj_size`` if set, else H), L layers, D directions.
@@ -15,9 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lnrnn.nn.direction import Direction, run_gru, run_lstm, run_rnn
-from lnrnn.nn.inputs import check_nonlinearity, one_state, two_states
+from lnrnn.nn.inputs import one_state, two_states
 from lnrnn.nn.norm import CellNorm
 from lnrnn.nn.stack import Stack, State
+from lnrnn.ops.checks import NONLINEARITIES, check_choice
 
 
 class RNN(Stack):
@@ -76,7 +76,7 @@ class RNN(Stack):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        check_nonlinearity(nonlinearity)
+        check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         super().__init__(
             f"RNN_{nonlinearity.upper()}",
             input_size,

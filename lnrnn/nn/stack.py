@@ -12,13 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lnrnn.nn import direction, inputs
 from lnrnn.nn.cudnn import flatten_weights
-from lnrnn.nn.norm import (
-    CellNorm,
-    as_cell_norm,
-    check_cell_widths,
-    check_eps,
-    check_output_width,
-)
+from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
+from lnrnn.ops.checks import check_eps
 
 State = tuple[Tensor, ...]
 
@@ -60,11 +55,11 @@ class Stack(nn.Module):
     ) -> None:
         super().__init__()
         inputs.check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
-        inputs.check_switches(
-            bias=bias, batch_first=batch_first, bidirectional=bidirectional, fused=fused
-        )
+        inputs.check_switches(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
+        inputs.check_fused(fused)
         inputs.check_projection(proj_size, hidden_size)
-        inputs.check_dropout(dropout, num_layers)
+        inputs.check_dropout_between(dropout, num_layers)
+        check_eps(eps)
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -75,7 +70,7 @@ class Stack(nn.Module):
         self.bidirectional = bidirectional
         self.proj_size = proj_size
         self.norm = norm
-        self.eps = check_eps(eps)
+        self.eps = eps
         self.fused = fused
         self._cell = mode.partition("_")[0].lower()
         self._cell_norm = as_cell_norm(norm, self._cell)
@@ -266,14 +261,8 @@ class Stack(nn.Module):
         shapes = {"h_0": (rows, *middle, self.proj_size or self.hidden_size)}
         if self._cell == "lstm":
             shapes["c_0"] = (rows, *middle, self.hidden_size)
-        if state is None:
-            return tuple(x.new_zeros(shape) for shape in shapes.values())
-        dtypes = {self.weight_hh_l0.dtype}
-        if self._cell_norm is not None and self._cell == "lstm":
-            # The cell state comes out in float32 or better.
-            dtypes.add(torch.promote_types(self.weight_hh_l0.dtype, torch.float32))
-        inputs.check_state(state, shapes, dtypes)
-        return state
+        normed = self._cell_norm is not None
+        return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
 
     def _weights(self, layers: list[int]) -> list[Tensor]:
         return [getattr(self, name) for layer in layers for name in self._weight_names[layer]]

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lnrnn.nn.norm import check_eps
+from lnrnn.nn.inputs import check_dropout, check_sizes, check_switches
+from lnrnn.ops.checks import check_eps
 
 
 def rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
@@ -23,7 +24,7 @@ def rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
 
     Args:
         x: Queries or keys, (..., T, D).
-        base: What the slowest rotation's wavelength is proportional to, in steps.
+        base: The larger, the slower the slowest rotation.
 
     Returns:
         The rotated vectors, (..., T, D); step 0 is unchanged and lengths are kept.
@@ -70,16 +71,17 @@ class TransformerLayer(nn.Module):
         feedforward_size: Width inside the perceptron; 4 H where it is None.
         norm: "pre", "post" or None (no normalization anywhere).
         eps: Positive constant added to the variance in both norms.
-        dropout: Probability of zeroing, in [0, 1).
+        dropout: Probability of zeroing, in [0, 1].
         causal: Whether a step reads only itself and earlier steps.
         rotate: Whether queries and keys are rotated (see ``rotary``); without it and without a mask
             the layer cannot tell the order of the steps.
 
     Raises:
-        TypeError: If ``eps`` is not a number.
+        TypeError: If a size is not a whole number, ``eps`` or ``dropout`` not a number, or
+            ``causal`` or ``rotate`` not a bool.
         ValueError: If a size is not positive, H is not divisible by N, D is odd with ``rotate``,
             ``norm`` is unknown or covers a single value, ``eps`` is not positive and finite, or
-            ``dropout`` lies outside [0, 1).
+            ``dropout`` lies outside [0, 1].
 
     Reference:
         Vaswani et al., arXiv:1706.03762 (post); Xiong et al., arXiv:2002.04745 (pre and post).
@@ -98,8 +100,13 @@ class TransformerLayer(nn.Module):
         rotate: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(hidden_size=hidden_size, num_heads=num_heads)
         feedforward_size = 4 * hidden_size if feedforward_size is None else feedforward_size
-        _check_sizes(hidden_size, num_heads, feedforward_size, rotate)
+        check_sizes(feedforward_size=feedforward_size)
+        check_switches(causal=causal, rotate=rotate)
+        check_dropout(dropout)
+        check_eps(eps)
+        _check_head_size(hidden_size, num_heads, rotate)
         if norm not in ("pre", "post", None):
             raise ValueError(
                 f"a transformer's norm is 'pre', 'post' or None, got {norm!r}; "
@@ -107,9 +114,6 @@ class TransformerLayer(nn.Module):
             )
         if norm and hidden_size == 1:
             raise ValueError("a layer norm over a single value is always 0, got hidden_size=1")
-        check_eps(eps)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         self.num_heads, self.norm, self.dropout = num_heads, norm, dropout
         self.causal, self.rotate = causal, rotate
         self.attention_in = nn.Linear(hidden_size, 3 * hidden_size)
@@ -170,15 +174,7 @@ class TransformerLayer(nn.Module):
         )
 
 
-def _check_sizes(hidden_size: int, num_heads: int, feedforward_size: int, rotate: bool) -> None:
-    sizes = {
-        "hidden_size": hidden_size,
-        "num_heads": num_heads,
-        "feedforward_size": feedforward_size,
-    }
-    for name, size in sizes.items():
-        if size <= 0:
-            raise ValueError(f"{name} must be positive, got {size}")
+def _check_head_size(hidden_size: int, num_heads: int, rotate: bool) -> None:
     if hidden_size % num_heads:
         raise ValueError(
             f"hidden_size must be divisible by num_heads, got {hidden_size} and {num_heads}"

@@ -14,8 +14,20 @@ def check_norm(kind: str, eps: float, span: str) -> None:
     """Check what every op says about its norms."""
     check_choice("kind", kind, KINDS)
     check_choice("span", span, SPANS)
+    check_eps(eps)
+
+
+def check_eps(eps: float) -> None:
+    """Check the constant that a norm adds to the variance."""
+    check_number("eps", eps)
     if not (eps > 0 and math.isfinite(eps)):
         raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
+
+
+def check_number(name: str, value: object) -> None:
+    """Check that something is a real number, which a bool is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -1,7 +1,7 @@
 """Training, resuming and evaluating sequence models from configurations."""
 
+from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import (
-    ConfigurationError,
     Experiment,
     check_overrides,
     compose_config,

@@ -1,6 +1,7 @@
 """From a checked configuration to data, model, task and trainer."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,16 +11,17 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.models import SequenceModel
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoints import Checkpoints
-from lnrnn.training.configuration import ConfigurationError, instantiate
-from lnrnn.training.run import RunFolder
+from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.configuration import instantiate
+from lnrnn.training.run import RunFolder, is_without_effect, leaf_keys
 from lnrnn.training.screen import Lines, ModelTable
-from lnrnn.training.task import SequenceTask
+from lnrnn.training.task import SequenceTask, parameter_groups
 
 
 @contextmanager
@@ -54,27 +56,58 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
     """
     encoder = instantiate(config.model)
     head = instantiate(config.head)
+    optimizer = instantiate(config.optimizer)
     with explained("model"):
         model = SequenceModel(encoder, head)
         initialize(model, config.seed)
-        return SequenceTask(
+        task = SequenceTask(
             model,
             kind=datamodule.kind,
             num_classes=datamodule.num_classes,
-            optimizer=instantiate(config.optimizer),
+            optimizer=optimizer,
             schedule=config.schedule,
             warmup_steps=config.warmup_steps,
         )
+    with explained("optimizer"):
+        optimizer(parameter_groups(model))  # checks its settings; training makes its own
+    return task
 
 
-def build_trainer(config: DictConfig, folder: RunFolder) -> tuple[Trainer, StepTimer]:
+def contract_of(config: DictConfig, datamodule: Any) -> dict[str, Any]:
+    """Return what must be the same where a run goes on: plain values by dotted key.
+
+    The budget may change, and where it runs; what is learned, from what and how may not.
+    """
+    parts = ("model", "head", "data", "optimizer", "seed", "schedule", "warmup_steps")
+    contract = {
+        key: str(OmegaConf.select(config, key))
+        for key in leaf_keys(config)
+        if key.split(".")[0] in parts and not is_without_effect(key)
+    }
+    return {**contract, "fingerprint of the data": datamodule.fingerprint}
+
+
+def build_trainer(
+    config: DictConfig, folder: RunFolder, contract: dict[str, Any]
+) -> tuple[Trainer, StepTimer]:
     """Return the trainer with its callbacks, and the one among them that keeps the time.
 
     The order of the callbacks matters: records are written before a checkpoint notes their length.
 
+    Args:
+        config: The checked configuration.
+        folder: The run's folder.
+        contract: What every checkpoint notes, from :func:`contract_of`.
+
     Raises:
         ConfigurationError: If Lightning refuses the settings, or a logger's package is missing.
     """
+    launched = {"WORLD_SIZE", "SLURM_NTASKS"} & set(os.environ)
+    if str(config.trainer.strategy).startswith("ddp") and not launched:
+        raise ConfigurationError(
+            "several processes are started by torchrun (or SLURM), not by the script itself: "
+            "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"
+        )
     timer = StepTimer()
     callbacks: list[Callback] = [StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()
@@ -84,7 +117,7 @@ def build_trainer(config: DictConfig, folder: RunFolder) -> tuple[Trainer, StepT
         callbacks.append(ModelTable())
     callbacks += [
         Records(folder, config.trainer.log_every_n_steps),
-        Checkpoints(folder, config.checkpoint_every_n_steps),
+        Checkpoints(folder, config.checkpoint_every_n_steps, contract),
     ]
     trainer = instantiate(
         config.trainer,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from statistics import median
 from typing import Any
@@ -52,6 +53,7 @@ class Records(Callback):
         self.every_n_steps = every_n_steps
         self.losses: Tensor | None = None  # sum of the losses since the last record
         self.count = 0
+        self.epoch = 0  # of the last training step; Lightning's count moves on before a test
         self.length = 0  # bytes of metrics.jsonl that belong to this run
 
     @property
@@ -61,19 +63,25 @@ class Records(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to go on with the same records."""
-        return {"losses": self.losses, "count": self.count, "length": self.length}
+        return {
+            "losses": self.losses,
+            "count": self.count,
+            "epoch": self.epoch,
+            "length": self.length,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the records where the checkpoint left them."""
         self.losses, self.count = state_dict["losses"], state_dict["count"]
-        self.length = state_dict["length"]
+        self.epoch, self.length = state_dict["epoch"], state_dict["length"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut the file to what the checkpoint knows; a new run starts with an empty file."""
         if trainer.is_global_zero:
             self.folder.metrics.touch()
             with self.folder.metrics.open("r+b") as file:
-                file.truncate(self.length)
+                # A checkpoint from elsewhere may know of more than this folder has.
+                file.truncate(min(self.length, file.seek(0, os.SEEK_END)))
 
     def on_train_batch_end(
         self,
@@ -87,6 +95,7 @@ class Records(Callback):
         loss = outputs["loss"].detach().float()
         self.losses = loss if self.losses is None else self.losses.to(loss.device) + loss
         self.count += 1
+        self.epoch = trainer.current_epoch
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = stepped and trainer.global_step % self.every_n_steps == 0
         if due or trainer.is_last_batch:
@@ -120,7 +129,7 @@ class Records(Callback):
             for name, value in numbers.items():
                 line = {
                     "step": trainer.global_step,
-                    "epoch": trainer.current_epoch,
+                    "epoch": self.epoch,
                     "name": name,
                     "value": value if math.isfinite(value) else None,  # JSON has no NaN
                 }
@@ -134,7 +143,7 @@ def with_prefix(trainer: Trainer, prefix: str) -> dict[str, Tensor]:
 
 
 class StepTimer(Callback):
-    """Measures training steps, from the batch's arrival to the weights' change.
+    """Measures training batches, from their arrival to the end of their step.
 
     Only the device's queue is timed on a GPU, where steps run on after the call returns; over many
     steps the queue fills and the median is the step's.
@@ -146,8 +155,8 @@ class StepTimer(Callback):
 
     @property
     def median(self) -> float | None:
-        """Median seconds a step, the first three left out as warm-up; None before a fourth."""
-        return median(self.seconds[3:]) if len(self.seconds) > 3 else None
+        """Median seconds a batch, without the first three where there are more; None before any."""
+        return median(self.seconds[3:] or self.seconds) if self.seconds else None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int

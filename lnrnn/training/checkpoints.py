@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from lnrnn.data import Batch
-from lnrnn.training.configuration import ConfigurationError
+from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.run import RunFolder
 
 
@@ -22,16 +22,33 @@ class Checkpoints(Callback):
     Args:
         folder: The run's folder.
         every_n_steps: Optimizer steps between two checkpoints inside an epoch.
+        contract: What must be the same where a run goes on, by name; kept in every checkpoint.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int) -> None:
+    def __init__(self, folder: RunFolder, every_n_steps: int, contract: dict[str, Any]) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
+        self.contract = contract
         self._saved_at = 0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the step at which this run starts or goes on."""
-        self._saved_at = trainer.global_step
+    @property
+    def state_key(self) -> str:
+        """Name of this callback's entry in a checkpoint."""
+        return "checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step of this save, from which a resumed run counts to its next."""
+        return {"saved_at": self._saved_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from the checkpoint."""
+        self._saved_at = state_dict["saved_at"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in what the run was trained with."""
+        checkpoint["contract"] = self.contract
 
     def on_train_batch_end(
         self,
@@ -43,7 +60,7 @@ class Checkpoints(Callback):
     ) -> None:
         """Save if it is due and no validation follows this step."""
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        validates = trainer.is_last_batch or _validates_after(trainer, batch_idx)
+        validates = trainer.is_last_batch or _validates_after(trainer, batch_idx + 1)
         due = trainer.global_step - self._saved_at >= self.every_n_steps
         if due and between_steps and not validates:
             self._save(trainer)
@@ -60,12 +77,14 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             os.replace(temporary, path)
             for old in sorted(self.folder.checkpoints.glob("step-*.ckpt"))[:-2]:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
 
-def _validates_after(trainer: Trainer, batch_idx: int) -> bool:
+def _validates_after(trainer: Trainer, done: int) -> bool:
+    if trainer.check_val_every_n_epoch is None:  # the interval runs over epochs
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     interval = trainer.val_check_batch
-    return isinstance(interval, int) and (batch_idx + 1) % interval == 0
+    return isinstance(interval, int) and done % interval == 0
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -79,10 +98,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ConfigurationError(f"{path} is damaged or not a checkpoint: {error}") from error
+        raise ConfigurationError(
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {error}). Take "
+            "another of its folder, or move it away: resume=auto then takes the one before."
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
     return checkpoint
+
+
+def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: Path) -> None:
+    """Check that a run goes on with what it was trained with.
+
+    Raises:
+        ConfigurationError: Listing what differs.
+    """
+    before = checkpoint.get("contract", {})
+    lines = [
+        f"  {key}: {before.get(key)} in the checkpoint, {contract.get(key)} now"
+        for key in sorted(before.keys() | contract.keys())
+        if before.get(key) != contract.get(key)
+    ]
+    if lines:
+        shown = "\n".join(lines[:12])
+        raise ConfigurationError(
+            f"{path} was trained with something else:\n{shown}\n"
+            "A run goes on with the same model, data, optimizer and seed. Give the changed run a "
+            "name of its own (name=...), so that it starts anew."
+        )
 
 
 def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:

@@ -1,11 +1,8 @@
 """From command-line overrides to a checked configuration, and from its nodes to objects.
 
-Hydra composes; this file makes its refusals readable, finds keys that no constructor takes before
-anything is built, and builds only what lies in the packages that a configuration may name.
+Hydra composes; this file makes its refusals readable, before anything is built.
 """
 
-import difflib
-import inspect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -22,16 +20,18 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from hydra.utils import get_object
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
-
-
-class ConfigurationError(ValueError):
-    """Something in the configuration cannot work; the message says what, and the way out."""
+from lnrnn.training.checks import (
+    ConfigurationError,
+    check_keys,
+    check_nodes,
+    check_values,
+    suggest,
+    unknown_key,
+)
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,21 @@ def current_experiment(config: DictConfig, config_dir: Path, config_name: str) -
     return _to_experiment(composed, overrides, config_dir, config_name)
 
 
-def check_overrides(overrides: Sequence[str], config_dir: Path, config_name: str) -> None:
+def check_overrides(
+    overrides: Sequence[str], config_dir: Path, config_name: str, *, multirun: bool
+) -> None:
     """Compose and check what a command line asks for, every combination of a sweep included.
 
     Raises:
-        ConfigurationError: As :func:`compose_experiment`.
+        ConfigurationError: As :func:`compose_experiment`, or if several values are given without
+            ``multirun``.
     """
-    for combination in _combinations(overrides):
+    combinations = list(_combinations(overrides))
+    if len(combinations) > 1 and not multirun:
+        raise ConfigurationError(
+            f"these overrides describe {len(combinations)} runs; add -m to make them all"
+        )
+    for combination in combinations:
         compose_experiment(combination, config_dir, config_name)
 
 
@@ -128,11 +136,12 @@ def _combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
                 f"cannot read the override {text!r}: {error}\n"
                 "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
             ) from error
-        if override.is_sweep_override() and not override.is_hydra_override():
-            key = text.split("=", 1)[0]
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
+        key = text.split("=", 1)[0]
+        if override.is_hydra_override() or not override.is_sweep_override():
             choices.append([text])
+        elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        # Other sweeps only their sweeper can list; each of its runs is checked when it starts.
     for combination in itertools.product(*choices):
         yield list(combination)
 
@@ -143,6 +152,8 @@ def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> Di
             return compose(config_name, list(overrides), return_hydra_config=True)
         except MissingConfigException as error:
             raise ConfigurationError(_explain_group(error)) from error
+        except ValueError as error:  # a group set to null
+            raise ConfigurationError(f"{error}. A group takes a file's name: model=rnn") from error
         except ConfigCompositionException as error:
             known = compose(config_name, _group_choices(overrides, config_dir))
             raise ConfigurationError(_explain_key(error, known)) from error
@@ -161,7 +172,7 @@ def _explain_group(error: MissingConfigException) -> str:
         return str(error)
     group, name = wanted[0].lstrip("/"), wanted[1]
     return (
-        f"there is no {group}={name}. {_suggest(name, error.options)}"
+        f"there is no {group}={name}. {suggest(name, error.options)}"
         f"The choices for {group} are: {', '.join(sorted(error.options))}."
     )
 
@@ -174,19 +185,7 @@ def _explain_key(error: Exception, known: DictConfig) -> str:
     node = OmegaConf.select(known, parent) if parent else known
     if not isinstance(node, DictConfig):
         return str(error)
-    return _unknown_key(parent, leaf, [str(name) for name in node])
-
-
-def _unknown_key(parent: str, leaf: str, valid: Sequence[str]) -> str:
-    names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
-    full = f"{parent}.{leaf}" if parent else leaf
-    where = f"Keys of {parent}" if parent else "Keys at the top"
-    return f"there is no key {full}. {_suggest(leaf, names)}{where}: {', '.join(names)}."
-
-
-def _suggest(name: str, options: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"Did you mean {close[0]}? " if close else ""
+    return unknown_key(parent, leaf, [str(name) for name in node])
 
 
 def _to_experiment(
@@ -198,9 +197,13 @@ def _to_experiment(
     _check_missing(config)
     OmegaConf.resolve(config)
     primary = OmegaConf.load(config_dir / f"{config_name}.yaml")
-    groups = {str(key) for entry in primary.defaults for key in entry}
-    top = [str(key) for key in primary if key not in ("defaults", "hydra")]
-    check_keys(config, [*top, *groups, "head"])
+    entries = [entry for entry in primary.defaults if isinstance(entry, DictConfig)]
+    groups = [str(key) for entry in entries for key in entry]
+    nodes = ["head", *(key for key in groups if "/" not in key and key != "experiment")]
+    values = [str(key) for key in primary if key not in ("defaults", "hydra")]
+    check_nodes(config, nodes, values)
+    check_keys(config, [*nodes, *values])
+    check_values(config)
     return Experiment(config, choices.data, choices.model, overrides)
 
 
@@ -217,49 +220,3 @@ def _check_missing(config: DictConfig) -> None:
         raise ConfigurationError(
             f"{', '.join(missing)} must be given, for example: {missing[0]}=VALUE"
         )
-
-
-def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
-    """Check that every key is an argument of its node's target, and every target allowed.
-
-    Args:
-        config: A resolved configuration.
-        top: The keys that may stand at its top; None does not check them.
-
-    Raises:
-        ConfigurationError: Naming the key, with the valid ones; or the target, with the packages
-            that a configuration may name.
-    """
-    for key in config:
-        if top is not None and key not in top:
-            raise ConfigurationError(_unknown_key("", str(key), top))
-    for path, node in _target_nodes(config, ""):
-        arguments = inspect.signature(_locate(path, node["_target_"])).parameters
-        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
-            continue
-        for key in node:
-            if not str(key).startswith("_") and key not in arguments:
-                valid = [name for name in arguments if name not in ("self", "params")]
-                raise ConfigurationError(_unknown_key(path, str(key), valid))
-
-
-def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
-    """Yield every node that has a ``_target_``, with its dotted path."""
-    if isinstance(node, DictConfig):
-        if "_target_" in node:
-            yield path, node
-        for key in node:
-            yield from _target_nodes(node._get_node(key), f"{path}.{key}" if path else str(key))
-
-
-def _locate(path: str, target: Any) -> Any:
-    """Return what ``target`` names, if it lies in a package that a configuration may name."""
-    if not any(str(target).startswith(f"{package}.") for package in TARGET_PACKAGES):
-        raise ConfigurationError(
-            f"{path}._target_ is {target!r}, but a configuration may only name objects in "
-            f"{', '.join(TARGET_PACKAGES)}."
-        )
-    try:
-        return get_object(str(target))
-    except Exception as error:
-        raise ConfigurationError(f"{path}._target_: {error}") from error

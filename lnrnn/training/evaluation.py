@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.checkpoints import check_fits, read_checkpoint
-from lnrnn.training.configuration import ConfigurationError, check_keys, instantiate
+from lnrnn.training.checks import ConfigurationError, check_keys
+from lnrnn.training.configuration import instantiate
 from lnrnn.training.run import RunFolder
 
 
@@ -19,11 +18,13 @@ class Evaluation:
         checkpoint: The file whose weights were tested.
         metrics: Test metrics by name.
         recorded: The test metrics in the run's ``run.json``; empty if it never finished.
+        same_data: Whether the data are those that the run was trained on.
     """
 
     checkpoint: Path
     metrics: dict[str, float]
     recorded: dict[str, float]
+    same_data: bool
 
 
 def evaluate(run: Path) -> Evaluation:
@@ -36,9 +37,7 @@ def evaluate(run: Path) -> Evaluation:
         ConfigurationError: If folder, configuration or checkpoint is missing, or they do not fit.
     """
     checkpoint, folder = _locate(run)
-    config = OmegaConf.load(folder.config)
-    if not isinstance(config, DictConfig):
-        raise ConfigurationError(f"{folder.config} is not a configuration")
+    config = folder.read_config()
     check_keys(config)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
@@ -48,6 +47,10 @@ def evaluate(run: Path) -> Evaluation:
     with quiet_lightning():
         trainer = instantiate(
             config.trainer,
+            accelerator="auto",  # where a run was trained does not matter here
+            devices=1,
+            num_nodes=1,
+            strategy="auto",
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -56,17 +59,15 @@ def evaluate(run: Path) -> Evaluation:
         )
         trainer.test(task, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return Evaluation(checkpoint, metrics, folder.read_record().get("metrics", {}))
+    record = folder.read_record()
+    same_data = record.get("data_fingerprint") in (None, datamodule.fingerprint)
+    return Evaluation(checkpoint, metrics, record.get("metrics", {}), same_data)
 
 
 def _locate(run: Path) -> tuple[Path, RunFolder]:
     """Return the checkpoint that ``run`` means and the folder it lies in."""
     folder = RunFolder(run.parent.parent if run.is_file() else run)
-    if not folder.config.is_file():
-        raise ConfigurationError(
-            f"run={run}: no run lies there ({folder.config} is missing). Give the folder that "
-            "training printed, such as runs/japanese_vowels/rnn_ln/seed0."
-        )
+    folder.read_config()
     checkpoint = run if run.is_file() else folder.newest_checkpoint()
     if checkpoint is None:
         raise ConfigurationError(f"run={run}: {folder.checkpoints} holds no checkpoint yet")

@@ -2,16 +2,24 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
-from lnrnn.training.build import build_data, build_task, build_trainer, quiet_lightning
-from lnrnn.training.checkpoints import check_fits, read_checkpoint
+from lnrnn.training.build import (
+    build_data,
+    build_task,
+    build_trainer,
+    contract_of,
+    quiet_lightning,
+)
+from lnrnn.training.callbacks import StepTimer
+from lnrnn.training.checkpoints import check_contract, check_fits, read_checkpoint
+from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import Experiment
 from lnrnn.training.curves import plot_curves
 from lnrnn.training.metrics import PRIMARY_METRIC
@@ -22,7 +30,9 @@ from lnrnn.training.run import (
     current_commit,
     describe_machine,
     folder_of,
+    forget_later,
     installed_versions,
+    replace_text,
 )
 from lnrnn.training.task import SequenceTask
 
@@ -42,7 +52,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
 
     Raises:
         ConfigurationError: If configuration, data, folder or checkpoint do not fit together.
-        NonFiniteError: If a loss or gradient is not finite; the last good checkpoint is kept.
+        NonFiniteError: If a loss or gradient is not finite; earlier checkpoints are kept.
     """
     config, folder = experiment.config, folder_of(experiment, root)
     checkpoint = choose_checkpoint(folder, config.resume)
@@ -52,20 +62,28 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
 
     datamodule = build_data(config)
     task = build_task(config, datamodule)
+    contract = contract_of(config, datamodule)
     if checkpoint is not None:
-        check_fits(read_checkpoint(checkpoint), task, checkpoint)
-    _open(folder, experiment, task, datamodule)
+        saved = read_checkpoint(checkpoint)
+        check_fits(saved, task, checkpoint)
+        check_contract(saved, contract, checkpoint)
     with quiet_lightning():
-        trainer, timer = build_trainer(config, folder)
-        trainer.callbacks.append(Status(folder))  # pyright: ignore[reportAttributeAccessIssue]
-        trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        trainer, timer = build_trainer(config, folder, contract)
+        _open(folder, experiment, task, datamodule, checkpoint, trainer)
+        trainer.callbacks.append(Status(folder, timer))  # pyright: ignore[reportAttributeAccessIssue]
+        for logger in trainer.loggers:
+            logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
+        try:
+            trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except MisconfigurationException as error:
+            raise ConfigurationError(f"trainer: {error}") from error
         trainer.test(task, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         folder.update_record(
             status="finished",
             steps=trainer.global_step,
-            seconds_per_step=timer.median or folder.read_record().get("seconds_per_step"),
+            **_step_time(folder, timer, trainer),
             metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         )
         plot_curves(folder.metrics, folder.curves)
@@ -75,8 +93,9 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
 class Status(Callback):
     """Notes in ``run.json`` that a run was interrupted or failed, and why."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, timer: StepTimer) -> None:
         self.folder = folder
+        self.timer = timer
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -89,15 +108,32 @@ class Status(Callback):
             status="interrupted" if stopped else "failed",
             steps=trainer.global_step,
             error=f"{type(exception).__name__}: {exception}",
+            **_step_time(self.folder, self.timer, trainer),
         )
 
 
+def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[str, float | None]:
+    """Return the median seconds per optimizer step, or what an earlier session noted."""
+    if timer.median is None:
+        return {"seconds_per_step": folder.read_record().get("seconds_per_step")}
+    return {"seconds_per_step": timer.median * trainer.accumulate_grad_batches}
+
+
 @rank_zero_only
-def _open(folder: RunFolder, experiment: Experiment, task: SequenceTask, datamodule: Any) -> None:
+def _open(
+    folder: RunFolder,
+    experiment: Experiment,
+    task: SequenceTask,
+    datamodule: Any,
+    checkpoint: Path | None,
+    trainer: Trainer,
+) -> None:
     """Make the folder and write what is known before the first step."""
     metric, higher_is_better = PRIMARY_METRIC[datamodule.kind]
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    folder.config.write_text(OmegaConf.to_yaml(experiment.config))
+    if checkpoint is not None:
+        forget_later(folder, checkpoint)
+    replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
     folder.write_record(
         {
             "status": "running",
@@ -112,7 +148,7 @@ def _open(folder: RunFolder, experiment: Experiment, task: SequenceTask, datamod
             "seconds_per_step": folder.read_record().get("seconds_per_step"),
             "versions": installed_versions(),
             "commit": current_commit(),
-            "machine": describe_machine("cuda" if torch.cuda.is_available() else "cpu"),
+            "machine": describe_machine(trainer.strategy.root_device.type),
             "data_fingerprint": datamodule.fingerprint,
             "initial_parameters": _digests(task.model),
         }

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from lnrnn.training.configuration import ConfigurationError, Experiment
+from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.configuration import Experiment
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
 WITHOUT_EFFECT = (
@@ -78,8 +80,39 @@ class RunFolder:
         return self.path / "curves.png"
 
     def read_record(self) -> dict[str, Any]:
-        """Return ``run.json``, or an empty record if there is none."""
-        return json.loads(self.record.read_text()) if self.record.exists() else {}
+        """Return ``run.json``, or an empty record if there is none.
+
+        Raises:
+            ConfigurationError: If it is no JSON.
+        """
+        if not self.record.exists():
+            return {}
+        try:
+            return json.loads(self.record.read_text())
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{self.record} is damaged ({error}); remove that file to go on from the newest "
+                "checkpoint"
+            ) from error
+
+    def read_config(self) -> DictConfig:
+        """Return the resolved configuration of the run.
+
+        Raises:
+            ConfigurationError: If there is none, or it cannot be read.
+        """
+        try:
+            config = OmegaConf.load(self.config)
+        except FileNotFoundError as error:
+            raise ConfigurationError(
+                f"run={self.path}: no run lies there ({self.config} is missing). Give the folder "
+                "that training printed, such as runs/japanese_vowels/rnn_ln/seed0."
+            ) from error
+        except Exception as error:
+            raise ConfigurationError(f"{self.config} is damaged: {error}") from error
+        if not isinstance(config, DictConfig) or not config:
+            raise ConfigurationError(f"{self.config} is damaged: it holds no configuration")
+        return config
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Replace ``run.json`` in one step, so that a reader never sees half of it."""
@@ -104,7 +137,8 @@ def replace_text(path: Path, text: str) -> None:
 
 def folder_of(experiment: Experiment, root: Path = Path("runs")) -> RunFolder:
     """Return the folder that belongs to an experiment, below ``root``."""
-    name = experiment.config.name or derive_name(experiment)
+    given = experiment.config.name
+    name = derive_name(experiment) if given is None else given
     model = f"{experiment.model}-{name}" if name else experiment.model
     return RunFolder(root / experiment.data / model / f"seed{experiment.config.seed}")
 
@@ -115,7 +149,7 @@ def derive_name(experiment: Experiment) -> str:
     ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
     stands in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
     """
-    leaves = Counter(key.rpartition(".")[2] for key in _leaves(experiment.config, ""))
+    leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
     name = "-".join(parts)
     if len(name) <= 60:
@@ -126,20 +160,37 @@ def derive_name(experiment: Experiment) -> str:
 def _name_part(override: str, leaves: Mapping[str, int]) -> str:
     key, _, value = override.partition("=")
     removed, key = key.startswith("~"), key.lstrip("+~")
-    if key in IN_THE_PATH or _is_without_effect(key) or (key, value) in _SAME_NUMBERS:
+    if key in IN_THE_PATH or is_without_effect(key) or (key, value) in _SAME_NUMBERS:
         return ""
     if key == "experiment":
         return _plain(value)
     leaf = key.rpartition(".")[2]
     label = leaf if leaves[leaf] <= 1 else key
-    return f"no-{_plain(label)}" if removed else f"{_plain(label)}-{_plain(value)}"
+    return f"no-{_plain(label)}" if removed else f"{_plain(label)}-{_plain(_canonical(value))}"
 
 
 _SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
 
 
-def _is_without_effect(key: str) -> bool:
+def is_without_effect(key: str) -> bool:
+    """Return whether a key changes nothing in a run's numbers."""
     return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+
+
+def _canonical(value: str) -> str:
+    """Write a number in one way: ``1e-3`` and ``0.001``, as a sweep has it, name one run."""
+    if value.lower() in ("true", "false", "null"):
+        return value.lower()
+    if re.fullmatch(r"[-+]?[0-9]+", value) or not re.fullmatch(r"[-+0-9.eE]+", value):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    decimal = repr(number)
+    return scientific if float(scientific) == number and len(scientific) < len(decimal) else decimal
 
 
 def _plain(text: str) -> str:
@@ -148,12 +199,13 @@ def _plain(text: str) -> str:
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
-def _leaves(node: Any, path: str) -> Iterator[str]:
+def leaf_keys(node: Any, path: str = "") -> Iterator[str]:
+    """Yield the dotted key of every value in a configuration."""
     if not isinstance(node, DictConfig):
         yield path
         return
     for key in node:
-        yield from _leaves(node[key], f"{path}.{key}" if path else str(key))
+        yield from leaf_keys(node[key], f"{path}.{key}" if path else str(key))
 
 
 def check_configuration(folder: RunFolder, config: DictConfig) -> None:
@@ -164,7 +216,7 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
     """
     if not folder.config.exists():
         return
-    before, now = _comparable(OmegaConf.load(folder.config)), _comparable(config)
+    before, now = _comparable(folder.read_config()), _comparable(config)
     if before == now:
         return
     changes = difflib.unified_diff(before, now, "in the folder", "asked for", lineterm="", n=0)
@@ -176,7 +228,7 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
 
 
 def _comparable(config: Any) -> list[str]:
-    keys = (key for key in sorted(_leaves(config, "")) if not _is_without_effect(key))
+    keys = (key for key in sorted(leaf_keys(config)) if not is_without_effect(key))
     return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
 
 
@@ -193,7 +245,10 @@ def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
     if resume == "auto":
         return folder.newest_checkpoint()
     if resume == "never":
-        if folder.path.exists() and any(folder.path.iterdir()):
+        # The first process may have made the folder before the others look.
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        used = first and folder.path.exists() and any(folder.path.iterdir())
+        if used:
             raise ConfigurationError(
                 f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "
                 "name of its own (name=...), move the folder away, or leave resume=auto."
@@ -205,6 +260,17 @@ def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
             "such as runs/DATA/MODEL/seed0/checkpoints/step-00000180.ckpt."
         )
     return Path(resume)
+
+
+def forget_later(folder: RunFolder, checkpoint: Path) -> None:
+    """Remove checkpoints of the folder that are newer than the one a run was told to go on from.
+
+    Otherwise the next start would take one of those, and the records in between would be missing.
+    """
+    if checkpoint.parent.resolve() == folder.checkpoints.resolve():
+        for path in folder.checkpoints.glob("step-*.ckpt"):
+            if path.name > checkpoint.name:
+                path.unlink()
 
 
 def describe_machine(device: str) -> dict[str, Any]:

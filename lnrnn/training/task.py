@@ -95,8 +95,8 @@ class SequenceTask(LightningModule):
         if not torch.isfinite(loss):
             raise NonFiniteError(
                 f"the loss became {loss.item()} at step {self.global_step + 1} (epoch "
-                f"{self.current_epoch}). A smaller optimizer.lr or trainer.gradient_clip_val often "
-                "helps. The last good checkpoint is kept."
+                f"{self.current_epoch}). A run of its own with a smaller optimizer.lr or "
+                "trainer.gradient_clip_val often helps. Checkpoints from before are kept."
             )
         return loss
 
@@ -161,10 +161,6 @@ class SequenceTask(LightningModule):
         limits = [trainer.max_steps] if trainer.max_steps > 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             limits.append(trainer.max_epochs * per_epoch)
-        if not limits:
-            raise ValueError(
-                f"schedule={self.schedule} needs an end: set trainer.max_epochs or max_steps"
-            )
         return min(limits)
 
     def configure_gradient_clipping(
@@ -178,13 +174,13 @@ class SequenceTask(LightningModule):
         Raises:
             NonFiniteError: If the gradient's norm is not finite.
         """
-        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        limit = gradient_clip_val or math.inf  # Lightning's None and 0 both mean no clipping
         norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
         if not torch.isfinite(norm):
             raise NonFiniteError(
                 f"the gradient's norm became {norm.item()} at step {self.global_step + 1} (epoch "
-                f"{self.current_epoch}). A smaller optimizer.lr often helps. The last good "
-                "checkpoint is kept."
+                f"{self.current_epoch}). A run of its own with a smaller optimizer.lr often helps. "
+                "Checkpoints from before are kept."
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """Encoders: shapes, padding, what a step may depend on, and what they refuse."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from numerics import assert_close
 from torch import Tensor, nn
 
@@ -193,6 +195,21 @@ def test_dropout_acts_in_training_only_and_on_a_single_layer_too(name: str) -> N
     assert not torch.equal(encoder(inputs)[0], encoder(inputs)[0])
 
 
+@pytest.mark.parametrize("name", ["transformer-pre-rotary", "transformer-pre-learned"])
+def test_dropout_acts_on_what_the_first_transformer_layer_reads(name: str) -> None:
+    encoder, inputs = build(name, num_features=FEATURES, dropout=0.5).train(), draw("features")
+    assert isinstance(encoder, TransformerEncoder)
+    assert encoder.projection is not None
+    torch.manual_seed(1)
+    output, _ = encoder(inputs)
+    torch.manual_seed(1)
+    x = encoder.projection(inputs)
+    x = F.dropout(x if encoder.positions is None else x + encoder.positions.weight[:STEPS], 0.5)
+    for layer in encoder.layers:
+        x = layer(x)
+    assert torch.equal(output, encoder.final_norm(x))
+
+
 def test_attributes() -> None:
     one, both = (build(f"gru-None{name}", num_features=4) for name in ("", "-bidirectional"))
     assert (one.output_size, one.bidirectional, one.carries_state) == (HIDDEN, False, True)
@@ -208,12 +225,18 @@ def test_attributes() -> None:
     [
         ({}, ValueError, "exactly one of num_features .* num_features=None and num_tokens=None"),
         ({"num_features": 3, "num_tokens": 5}, ValueError, "exactly one .*=3 and num_tokens=5"),
-        ({"num_features": 0}, ValueError, "num_features must be positive, got 0"),
-        ({"num_tokens": -2}, ValueError, "num_tokens must be positive, got -2"),
-        ({"num_features": 3, "hidden_size": 0}, ValueError, "hidden_size must be positive, got 0"),
+        ({"num_features": 0}, ValueError, "num_features must be at least 1, got 0"),
+        ({"num_tokens": -2}, ValueError, "num_tokens must be at least 1, got -2"),
+        (
+            {"num_features": 3, "hidden_size": 0},
+            ValueError,
+            "hidden_size must be at least 1, got 0",
+        ),
         ({"num_features": 3, "hidden_size": 6.5}, TypeError, "hidden_size .* whole .* got 6.5"),
-        ({"num_features": 3, "num_layers": 0}, ValueError, "num_layers must be positive, got 0"),
-        ({"num_features": 3, "dropout": 1.0}, ValueError, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"num_features": 3, "num_layers": 0}, ValueError, "num_layers must be at least 1, got 0"),
+        ({"num_features": 3, "dropout": 1.1}, ValueError, r"dropout must lie in \[0, 1\], got 1.1"),
+        ({"num_features": 3, "dropout": None}, TypeError, "dropout must be a number, got None"),
+        ({"num_features": 3, "eps": None}, TypeError, "eps must be a number, got None"),
         ({"num_features": 3, "eps": 0.0}, ValueError, "eps must be positive"),
         ({"num_features": 3, "norm": "batch"}, ValueError, "norm .* 'batch'"),
     ],
@@ -228,7 +251,7 @@ def test_constructors_refuse(name: str, options: dict, error, message: str) -> N
     [
         ({"cell": "qrnn"}, "rnn, lstm, gru, got 'qrnn'"),
         ({"embedding_size": 8}, "embedding_size=8 is for tokens"),
-        ({"projection": 0}, "projection must be positive, got 0"),
+        ({"projection": 0}, "projection must be at least 1, got 0"),
         ({"num_features": None, "num_tokens": 5, "embedding_size": 0}, "embedding_size must be"),
     ],
 )
@@ -237,15 +260,35 @@ def test_recurrent_encoder_refuses(options: dict, message: str) -> None:
         RecurrentEncoder(**{"cell": "gru", "num_features": 3, **options})
 
 
+def test_switches_are_bools() -> None:
+    """A word is what Hydra makes of ``no``, and every word counts as true."""
+    no: Any = "no"
+    with pytest.raises(TypeError, match="bidirectional must be True or False, got 'no'"):
+        RecurrentEncoder("gru", num_features=3, bidirectional=no)
+    with pytest.raises(TypeError, match="fused must be None, True or False, got 'no'"):
+        RecurrentEncoder("gru", num_features=3, fused=no)
+    with pytest.raises(TypeError, match="causal must be True or False, got 'no'"):
+        TransformerEncoder(num_features=3, causal=no)
+
+
+def test_the_recurrent_layer_gets_dropout_and_the_choice_of_kernels() -> None:
+    options = {"cell": "gru", "num_features": 3, "dropout": 0.25, "fused": False}
+    deep, single = (RecurrentEncoder(**options, num_layers=n) for n in (2, 1))
+    assert (deep.layer.dropout, single.layer.dropout) == (0.25, 0.0)  # it acts between layers
+    assert deep.dropout.p == single.dropout.p == 0.25
+    assert deep.layer.fused is False
+    assert RecurrentEncoder("gru", num_features=3).layer.fused is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_heads": 0}, "num_heads must be positive, got 0"),
+        ({"num_heads": 0}, "num_heads must be at least 1, got 0"),
         ({"num_heads": 5}, "divisible by num_heads, got 12 and 5"),
         ({"num_heads": 4}, "even head size .* 12 / 4 = 3"),
         ({"positions": "sinus"}, "'rotary' or 'learned', got 'sinus'"),
         ({"positions": "learned"}, "needs max_length"),
-        ({"positions": "learned", "max_length": 0}, "max_length must be positive, got 0"),
+        ({"positions": "learned", "max_length": 0}, "max_length must be at least 1, got 0"),
         ({"max_length": 9}, "rotary positions take any length, got max_length=9"),
     ],
 )
@@ -267,6 +310,25 @@ def test_inputs_are_checked(name: str) -> None:
         tokens(torch.zeros(3, 7).double())
     with pytest.raises(ValueError, match="between 1 and the batch's 7 steps, got 0 to 7"):
         tokens(draw("tokens"), torch.tensor([0, 7, 5]))
+    empty = torch.zeros(0, 7).long()
+    assert tokens(empty)[0].shape == (0, 7, HIDDEN)
+    with pytest.raises(ValueError, match=r"at least one sequence, got \(0, 7\)"):
+        tokens(empty, torch.zeros(0).long())
+
+
+@pytest.mark.parametrize("options", [{}, {"projection": 5}, None], ids=str)
+def test_features_have_the_dtype_of_the_weights(options: dict | None) -> None:
+    name = "transformer-pre-rotary" if options is None else "gru-None"
+    encoder = build(name, num_features=FEATURES, **(options or {})).float()
+    message = r"weights' dtype, torch.float32, got torch.float64; .* input.to\(torch.float32\), or"
+    for lengths in (None, LENGTHS):
+        with pytest.raises(ValueError, match=message):
+            encoder(draw("features"), lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert encoder(draw("features").bfloat16())[0].isfinite().all()
+        for x in (draw("features"), draw("features").long()):  # autocast converts neither
+            with pytest.raises(ValueError, match=f"torch.float32, got {x.dtype}"):
+                encoder(x)
 
 
 def test_states_are_checked() -> None:

@@ -126,21 +126,34 @@ def test_every_head_is_one_linear_layer() -> None:
     ("head", "options", "error", "message"),
     [
         (ClassificationHead, {"num_classes": None}, TypeError, "num_classes .* got None"),
-        (ClassificationHead, {"num_classes": 0}, ValueError, "num_classes must be positive, got 0"),
+        (
+            ClassificationHead,
+            {"num_classes": 0},
+            ValueError,
+            "num_classes must be at least 1, got 0",
+        ),
         (ClassificationHead, {"num_classes": 2.5}, TypeError, "num_classes .* got 2.5"),
         (ClassificationHead, {"num_classes": True}, TypeError, "num_classes .* got True"),
-        (TokenHead, {"num_classes": -1}, ValueError, "num_classes must be positive, got -1"),
-        (TokenHead, {"num_classes": 3, "input_size": 0}, ValueError, "input_size must be positive"),
-        (RegressionHead, {"input_size": -6}, ValueError, "input_size must be positive, got -6"),
+        (TokenHead, {"num_classes": -1}, ValueError, "num_classes must be at least 1, got -1"),
+        (
+            TokenHead,
+            {"num_classes": 3, "input_size": 0},
+            ValueError,
+            "input_size must be at least 1",
+        ),
+        (RegressionHead, {"input_size": -6}, ValueError, "input_size must be at least 1, got -6"),
         (RegressionHead, {"pooling": "max"}, ValueError, "'last', 'mean' or 'flatten', got 'max'"),
         (RegressionHead, {"pooling": "flatten"}, ValueError, "one fixed length, got length=None"),
-        (RegressionHead, {"length": 0}, ValueError, "length must be positive, got 0"),
+        (RegressionHead, {"length": 0}, ValueError, "length must be at least 1, got 0"),
         (
             RegressionHead,
             {"bidirectional": True, "input_size": 5},
             ValueError,
             "input_size must be even, got 5",
         ),
+        (RegressionHead, {"bidirectional": "no"}, TypeError, "bidirectional .* got 'no'"),
+        (TokenHead, {"num_classes": 3, "bidirectional": "no"}, TypeError, "bidirectional .* 'no'"),
+        (TokenHead, {"num_classes": 3, "tied": "no"}, TypeError, "tied must be True or False"),
     ],
 )
 def test_constructors_refuse(head, options: dict, error, message: str) -> None:
@@ -172,3 +185,11 @@ def test_lengths_are_checked(pooling: str, lengths: Tensor, error, message: str)
     pool = Pooling(pooling, input_size=FEATURES, length=STEPS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(error, match=message):
         pool(features(), lengths)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "flatten"])
+def test_a_batch_without_sequences_has_no_lengths(pooling: str) -> None:
+    pool = Pooling(pooling, input_size=FEATURES, length=STEPS)  # pyright: ignore[reportArgumentType]
+    assert pool(features()[:0]).shape == (0, pool.output_size)
+    with pytest.raises(ValueError, match="an empty batch goes with lengths=None"):
+        pool(features()[:0], LENGTHS[:0])

@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -173,7 +174,7 @@ def test_heads_that_do_not_fit_are_refused() -> None:
     encoder = RecurrentEncoder("gru", num_features=3, hidden_size=HIDDEN)
     with pytest.raises(ValueError, match="head reads 5 features a step, the encoder gives 6"):
         SequenceModel(encoder, RegressionHead(input_size=5))
-    with pytest.raises(TypeError, match="head must be a module or make one, got 'classification'"):
-        SequenceModel(encoder, "classification")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="it made"):
-        SequenceModel(encoder, dict)  # pyright: ignore[reportArgumentType]
+    wrong: Any
+    for wrong in ("classification", dict, nn.Linear(HIDDEN, 2)):
+        with pytest.raises(TypeError, match="head must be a ClassificationHead, RegressionHead or"):
+            SequenceModel(encoder, wrong)

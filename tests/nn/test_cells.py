@@ -113,6 +113,14 @@ def test_copies_autocast_and_repr(cell: str) -> None:
 
 
 @every_cell
+def test_bfloat16_takes_back_the_states_it_gives(cell: str) -> None:
+    module = randomized(CELLS[cell](3, 7, norm="cell", dtype=torch.bfloat16))
+    x = torch.randn(2, 3, dtype=torch.bfloat16)
+    state = step(module, x, step(module, x, None))
+    assert [s.dtype for s in state] == [torch.bfloat16] + [torch.float32] * (cell == "lstm")
+
+
+@every_cell
 def test_a_cell_has_no_output_norm(cell: str) -> None:
     with pytest.raises(ValueError, match=r"apply torch\.nn\.LayerNorm to the output yourself"):
         CELLS[cell](3, 7, norm="output")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import CELLS, LAYERS
 
-from lnrnn import GRU, LSTM, RNN, CellNorm, LSTMCell
+from lnrnn import GRU, LSTM, RNN, CellNorm, LSTMCell, RNNCell
 
 every_cell = pytest.mark.parametrize("cell", list(LAYERS))
 
@@ -94,15 +94,18 @@ def test_bad_sizes_and_switches(cell: str) -> None:
     refused(TypeError, "batch_first must be True or False", layer, 3, 7, batch_first=None)
     refused(ValueError, "dropout must lie in [0, 1], got 1.5", layer, 3, 7, 2, dropout=1.5)
     refused(TypeError, "dropout must be a number", layer, 3, 7, 2, dropout=True)
-    with pytest.warns(UserWarning, match="does nothing with num_layers=1"):
+    with pytest.warns(UserWarning, match="does nothing with num_layers=1") as caught:
         layer(3, 7, dropout=0.5)
+    assert [warning.filename for warning in caught] == [__file__], "it points at the caller"
 
 
 def test_bad_projections_and_nonlinearities() -> None:
     refused(ValueError, "proj_size=7 and hidden_size=7", LSTM, 3, 7, proj_size=7)
     refused(ValueError, "proj_size=-1", LSTM, 3, 7, proj_size=-1)
     refused(TypeError, "proj_size must be a whole number", LSTM, 3, 7, proj_size=2.0)
-    refused(ValueError, 'nonlinearity must be "tanh" or "relu"', RNN, 3, 7, nonlinearity="gelu")
+    for make in (RNN, RNNCell):
+        message = "nonlinearity must be one of ('tanh', 'relu'), got 'gelu'"
+        refused(ValueError, message, make, 3, 7, nonlinearity="gelu")
     with pytest.raises(TypeError, match="proj_size"):
         GRU(3, 7, proj_size=5)  # pyright: ignore[reportCallIssue]
 
@@ -157,6 +160,10 @@ def test_a_one_feature_input_needs_its_bias(cell: str) -> None:
         refused(ValueError, message, make, 1, 7, bias=False, norm=separate)
         make(1, 7, norm=separate)
         make(1, 7, bias=False)
+        if cell == "rnn":
+            make(1, 7, bias=False, norm="cell")  # one norm over the sum
+        else:
+            refused(ValueError, message, make, 1, 7, bias=False, norm="cell")
         if cell != "gru":
             make(1, 7, bias=False, norm=CellNorm(inputs="joint"))
     LAYERS[cell](1, 7, bias=False, norm="output")
@@ -179,6 +186,9 @@ def test_bad_input_of_a_layer(cell: str, norm: Any) -> None:
     refused(ValueError, "at least one time step", layer, torch.randn(0, 2, 3))
     refused(ValueError, "layer.to(torch.float64)", layer, torch.randn(4, 2, 3).double())
     refused(TypeError, "the input must be a tensor", layer, [1.0])
+    with torch.autocast("cpu", torch.bfloat16):  # it converts neither
+        for x in (torch.ones(4, 2, 3).double(), torch.ones(4, 2, 3).long()):
+            refused(ValueError, f"dtype, torch.float32, got {x.dtype}", layer, x)
     layer.batch_first = True
     refused(ValueError, "must be (B, T, I) or (T, I)", layer, torch.randn(1, 4, 2, 3))
     refused(ValueError, "at least one time step", layer, torch.randn(2, 0, 3))
@@ -190,7 +200,7 @@ def test_bad_states_of_a_layer(cell: str, norm: Any) -> None:
     layer, x = LAYERS[cell](3, 7, 2, norm=norm), torch.randn(4, 5, 3)
 
     def hx(*shape: int, dtype: torch.dtype = torch.float32) -> Any:
-        h = torch.randn(shape, dtype=dtype)
+        h = torch.randn(shape).to(dtype)
         return (h, h) if cell == "lstm" else h
 
     expected = "h_0 must be (2, 5, 7) for this input"
@@ -198,6 +208,8 @@ def test_bad_states_of_a_layer(cell: str, norm: Any) -> None:
     refused(ValueError, f"{expected}, got (2, 7)", layer, x, hx(2, 7))
     refused(ValueError, "h_0 must be (2, 7) for this input", layer, x[:, 0], hx(2, 1, 7))
     refused(ValueError, "h_0 must be torch.float32", layer, x, hx(2, 5, 7, dtype=torch.float64))
+    with torch.autocast("cpu", torch.bfloat16):
+        refused(ValueError, "h_0 must be torch.float32", layer, x, hx(2, 5, 7, dtype=torch.int64))
     wrong: Any = torch.randn(2, 5, 7) if cell == "lstm" else (torch.randn(2, 5, 7),)
     article = "a" if cell == "gru" else "an"
     refused(TypeError, f"the state of {article} {cell.upper()} is", layer, x, wrong)
@@ -207,3 +219,17 @@ def test_bad_cell_state_of_a_projected_lstm() -> None:
     layer = LSTM(3, 7, proj_size=5, norm="cell")
     state = torch.randn(1, 2, 5), torch.randn(1, 2, 5)
     refused(ValueError, "c_0 must be (1, 2, 7) for this input", layer, torch.randn(4, 2, 3), state)
+
+
+def test_only_the_cell_state_may_be_wider_than_the_weights() -> None:
+    x, h, c = torch.randn(4, 2, 3), torch.randn(1, 2, 7), torch.randn(1, 2, 7)
+    x, narrow = x.bfloat16(), h.bfloat16()
+    for norm, name in ((None, "c_0"), ("output", "c_0"), ("cell", "h_0")):
+        layer = LSTM(3, 7, norm=norm, dtype=torch.bfloat16)
+        cell = LSTMCell(3, 7, norm=None if norm == "output" else norm, dtype=torch.bfloat16)
+        wrong = (narrow, c) if name == "c_0" else (h, c)
+        message = f"{name} must be torch.bfloat16, got torch.float32"
+        refused(ValueError, message, layer, x, wrong)
+        refused(ValueError, message, cell, x[0], tuple(s[0] for s in wrong))
+    message = "c_0 must be torch.bfloat16 or torch.float32, got torch.float64"
+    refused(ValueError, message, LSTM(3, 7, norm="cell", dtype=x.dtype), x, (narrow, c.double()))

@@ -20,13 +20,15 @@ def random_layer(**options) -> TransformerLayer:
     return layer.eval().requires_grad_(False)
 
 
-def torch_twin(layer: TransformerLayer, eps: float) -> nn.TransformerEncoderLayer:
+def torch_twin(
+    layer: TransformerLayer, eps: float, dropout: float = 0.0
+) -> nn.TransformerEncoderLayer:
     """Return torch's layer with the same weights."""
     twin = nn.TransformerEncoderLayer(
         HIDDEN,
         HEADS,
         FEEDFORWARD,
-        dropout=0.0,
+        dropout=dropout,
         activation="gelu",
         layer_norm_eps=eps,
         batch_first=True,
@@ -45,7 +47,7 @@ def torch_twin(layer: TransformerLayer, eps: float) -> nn.TransformerEncoderLaye
     twin.load_state_dict(
         {theirs + kind: ours[name + kind] for theirs, name in names.items() for kind in KINDS}
     )
-    return twin.train()  # its fast path in eval mode refuses some masks; dropout is 0
+    return twin.train()  # its fast path in eval mode refuses some masks
 
 
 def padding() -> torch.Tensor:
@@ -155,23 +157,51 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(layer(x), layer(x))
 
 
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_dropout_acts_where_torch_has_it(norm: str) -> None:
+    """One seed gives equal outputs only if equal tensors are dropped in the same order."""
+    layer = random_layer(norm=norm, eps=1e-2, dropout=0.5).train()
+    twin = torch_twin(layer, eps=1e-2, dropout=0.5)
+    x = torch.randn(1, 7, HIDDEN, dtype=torch.float64)  # of more, torch's are laid out T before B
+    outputs = []
+    for module in (layer, twin):
+        torch.manual_seed(1)
+        outputs.append(module(x))
+    assert_close(outputs[0], outputs[1].detach())
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ((0, 1), {}, "hidden_size must be positive, got 0"),
-        ((8, -2), {}, "num_heads must be positive, got -2"),
-        ((8, 2, 0), {}, "feedforward_size must be positive, got 0"),
+        ((0, 1), {}, "hidden_size must be at least 1, got 0"),
+        ((8, -2), {}, "num_heads must be at least 1, got -2"),
+        ((8, 2, 0), {}, "feedforward_size must be at least 1, got 0"),
         ((8, 3), {}, "divisible by num_heads, got 8 and 3"),
         ((6, 2), {"rotate": True}, "even head size .* 6 / 2 = 3"),
         ((1, 1), {}, "norm over a single value is always 0, got hidden_size=1"),
         ((8, 2), {"norm": "output"}, "'pre', 'post' or None, got 'output'"),
         ((8, 2), {"eps": 0.0}, "eps must be positive and finite, got 0.0"),
         ((8, 2), {"eps": float("nan")}, "eps must be positive and finite, got nan"),
-        ((8, 2), {"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ((8, 2), {"dropout": 1.1}, r"dropout must lie in \[0, 1\], got 1.1"),
     ],
 )
 def test_refuses(arguments: tuple, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        TransformerLayer(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((None, 1), {}, "hidden_size must be a whole number, got None"),
+        ((8, 2, 2.5), {}, "feedforward_size must be a whole number, got 2.5"),
+        ((8, 2), {"dropout": None}, "dropout must be a number, got None"),
+        ((8, 2), {"causal": "no"}, "causal must be True or False, got 'no'"),
+        ((8, 2), {"rotate": 1}, "rotate must be True or False, got 1"),
+    ],
+)
+def test_refuses_types(arguments: tuple, options: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
         TransformerLayer(*arguments, **options)
 
 

@@ -175,32 +175,59 @@ def test_fused_true_raises_where_there_is_no_kernel(cell: str) -> None:
         OPS[cell](**args, fused=True)
 
 
-BAD = {
-    "no time step": ({"x": torch.randn(0, 4, 20)}, "at least one time step, got (0, 4, 20)"),
-    "two dimensions": ({"x": torch.randn(4, 20)}, "x must be (T, B, G), or (N, G) together"),
-    "gates": ({"x": torch.randn(6, 4, 5)}, "weight_hh's 20 gate entries"),
-    "batch": ({"h_0": torch.randn(3, 5)}, "one row for each of 4 sequences, got (3, 5)"),
-    "hidden": ({"h_0": torch.randn(4, 6)}, "h_0 needs weight_hh's 5 features"),
+def bad_arguments(cell: str) -> dict[str, tuple[dict[str, Any], str]]:
+    """Return changes of an op's arguments that it must refuse, and what the error says."""
+    g = GATES[cell] * HIDDEN
+    bad: dict[str, tuple[dict[str, Any], str]] = {
+        "no time step": ({"x": torch.randn(0, 4, g)}, f"one time step, got (0, 4, {g})"),
+        "two dimensions": ({"x": torch.randn(4, g)}, "x must be (T, B, G), or (N, G) together"),
+        "gates": ({"x": torch.randn(6, 4, g + 1)}, f"weight_hh's {g} gate entries"),
+        "batch": ({"h_0": torch.randn(3, 5)}, "one row for each of 4 sequences, got (3, 5)"),
+        "hidden": ({"h_0": torch.randn(4, 6)}, "h_0 needs weight_hh's 5 features"),
+        "weight": ({"weight_hh": torch.randn(g + 1, 5)}, f"* H, H), got ({g + 1}, 5)"),
+        "gain": ({"gain": torch.ones(1)}, f"gain must be ({g},), got (1,)"),
+        "bias": ({"bias_hh": torch.ones(1)}, f"bias_hh must be ({g},), got (1,)"),
+        "zero eps": ({"eps": 0.0}, "eps must be positive and finite, got 0.0"),
+        "endless eps": ({"eps": float("inf")}, "eps must be positive and finite, got inf"),
+        "kind": ({"kind": "batch"}, "kind must be one of ('layer', 'rms'), got 'batch'"),
+    }
+    if cell == "rnn":
+        bad["nonlinearity"] = {"nonlinearity": "gelu"}, "nonlinearity must be one of ('tanh', 're"
+    else:
+        bad["span"] = {"span": "row"}, "span must be one of ('paper', 'all', 'gate'), got 'row'"
+    return bad
+
+
+BAD_LSTM: dict[str, tuple[dict[str, Any], str]] = {
     "cell state": ({"c_0": torch.randn(4, 6)}, "c_0 must be (4, 5), got (4, 6)"),
-    "weight": ({"weight_hh": torch.randn(21, 5)}, "weight_hh must be (4 * H, H), got (21, 5)"),
-    "gain": ({"gain": torch.ones(5)}, "gain must be (20,), got (5,)"),
-    "bias": ({"bias_hh": torch.ones(1)}, "bias_hh must be (20,), got (1,)"),
     "cell gain": ({"gain_c": torch.ones(20)}, "gain_c must be (5,), got (20,)"),
+    "cell shift": ({"shift_c": torch.ones(20)}, "shift_c must be (5,), got (20,)"),
     "no cell gain": ({"gain_c": None}, "got cell='output' and no gain_c"),
     "idle cell gain": ({"cell": None}, "got cell=None and a gain_c"),
     "projection": ({"weight_hr": torch.ones(5, 4)}, "weight_hr must be (5, 5)"),
-    "zero eps": ({"eps": 0.0}, "eps must be positive and finite, got 0.0"),
-    "endless eps": ({"eps": float("inf")}, "eps must be positive and finite, got inf"),
-    "kind": ({"kind": "batch"}, "kind must be one of ('layer', 'rms'), got 'batch'"),
-    "span": ({"span": "row"}, "span must be one of ('paper', 'all', 'gate'), got 'row'"),
     "cell": ({"cell": "input"}, "cell must be one of ('output', 'state', None), got 'input'"),
+}
+BAD = {
+    f"{cell}-{name}": (cell, change, message)
+    for cell in OPS
+    for name, (change, message) in {
+        **bad_arguments(cell),
+        **(BAD_LSTM if cell == "lstm" else {}),
+    }.items()
 }
 
 
-@pytest.mark.parametrize(("change", "message"), list(BAD.values()), ids=list(BAD))
-def test_bad_arguments(change: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("cell", "change", "message"), list(BAD.values()), ids=list(BAD))
+def test_bad_arguments(cell: str, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        ln_lstm(**{**tensors("lstm"), **change})
+        OPS[cell](**{**tensors(cell), **change})
+
+
+@every_cell
+def test_eps_is_a_number(cell: str) -> None:
+    for eps in ("1e-5", None, True):
+        with pytest.raises(TypeError, match=f"eps must be a number, got {eps!r}"):
+            OPS[cell](**tensors(cell), eps=eps)
 
 
 def test_bad_projected_weight() -> None:
@@ -209,20 +236,16 @@ def test_bad_projected_weight() -> None:
         ln_lstm(**args)
 
 
+@every_cell
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [([4, 3], "the sum of batch_sizes"), ([1, 9, 14], "never grow"), ([12, 12, 0], "positive")],
 )
-def test_bad_batch_sizes(sizes: list[int], message: str) -> None:
-    args = tensors("gru")
+def test_bad_batch_sizes(cell: str, sizes: list[int], message: str) -> None:
+    args = tensors(cell)
     packed = {**args, "x": args["x"].flatten(0, 1)}
     with pytest.raises(ValueError, match=message):
-        ln_gru(**packed, batch_sizes=torch.tensor(sizes))
-
-
-def test_bad_nonlinearity() -> None:
-    with pytest.raises(ValueError, match="nonlinearity must be one of"):
-        ln_rnn(**tensors("rnn"), nonlinearity="gelu")
+        OPS[cell](**packed, batch_sizes=torch.tensor(sizes))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from experiments import CONF, compose
 from omegaconf import OmegaConf
 
 from lnrnn.training import ConfigurationError, check_overrides, compose_config, compose_experiment
-from lnrnn.training.configuration import check_keys, instantiate
+from lnrnn.training.checks import check_keys
+from lnrnn.training.configuration import instantiate
 
 
 def test_the_default_is_rnn_ln_on_japanese_vowels():
@@ -29,19 +30,34 @@ def test_the_default_is_rnn_ln_on_japanese_vowels():
         ("data=wikitext3", ["no data=wikitext3", "japanese_vowels"]),
         ("model.eps=[1", ["cannot read the override"]),
         ("model.eps=${no.such.key}", ["cannot resolve"]),
+        ("model=null", ["A group takes a file's name"]),
+        ("~model", ["model"]),
+        ("~trainer", ["trainer"]),
+        ("~resume", ["resume was taken out"]),
+        ("+logger.foo=1", ["conf/logger"]),
+        ("resume=null", ["resume must be auto, never or a checkpoint's path"]),
+        ("seed=abc", ["seed must be a whole number from 0 up, got 'abc'"]),
+        ("seed=1.5", ["seed must be a whole number"]),
+        ("checkpoint_every_n_steps=0", ["from 1 up, got 0"]),
+        ("trainer.log_every_n_steps=0", ["from 1 up, got 0"]),
+        ("name=a/../../b", ["name may hold letters"]),
+        ("+trainer.gradient_clip_algorithm=value", ["must be norm"]),
+        ("trainer.max_epochs=-1", ["training needs an end"]),
     ],
 )
 def test_a_wrong_override_is_named_with_what_would_be_right(override, words):
     with pytest.raises(ConfigurationError) as caught:
-        check_overrides([override], CONF, "train")
+        check_overrides([override], CONF, "train", multirun=False)
     for word in words:
         assert word in str(caught.value)
 
 
 def test_every_combination_of_a_sweep_is_checked():
-    check_overrides(["model=rnn,rnn_ln", "model.eps=1e-5,1e-3"], CONF, "train")
+    check_overrides(["model=rnn,rnn_ln", "model.eps=1e-5,1e-3"], CONF, "train", multirun=True)
+    with pytest.raises(ConfigurationError, match="describe 2 runs; add -m"):
+        check_overrides(["model=rnn,rnn_ln"], CONF, "train", multirun=False)
     with pytest.raises(ConfigurationError, match="no model=rnn_nl"):
-        check_overrides(["model=rnn,rnn_nl"], CONF, "train")
+        check_overrides(["model=rnn,rnn_nl"], CONF, "train", multirun=True)
 
 
 def test_a_key_without_a_default_must_be_given():
@@ -51,10 +67,22 @@ def test_a_key_without_a_default_must_be_given():
         compose_config([], CONF, "evaluate")
 
 
-@pytest.mark.parametrize("target", ["os.system", "pathlib.Path.write_text", "torch.load", "shutil"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "pathlib.Path.write_text",
+        "torch.load",
+        "torch.nn.init.torch.load",
+        "torch.nn.functional.relu",
+        "lnrnn.training.run.os.unlink",
+        "lnrnn.training.run.Path",
+        "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
+    ],
+)
 def test_a_configuration_names_only_objects_of_allowed_packages(target):
     config = OmegaConf.create({"model": {"_target_": target}})
-    with pytest.raises(ConfigurationError, match="may only name objects in lnrnn"):
+    with pytest.raises(ConfigurationError, match="may only name classes of lnrnn"):
         check_keys(config)
 
 

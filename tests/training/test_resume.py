@@ -7,7 +7,7 @@ import pytest
 import torch
 from experiments import Interruption, compose, interrupt_call
 
-from lnrnn.training import RunFolder, SequenceTask, train
+from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
 
 CLASSIFIER = (
     "model=lstm_ln",
@@ -147,6 +147,67 @@ def test_the_carried_state_matters(tmp_path, monkeypatch):
     again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
     with pytest.raises(AssertionError):
         assert_same_run(again, whole)
+
+
+def test_a_budget_in_steps_interrupted_in_the_test(tmp_path, monkeypatch):
+    overrides = (*CLASSIFIER, "trainer.max_epochs=-1", "trainer.max_steps=10")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("test_step", 0), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_validation_by_steps_across_epochs(tmp_path, monkeypatch):
+    extra = ("+trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=5")
+    overrides = (*CLASSIFIER, *extra, "checkpoint_every_n_steps=5")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("validation_step", 4), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_an_older_checkpoint_makes_the_later_ones_void(whole_classifier, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 20)
+        with pytest.raises(Interruption):
+            train(compose(*CLASSIFIER), tmp_path)
+    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    older = min(folder.checkpoints.glob("*.ckpt"))
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 1)
+        with pytest.raises(Interruption):
+            train(compose(*CLASSIFIER, f"resume={older}"), tmp_path)
+    assert folder.newest_checkpoint() == older
+    assert_same_run(train(compose(*CLASSIFIER), tmp_path)[0], whole_classifier)
+
+
+def test_a_run_goes_on_only_with_what_it_was_trained_with(whole_classifier, tmp_path):
+    older = min(whole_classifier.checkpoints.glob("*.ckpt"))
+    changed = (*CLASSIFIER, "optimizer.lr=1e-9", f"resume={older}")
+    with pytest.raises(ConfigurationError, match=r"optimizer\.lr: 0\.005 in the .*, 1e-09 now"):
+        train(compose(*changed), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_changed_under_a_run_are_noticed(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("abc " * 400)
+    overrides = (*LANGUAGE_MODEL, f"data.files={text}")
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 9)
+        with pytest.raises(Interruption):
+            train(compose(*overrides), tmp_path)
+    before = RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"]
+    text.write_text("xyz " * 400)
+    with pytest.raises(ConfigurationError, match="fingerprint of the data"):
+        train(compose(*overrides), tmp_path)
+    assert RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"] == before
+
+
+def test_resume_from_a_checkpoint_of_another_folder(whole_classifier, tmp_path):
+    older = min(whole_classifier.checkpoints.glob("*.ckpt"))
+    folder, _ = train(compose(*CLASSIFIER, f"resume={older}"), tmp_path)
+    state, metrics, _ = content(folder)
+    assert_equal(state, content(whole_classifier)[0])
+    assert metrics == whole_classifier.metrics.read_bytes()[-len(metrics) :]
 
 
 def test_resume_from_a_given_checkpoint(whole_classifier, tmp_path, monkeypatch):

@@ -46,6 +46,21 @@ def test_two_settings_never_share_a_name(one, other):
     assert all(re.fullmatch(r"[A-Za-z0-9._-]*", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1e-3", "0.001"),
+        ("1e-5", "0.00001"),
+        ("0.25", "2.5e-1"),
+        ("true", "True"),
+        ("2e-5", "2e-05"),
+    ],
+)
+def test_one_value_has_one_name(one, other):
+    key = "model.bidirectional" if one == "true" else "model.eps"
+    assert derive_name(compose(f"{key}={one}")) == derive_name(compose(f"{key}={other}"))
+
+
 def test_the_order_of_overrides_does_not_matter():
     one = compose("model.eps=1e-3", "trainer.max_epochs=5")
     other = compose("trainer.max_epochs=5", "model.eps=1e-3")

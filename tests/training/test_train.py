@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_metrics_are_one_value_a_line_in_full_precision(finished):
     names = ["train/loss", "val/accuracy", "val/loss"]
     assert [line["name"] for line in lines] == [*names, *names, "test/accuracy", "test/loss"]
     assert [line["step"] for line in lines] == [7] * 3 + [14] * 5
-    assert [line["epoch"] for line in lines[:6]] == [0] * 3 + [1] * 3
+    assert [line["epoch"] for line in lines] == [0] * 3 + [1] * 5
     assert lines[-2]["value"] == record["metrics"]["test/accuracy"]
 
 
@@ -159,6 +160,45 @@ def test_bad_input_is_explained_and_nothing_is_left(overrides, words, tmp_path):
     with pytest.raises(ConfigurationError, match=words):
         train(compose(*overrides), tmp_path)
     assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "override", ["optimizer.lr=-1", "trainer.devices=abc", "trainer.precision=8"]
+)
+def test_what_only_training_would_refuse_leaves_no_folder(override, tmp_path):
+    with pytest.raises(ConfigurationError):
+        train(compose(override), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_clipping_at_zero_is_no_clipping_as_lightning_has_it(tmp_path):
+    off, _ = train(compose(*SHORT, "trainer.gradient_clip_val=0"), tmp_path)
+    none, _ = train(compose(*SHORT, "trainer.gradient_clip_val=null"), tmp_path)
+    assert off.metrics.read_bytes() == none.metrics.read_bytes()
+
+
+def test_damaged_records_are_named(finished, tmp_path):
+    _, folder, _ = finished
+    shutil.copytree(folder.path, tmp_path / "run")
+    copy = RunFolder(tmp_path / "run")
+    for damage in ("", "model: [", "- a"):
+        copy.config.write_text(damage)
+        with pytest.raises(ConfigurationError, match=r"config\.yaml is damaged"):
+            evaluate(copy.path)
+    copy.config.write_text(folder.config.read_text())
+    copy.record.write_text("{")
+    with pytest.raises(ConfigurationError, match=r"run\.json is damaged"):
+        evaluate(copy.path)
+
+
+def test_evaluate_notices_other_data(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abc " * 400)
+    small = ("data=text_files", "data.batch_size=2", "data.window=8", "model=gru", *SHORT)
+    folder, _ = train(compose(f"data.files={text}", *small, "trainer.max_epochs=1"), tmp_path)
+    assert evaluate(folder.path).same_data
+    text.write_text("xyz " * 400)
+    assert not evaluate(folder.path).same_data
 
 
 def test_tensorboard_lies_in_the_run_folder(tmp_path):

@@ -1,0 +1,150 @@
+"""What a training configuration may hold: which keys, which targets, which values.
+
+Everything is looked at before anything is built, and nothing is called on the way.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
+WHOLE_NUMBERS = {  # key and the least that makes sense
+    "seed": 0,
+    "warmup_steps": 0,
+    "checkpoint_every_n_steps": 1,
+    "trainer.log_every_n_steps": 1,
+}
+
+
+class ConfigurationError(ValueError):
+    """Something in the configuration cannot work; the message says what, and the way out."""
+
+
+def check_nodes(config: DictConfig, nodes: Sequence[str], values: Sequence[str]) -> None:
+    """Check that nothing was taken out of a configuration that training needs.
+
+    Args:
+        config: A resolved configuration.
+        nodes: Keys that must describe an object; of them the logger may be empty.
+        values: Keys that must be there.
+
+    Raises:
+        ConfigurationError: Naming what is missing.
+    """
+    for key in (*nodes, *values):
+        if key not in config and key != "logger":
+            raise ConfigurationError(f"{key} was taken out, but a run needs it: leave out ~{key}")
+    for key in nodes:
+        node = config.get(key)
+        if key == "logger" and not node:
+            continue
+        if not isinstance(node, DictConfig) or "_target_" not in node:
+            raise ConfigurationError(
+                f"{key} must be one of the files in conf/{key}, chosen by {key}=NAME, got {node!r}"
+            )
+
+
+def check_values(config: DictConfig) -> None:
+    """Check the values that no constructor checks.
+
+    Raises:
+        ConfigurationError: With the rule and what was received.
+    """
+    for key, least in WHOLE_NUMBERS.items():
+        parent, _, leaf = key.rpartition(".")
+        value = (config[parent] if parent else config)[leaf]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(f"{key} must be a whole number from {least} up, got {value!r}")
+    if not isinstance(config.resume, str):
+        raise ConfigurationError(
+            f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"
+        )
+    if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
+        raise ConfigurationError(
+            f"name may hold letters, digits, '.', '-' and '_' only, got {config.name!r}"
+        )
+    if config.trainer.get("gradient_clip_algorithm") not in (None, "norm"):
+        raise ConfigurationError(
+            "the gradient is clipped by its global norm: trainer.gradient_clip_algorithm must be "
+            f"norm, got {config.trainer.gradient_clip_algorithm!r}"
+        )
+    endless = config.trainer.max_steps <= 0 and (config.trainer.max_epochs or -1) <= 0
+    if endless:
+        raise ConfigurationError("training needs an end: set trainer.max_epochs or max_steps")
+
+
+def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
+    """Check that every key is an argument of its node's target, and every target allowed.
+
+    Args:
+        config: A resolved configuration.
+        top: The keys that may stand at its top; None does not check them.
+
+    Raises:
+        ConfigurationError: Naming the key, with the valid ones; or the target, with the packages
+            that a configuration may name.
+    """
+    for key in config:
+        if top is not None and key not in top:
+            raise ConfigurationError(unknown_key("", str(key), top))
+    for path, node in _target_nodes(config, ""):
+        arguments = inspect.signature(_locate(path, node["_target_"])).parameters
+        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+            continue
+        for key in node:
+            if not str(key).startswith("_") and key not in arguments:
+                valid = [name for name in arguments if name not in ("self", "params")]
+                raise ConfigurationError(unknown_key(path, str(key), valid))
+
+
+def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    """Yield every node that has a ``_target_``, with its dotted path."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            yield from _target_nodes(node._get_node(key), f"{path}.{key}" if path else str(key))
+
+
+def _locate(path: str, target: Any) -> Any:
+    """Return what ``target`` names, if it was defined where a configuration may name things.
+
+    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too.
+    """
+    found = None
+    if _lies_in(str(target), TARGET_PACKAGES):
+        try:
+            found = get_object(str(target))
+        except Exception as error:
+            raise ConfigurationError(f"{path}._target_: {error}") from error
+    is_class = isinstance(found, type) and _lies_in(found.__module__, TARGET_PACKAGES)
+    is_own = inspect.isfunction(found) and _lies_in(found.__module__, ("lnrnn",))
+    if not (is_class or is_own):
+        raise ConfigurationError(
+            f"{path}._target_ is {target!r}, but a configuration may only name classes of "
+            f"{', '.join(TARGET_PACKAGES)} and functions of lnrnn."
+        )
+    return found
+
+
+def _lies_in(name: str, packages: Sequence[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def unknown_key(parent: str, leaf: str, valid: Sequence[str]) -> str:
+    """Say that a key does not exist, and which ones do."""
+    names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
+    full = f"{parent}.{leaf}" if parent else leaf
+    where = f"Keys of {parent}" if parent else "Keys at the top"
+    return f"there is no key {full}. {suggest(leaf, names)}{where}: {', '.join(names)}."
+
+
+def suggest(name: str, options: Sequence[str]) -> str:
+    """Return a question about the closest of the options, or nothing if none is close."""
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"Did you mean {close[0]}? " if close else ""

@@ -21,5 +21,5 @@ COPY scripts ./scripts
 
 USER lnrnn
 WORKDIR /home/lnrnn
-RUN mkdir runs
+RUN mkdir runs && python -m lnrnn.ops.cpu
 ENTRYPOINT ["python", "/opt/lnrnn/scripts/train.py"]

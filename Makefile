@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: install train test lint types imports check coverage clean
+.PHONY: install train test bench lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -22,6 +22,9 @@ train: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
+
+bench: $(STAMP)
+	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

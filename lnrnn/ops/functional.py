@@ -1,16 +1,21 @@
 """Layer-normalized recurrences: what may be asked for, and who computes it.
 
-Each function checks its arguments and chooses an implementation by device, dtype and variant. There
-is one so far, `lnrnn.ops.reference`, which also defines the numbers; a fused kernel takes its place
-where it covers the call. Dimensions are those of `lnrnn.ops.reference`: T, B, N, I, H, R, G.
+Each function checks its arguments and chooses an implementation by device and dtype:
+`lnrnn.ops.reference`, which also defines the numbers, or a fused kernel (`lnrnn.ops.fused`) where
+there is one. Dimensions are those of `lnrnn.ops.reference`: T, B, N, I, H, R, G.
 
 ``fused`` means the same everywhere: None takes a fused kernel where there is one and the reference
 elsewhere, True insists on a kernel, False insists on the reference.
 """
 
+from collections.abc import Sequence
+from functools import partial
+
+import torch
 from torch import Tensor
 
-from lnrnn.ops import checks, reference
+from lnrnn.ops import checks, cpu, reference
+from lnrnn.ops import fused as kernels
 
 
 def project_input(
@@ -92,19 +97,14 @@ def ln_rnn(
     Raises:
         ValueError: If a shape does not fit, there is no time step, ``eps`` is not positive or a
             choice is unknown.
-        NotImplementedError: If ``fused`` is True.
+        NotImplementedError: If ``fused`` is True and no kernel covers the call.
     """
     checks.check_norm(kind, eps, "paper")
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=1)
-    _refuse_fused("ln_rnn", fused, x)
-    return reference.ln_rnn(
-        x,
-        h_0,
-        weight_hh,
-        gain,
-        bias_hh,
+    again = partial(
+        reference.ln_rnn,
         batch_sizes=sizes,
         reverse=reverse,
         joint=joint,
@@ -112,6 +112,11 @@ def ln_rnn(
         kind=kind,
         eps=eps,
     )
+    tensors = (x, h_0, weight_hh, gain, bias_hh)
+    if not _takes_kernel("ln_rnn", fused, tensors):
+        return again(*tensors)
+    options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
+    return kernels.run(kernels.RNN, tensors, batch_sizes, options, again)
 
 
 def ln_lstm(
@@ -165,24 +170,15 @@ def ln_lstm(
     Raises:
         ValueError: If a shape does not fit, there is no time step, ``eps`` is not positive or a
             choice is unknown.
-        NotImplementedError: If ``fused`` is True.
+        NotImplementedError: If ``fused`` is True and no kernel covers the call.
     """
     checks.check_norm(kind, eps, span)
     checks.check_choice("cell", cell, checks.CELL_NORMS)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=4)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
-    _refuse_fused("ln_lstm", fused, x)
-    return reference.ln_lstm(
-        x,
-        h_0,
-        c_0,
-        weight_hh,
-        gain,
-        bias_hh,
-        gain_c,
-        shift_c,
-        weight_hr,
+    again = partial(
+        reference.ln_lstm,
         batch_sizes=sizes,
         reverse=reverse,
         joint=joint,
@@ -191,6 +187,12 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
+    tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
+    if not _takes_kernel("ln_lstm", fused, tensors):
+        return again(*tensors)
+    spans = reference.norm_widths(span, 4, 1)  # in gates
+    options = (reverse, joint, spans, cell, kind == "layer", eps)
+    return kernels.run(kernels.LSTM, tensors, batch_sizes, options, again)
 
 
 def ln_gru(
@@ -230,31 +232,58 @@ def ln_gru(
     Raises:
         ValueError: If a shape does not fit, there is no time step, ``eps`` is not positive or a
             choice is unknown.
-        NotImplementedError: If ``fused`` is True.
+        NotImplementedError: If ``fused`` is True and no kernel covers the call.
     """
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=3)
-    _refuse_fused("ln_gru", fused, x)
-    return reference.ln_gru(
-        x,
-        h_0,
-        weight_hh,
-        gain,
-        bias_hh,
+    again = partial(
+        reference.ln_gru,
         batch_sizes=sizes,
         reverse=reverse,
         span=span,
         kind=kind,
         eps=eps,
     )
+    tensors = (x, h_0, weight_hh, gain, bias_hh)
+    if not _takes_kernel("ln_gru", fused, tensors):
+        return again(*tensors)
+    spans = reference.norm_widths(span, 3, 1)  # in gates
+    options = (reverse, spans, kind == "layer", eps)
+    return kernels.run(kernels.GRU, tensors, batch_sizes, options, again)
 
 
-def _refuse_fused(op: str, fused: bool | None, x: Tensor) -> None:
-    """Raise where a fused kernel is insisted on: the reference is all there is so far."""
-    if fused:
+def _takes_kernel(op: str, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
+    if fused is False:
+        return False
+    why = _uncovered([t for t in tensors if t is not None]) or _unavailable()
+    if why is not None and fused:
         raise NotImplementedError(
-            f"fused=True insists on a fused kernel, and {op} has none yet (asked for on "
-            f"{x.device.type} in {x.dtype}); fused=None or fused=False runs the reference, which "
-            "gives the same numbers on any device"
+            f"fused=True insists on a fused kernel, and this call of {op} has none: {why}; "
+            "fused=None or fused=False runs the reference, which gives the same numbers"
         )
+    return why is None
+
+
+def _uncovered(tensors: Sequence[Tensor]) -> str | None:
+    """Return what about the tensors no kernel covers, if anything."""
+    devices = {t.device.type for t in tensors}
+    if devices != {"cpu"}:
+        return f"kernels are for cpu, and tensors are on {', '.join(sorted(devices))}"
+    if torch.is_autocast_enabled("cpu"):
+        return "kernels do not run under autocast"
+    dtypes = {t.dtype for t in tensors}
+    if dtypes not in ({torch.float32}, {torch.float64}):
+        names = ", ".join(sorted(map(str, dtypes)))
+        return f"kernels take torch.float32 or torch.float64 throughout, and tensors are in {names}"
+    return None
+
+
+def _unavailable() -> str | None:
+    """Return why the kernels cannot be had on this machine, if so; the first call builds them."""
+    return cpu.missing()
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.
+_unavailable._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

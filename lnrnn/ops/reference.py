@@ -75,17 +75,20 @@ def normalize(
         Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4;
         Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv:1910.07467, equation 4.
     """
-    gains = widen(gain).split(widths)
-    shifts = [None] * len(widths) if shift is None else widen(shift).split(widths)
-    spans = []
-    for part, g, b in zip(widen(v).split(widths, dim=-1), gains, shifts, strict=True):
-        if kind == "layer":
-            normalized = F.layer_norm(part, g.shape, g, b, eps)
-        else:
-            normalized = F.rms_norm(part, g.shape, g, eps)
-            normalized = normalized if b is None else normalized + b
-        spans.append(normalized)
-    return spans[0] if len(spans) == 1 else torch.cat(spans, dim=-1)
+    v, gain = widen(v), widen(gain)
+    shift = None if shift is None else widen(shift)
+    if len(widths) == 1:  # splitting would cost the backward a copy of everything
+        return _normalize_span(v, gain, shift, kind, eps)
+    shifts = [None] * len(widths) if shift is None else shift.split(widths)
+    parts = zip(v.split(widths, dim=-1), gain.split(widths), shifts, strict=True)
+    return torch.cat([_normalize_span(part, g, b, kind, eps) for part, g, b in parts], dim=-1)
+
+
+def _normalize_span(v: Tensor, gain: Tensor, shift: Tensor | None, kind: str, eps: float) -> Tensor:
+    if kind == "layer":
+        return F.layer_norm(v, gain.shape, gain, shift, eps)
+    normalized = F.rms_norm(v, gain.shape, gain, eps)
+    return normalized if shift is None else normalized + shift
 
 
 def project_input(

@@ -145,16 +145,34 @@ def test_the_input_side_without_a_gain_is_a_projection() -> None:
 
 
 @every_cell
-def test_fused_none_and_false_run_the_reference(cell: str) -> None:
+def test_fused_none_takes_the_kernel_and_false_the_reference(cell: str) -> None:
     args = tensors(cell)
-    for value, truth in zip(OPS[cell](**args), OPS[cell](**args, fused=False), strict=True):
-        assert_equal(value, truth)
+    values = OPS[cell](**args)
+    for value, kernel in zip(values, OPS[cell](**args, fused=True), strict=True):
+        assert_equal(value, kernel)
+    for value, truth in zip(values, OPS[cell](**args, fused=False), strict=True):
+        assert_close(value, truth)
 
 
 @every_cell
 def test_fused_true_raises_where_there_is_no_kernel(cell: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"ln_{cell} has none yet.*cpu in torch.float64"):
-        OPS[cell](**tensors(cell), fused=True)
+    args = tensors(cell)
+    half = {name: value.bfloat16() for name, value in args.items()}
+    mixed = {**args, "gain": args["gain"].float()}
+    meta = {name: value.to("meta") for name, value in args.items()}
+    for wrong, why in [
+        (half, "tensors are in torch.bfloat16"),
+        (mixed, "in torch.float32, torch.float64"),
+        (meta, "tensors are on meta"),
+    ]:
+        with pytest.raises(NotImplementedError, match=f"ln_{cell} has none: .*{why}.*fused=None"):
+            OPS[cell](**wrong, fused=True)
+    OPS[cell](**half)  # by the reference
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(NotImplementedError, match="autocast"),
+    ):
+        OPS[cell](**args, fused=True)
 
 
 def bad_arguments(cell: str) -> dict[str, tuple[dict[str, Any], str]]:

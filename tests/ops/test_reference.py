@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy_twin
 import pytest
+import recurrences
 import torch
 import torch.nn.functional as F
 from cases import FEW, Case
@@ -19,52 +20,22 @@ from numerics import (
     assert_close,
     relative_error,
 )
+from recurrences import arguments
 from torch import Tensor
 
 from lnrnn import CellNorm
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn, project_input
 from lnrnn.ops.reference import normalize
 
-HIDDEN, PROJECTED = 5, 3
+HIDDEN = 5
 
 
 def doubles(*rows: Any) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def arguments(case: Case, steps: int = 3, batch: int = 2) -> list[Tensor]:
-    """Return x, the states and the parameters of a case's recurrence, in the op's order."""
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[case.cell] * HIDDEN
-    recurrent = PROJECTED if case.proj_size else HIDDEN
-    shapes = [(steps, batch, gates), (batch, recurrent)]
-    shapes += [(batch, HIDDEN)] if case.cell == "lstm" else []
-    shapes += [(gates, recurrent), (gates,), (gates,)]
-    if case.cell == "lstm" and case.norm.cell is not None:
-        shapes += [(HIDDEN,), (HIDDEN,)]
-    if case.proj_size:
-        shapes += [(PROJECTED, HIDDEN)]
-    return [0.8 * torch.randn(shape, dtype=torch.float64) for shape in shapes]
-
-
 def op(case: Case, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the case's recurrence as a function of its tensors."""
-    options: dict[str, Any] = {"kind": case.norm.kind, "eps": 1e-2, **more}
-    if case.cell != "gru":
-        options["joint"] = case.norm.is_joint(case.cell)
-    if case.cell == "rnn":
-        options["nonlinearity"] = case.nonlinearity
-        return lambda *args: ln_rnn(*args, **options)
-    options["span"] = case.norm.span
-    if case.cell == "gru":
-        return lambda *args: ln_gru(*args, **options)
-    options["cell"] = case.norm.cell
-
-    def lstm(*args: Tensor) -> tuple[Tensor, ...]:
-        required, rest = args[:6], list(args[6:])
-        affine = [None, None] if case.norm.cell is None else [rest.pop(0), rest.pop(0)]
-        return ln_lstm(*required, *affine, *rest, **options)  # pyright: ignore[reportArgumentType]
-
-    return lstm
+    return recurrences.op(case, fused=False, **more)
 
 
 def test_rnn_worked_by_hand() -> None:
@@ -77,7 +48,14 @@ def test_rnn_worked_by_hand() -> None:
     weight_hh = doubles([2, 0, 2], [1, 0, 1], [1, 2, 3])
     gain, bias = doubles(1, 1, 2), doubles(2, 1, 0)
     output, h_n = ln_rnn(
-        x, torch.zeros(1, 3).double(), weight_hh, gain, bias, nonlinearity="relu", eps=3.0
+        x,
+        torch.zeros(1, 3).double(),
+        weight_hh,
+        gain,
+        bias,
+        nonlinearity="relu",
+        eps=3.0,
+        fused=False,
     )
     assert_close(output, doubles([[1, 1, 2]], [[3, 0, 0]]))
     assert_close(h_n, doubles([3, 0, 0]))
@@ -100,6 +78,7 @@ def test_lstm_worked_by_hand() -> None:
         doubles(1, 1, 2),
         doubles(0, 1, 0),
         eps=6.25,
+        fused=False,
     )
     first = [math.tanh(-6 / 5.5) / 2, math.tanh(1) / 2, math.tanh(12 / 5.5) / 2]
     second = [math.tanh(-3 / 3.5) / 2, math.tanh(1) / 2, math.tanh(6 / 3.5) / 2]
@@ -120,6 +99,7 @@ def test_gru_worked_by_hand() -> None:
         weight_hh,
         2 * torch.ones(9, dtype=torch.float64),
         eps=1 / 3,
+        fused=False,
     )
     n = math.tanh(1)
     assert_close(output, doubles([[0.5 - n / 2, 1, 1.5 + n / 2]]))
@@ -231,7 +211,7 @@ def eps_outside(v: np.ndarray, kind: str, eps: float) -> np.ndarray:
 @pytest.mark.parametrize("rejected", [unbiased, eps_outside])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_other_norms_differ(cell: str, rejected: Callable[..., Any]) -> None:
-    layer = Case(cell, CellNorm()).layer()
+    layer = Case(cell, CellNorm()).layer(fused=False)
     p = {name: value.detach().numpy() for name, value in layer.named_parameters()}
     zeros = np.zeros((1, layer.hidden_size))
     xs = torch.randn(6, layer.input_size, dtype=torch.float64)
@@ -263,7 +243,8 @@ def test_other_norms_differ(cell: str, rejected: Callable[..., Any]) -> None:
 )
 def test_other_lstms_differ(norm: CellNorm) -> None:
     x = torch.randn(6, 2, 3, dtype=torch.float64)
-    ours, other = Case("lstm", CellNorm()).layer(), Case("lstm", norm).layer()
+    ours = Case("lstm", CellNorm()).layer(fused=False)
+    other = Case("lstm", norm).layer(fused=False)
     other.load_state_dict(ours.state_dict(), strict=False)
     assert relative_error(other(x)[0], ours(x)[0]) > DIFFERENT
 
@@ -271,6 +252,6 @@ def test_other_lstms_differ(norm: CellNorm) -> None:
 def test_a_bias_inside_the_recurrent_norm_differs() -> None:
     args = arguments(Case("rnn", CellNorm()), steps=1)
     x, h_0, weight_hh, gain, bias = args
-    ours, _ = ln_rnn(*args, joint=False)
+    ours, _ = ln_rnn(*args, joint=False, fused=False)
     inside = torch.tanh(x[0] + gain * F.layer_norm(h_0 @ weight_hh.T + bias, (HIDDEN,)))
     assert relative_error(inside, ours[0]) > DIFFERENT

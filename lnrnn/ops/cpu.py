@@ -1,0 +1,138 @@
+"""Builds and loads the CPU kernels of ``lnrnn/ops/cpu``; ``python -m lnrnn.ops.cpu`` does it ahead.
+
+The first call that wants them compiles them, which takes half a minute. The library is kept in
+torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a
+name made of what it depends on: torch's version, the CPU's capability and the sources. So machines
+that differ share a home folder safely, and an upgrade builds anew.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import sysconfig
+import warnings
+from pathlib import Path
+
+import torch
+
+SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
+HEADERS = ("vectors.hpp", "norm.hpp", "sequence.hpp")
+
+# What torch's vector class is compiled for, by torch's name of the capability. Not -march=native:
+# the library may be loaded on another machine of the same capability.
+CAPABILITIES = {
+    "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"],
+    "AVX2": ["-mavx2", "-mfma", "-mf16c"],
+}
+
+
+@functools.cache
+def missing() -> str | None:
+    """Load the kernels, building them if need be, and return why that cannot be, if it cannot.
+
+    A failure is warned of, once a process. Torch's ``ATEN_CPU_CAPABILITY`` applies here too.
+    """
+    why = _missing_tool()
+    if why is None:
+        try:
+            load(Path(__file__).with_name("cpu"))
+        except (RuntimeError, OSError) as error:
+            why = f"building the CPU kernels failed: {error}"
+    if why is not None:
+        warnings.warn(
+            f"lnrnn runs norms inside the step without its fused CPU kernels, several times "
+            f"slower: {why}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return why
+
+
+def load(sources: Path) -> Path:
+    """Load the kernels in the folder ``sources``, building them first if that has not been done.
+
+    Processes that come at once wait for the one that builds; one that dies while building leaves
+    nothing that the next would take for a library.
+
+    Returns:
+        The library.
+
+    Raises:
+        RuntimeError: If the sources do not compile.
+        OSError: If the folder for extensions cannot be written.
+    """
+    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
+    # fcntl (and builds nothing).
+    import fcntl
+
+    from torch.utils import cpp_extension
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    name = f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
+    root = Path(cpp_extension._get_build_directory(name, verbose=False))
+    library, complete = root / f"{name}.so", root / "complete"
+    if not complete.exists():
+        with (root / "building").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not complete.exists():
+                _build(sources, name, root, capability)
+                complete.touch()
+    torch.ops.load_library(library)
+    return library
+
+
+def _build(sources: Path, name: str, root: Path, capability: str) -> None:
+    """Compile the sources into ``root``."""
+    from torch.utils import cpp_extension
+
+    _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
+    (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
+    flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
+    if capability in CAPABILITIES:
+        flags += [f"-DCPU_CAPABILITY_{capability}", *CAPABILITIES[capability]]
+    path = os.environ.get("PATH", "")
+    # The ninja of an environment that is not activated is beside its Python.
+    os.environ["PATH"] = os.pathsep.join([path, sysconfig.get_path("scripts")])
+    try:
+        cpp_extension.load(
+            name,
+            [str(sources / source) for source in SOURCES],
+            extra_cflags=flags,
+            extra_ldflags=["-fopenmp"],
+            build_directory=str(root),
+            is_python_module=False,
+        )
+    finally:
+        os.environ["PATH"] = path
+    _say(f"built the CPU kernels in {root}")
+
+
+def _digest(sources: Path) -> str:
+    """Return a hash of everything that the library is made of."""
+    digest = hashlib.sha256(f"{torch.__version__} {CAPABILITIES} {sys.version_info[:2]}".encode())
+    for name in (*SOURCES, *HEADERS):
+        digest.update((sources / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _missing_tool() -> str | None:
+    """Return which tool is missing and how to get it, if one is."""
+    if sys.platform == "win32":
+        return "they are not built on Windows; use Linux, macOS or WSL"
+    compiler = os.environ.get("CXX", "c++")  # as torch chooses; it may be "ccache g++"
+    if shutil.which(compiler.split()[0]) is None:
+        return f"there is no C++ compiler {compiler!r}; install g++ or clang, or set CXX"
+    return None
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"lnrnn: {message}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    from lnrnn.ops import functional as _  # noqa: F401  # declares what the library implements
+
+    _say(f"the CPU kernels are ready: {load(Path(__file__).with_name('cpu'))}")

@@ -1,0 +1,105 @@
+// One norm over one row, forward and backward: N(v) = (v - mean) / sqrt(variance + eps), or without
+// the mean for kind "rms". Statistics are taken in two passes: a row of values that differ little
+// keeps its variance.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "vectors.hpp"
+
+namespace lnrnn {
+
+struct Norm {
+  bool centered;  // whether the mean is subtracted: kind "layer"
+  double eps;
+};
+
+template <typename T>
+struct Moments {
+  T mean, scale;  // N(v) = (v - mean) * scale
+};
+
+template <typename T>
+inline Moments<T> moments(const T* v, int64_t n, Norm norm) {
+  T mean(0);
+  if (norm.centered) {
+    mean = sum_over<T>(n, [&](int64_t i, auto lanes) { return lanes.load(v + i); }) / T(n);
+  }
+  const Vec<T> center(mean);
+  const T squares = sum_over<T>(n, [&](int64_t i, auto lanes) {
+    const Vec<T> d = lanes.load(v + i) - center;
+    return d * d;
+  });
+  return {mean, T(1) / std::sqrt(squares / T(n) + T(norm.eps))};
+}
+
+template <typename T>
+inline Vec<T> normalized(Vec<T> v, Moments<T> m) {
+  return (v - Vec<T>(m.mean)) * Vec<T>(m.scale);
+}
+
+// Passes the gradient of u = gain * N(v) + bias back to v. d_v may be d_u. The gradients of gain and
+// bias are added to d_gain and d_bias.
+template <typename T>
+inline void norm_backward(
+    const T* d_u, T* d_v, const T* v, Moments<T> m, int64_t n, Norm norm, const T* gain, T* d_gain,
+    T* d_bias) {
+  Vec<T> total(T(0)), along(T(0));
+  sweep<T>(n, [&](int64_t i, auto lanes) {
+    const Vec<T> d = lanes.load(d_u + i), hat = normalized(lanes.load(v + i), m);
+    lanes.store(d_gain + i, at::vec::fmadd(d, hat, lanes.load(d_gain + i)));
+    lanes.store(d_bias + i, lanes.load(d_bias + i) + d);
+    const Vec<T> d_hat = d * lanes.load(gain + i);  // zero past the row, as what is loaded is
+    total = total + d_hat;
+    along = at::vec::fmadd(d_hat, hat, along);
+  });
+  const Vec<T> mean(norm.centered ? sum<T>(total) / T(n) : T(0)), slope(sum<T>(along) / T(n));
+  const Vec<T> scale(m.scale);
+  sweep<T>(n, [&](int64_t i, auto lanes) {
+    const Vec<T> d_hat = lanes.load(d_u + i) * lanes.load(gain + i);
+    const Vec<T> hat = normalized(lanes.load(v + i), m);
+    lanes.store(d_v + i, (d_hat - mean - hat * slope) * scale);
+  });
+}
+
+// The norms over the gates of a row, (gates, H). Each covers `spans[s]` neighboring gates; moments
+// are kept for each gate, whichever norm it belongs to.
+struct GateNorms {
+  Norm norm;
+  std::vector<int64_t> spans;
+  int64_t hidden;
+
+  template <typename T>
+  void measure(const T* v, Moments<T>* out) const {
+    for (int64_t count : spans) {
+      const Moments<T> m = moments(v, count * hidden, norm);
+      for (int64_t q = 0; q < count; q++) *out++ = m;
+      v += count * hidden;
+    }
+  }
+
+  template <typename T>
+  void backward(
+      const T* d_u, T* d_v, const T* v, const Moments<T>* m, const T* gain, T* d_gain,
+      T* d_bias) const {
+    int64_t q = 0;
+    for (int64_t count : spans) {
+      const int64_t at = q * hidden, n = count * hidden;
+      norm_backward(
+          d_u + at, d_v + at, v + at, m[q], n, norm, gain + at, d_gain + at, d_bias + at);
+      q += count;
+    }
+  }
+};
+
+// u = gain * N(v) + bias at entry z of gate q.
+template <typename T, class Lanes>
+inline Vec<T> affine(
+    Lanes lanes, const T* v, const Moments<T>* m, int64_t q, int64_t z, const T* gain,
+    const T* bias) {
+  return at::vec::fmadd(
+      normalized(lanes.load(v + z), m[q]), lanes.load(gain + z), lanes.load(bias + z));
+}
+
+}  // namespace lnrnn

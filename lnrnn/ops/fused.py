@@ -1,0 +1,225 @@
+"""The fused kernels as operators of torch, with their gradients.
+
+Each cell is a pair of operators, ``lnrnn::ln_lstm`` and ``lnrnn::ln_lstm_backward``, opaque to
+`torch.compile` and `torch.export`: a whole sequence is one node. Here are their schemas, what they
+return for tensors without data, and the one `torch.autograd.Function` over them. The kernels
+themselves are in ``cpu/``, one file a cell.
+
+Schemas follow one pattern, so that one function serves the three cells: first the tensors of
+`lnrnn.ops.functional`, then ``batch_sizes``, then the options; what comes out is the output, the
+final states, and what the backward wants to keep of them (nothing unless ``keep``).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Gradients = tuple[Tensor | None, ...]
+
+_LIBRARY = torch.library.Library("lnrnn", "DEF")
+
+
+class Op(NamedTuple):
+    """One cell's operators.
+
+    Attributes:
+        name: As in `lnrnn.ops.functional`.
+        tensors: Arguments that are differentiated; those that may be missing end in "?".
+        options: The rest of the schema but ``keep``.
+        states: Number of final states.
+        saved: Names of what the forward keeps for the backward.
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    options: str
+    states: int
+    saved: tuple[str, ...]
+
+    def define(self) -> None:
+        """Declare the two operators."""
+        tensors = ", ".join(
+            f"Tensor? {name[:-1]}" if name.endswith("?") else f"Tensor {name}"
+            for name in self.tensors
+        )
+        states = ("h_n", "c_n")[: self.states]
+        results = ("output", *states, *self.saved)
+        rest = f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps"
+        grads = ", ".join(f"Tensor d_{name}" for name in ("output", *states))
+        kept = ", ".join(f"Tensor {name}" for name in results)
+        out = ", ".join("Tensor" for _ in results)
+        back = ", ".join("Tensor" for _ in self.tensors)
+        _LIBRARY.define(f"{self.name}({tensors}, {rest}, bool keep) -> ({out})")
+        _LIBRARY.define(f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})")
+
+
+RNN = Op(
+    "ln_rnn",
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    "bool joint, bool relu",
+    1,
+    ("side", "stats"),
+)
+LSTM = Op(
+    "ln_lstm",
+    ("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+    "bool joint, int[] spans, str? cell",
+    2,
+    ("side", "cells", "stats"),
+)
+GRU = Op(
+    "ln_gru",
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    "int[] spans",
+    1,
+    ("side", "stats"),
+)
+for _op in (RNN, LSTM, GRU):
+    _op.define()
+
+
+def run(
+    op: Op,
+    tensors: Sequence[Tensor | None],
+    batch_sizes: Tensor | None,
+    options: Sequence[Any],
+    again: Callable[..., tuple[Tensor, ...]],
+) -> Any:
+    """Run a fused kernel.
+
+    Args:
+        op: Which.
+        tensors: Its tensors, in the schema's order.
+        batch_sizes: Live sequences at each step, for packed ``x``.
+        options: ``reverse`` and what follows it in the schema, but for ``keep``.
+        again: The same computation by the reference, a function of ``tensors``, for gradients of
+            gradients.
+
+    Returns:
+        A tuple of the output and the final states.
+    """
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if wanted:
+        return _Fused.apply(op, again, batch_sizes, tuple(options), *tensors)
+    return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
+
+
+class _Fused(torch.autograd.Function):
+    """A kernel and its hand-written backward.
+
+    Gradients of gradients take the reference: the backward, asked for a gradient that can be
+    differentiated, computes everything anew with autograd watching.
+    """
+
+    @staticmethod
+    def forward(ctx, op, again, batch_sizes, options, *tensors) -> Any:
+        """Run the kernel and keep what the backward needs."""
+        results = _forward(op)(*tensors, batch_sizes, *options, True)
+        ctx.op, ctx.again, ctx.options = op, again, options
+        ctx.save_for_backward(batch_sizes, *tensors, *results)
+        return results[: 1 + op.states]
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Any:
+        """Return the gradients of the tensors."""
+        count = len(ctx.op.tensors)
+        batch_sizes, *saved = ctx.saved_tensors
+        tensors, results = saved[:count], saved[count:]
+        needed = ctx.needs_input_grad[4:]
+        # A graph that is being compiled has no gradients of gradients.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return None, None, None, None, *_differentiable(ctx.again, tensors, grads, needed)
+        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options)
+        wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
+        return None, None, None, None, *wanted
+
+
+def _differentiable(
+    again: Callable[..., tuple[Tensor, ...]],
+    tensors: Sequence[Tensor | None],
+    grads: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> Gradients:
+    """Return the gradients of the tensors as functions of tensors and ``grads``."""
+    # Aliases: a tensor that came in twice has one gradient a place, which autograd adds up itself.
+    places = [t.view_as(t) if t is not None and need else t for t, need in zip(tensors, needed)]  # noqa: B905
+    leaves = [t for t, need in zip(places, needed, strict=True) if t is not None and need]
+    outputs = again(*places)
+    found = iter(torch.autograd.grad(outputs, leaves, grads, create_graph=True, allow_unused=True))
+    return tuple(next(found) if need else None for need in needed)
+
+
+def _forward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
+    return getattr(torch.ops.lnrnn, op.name)
+
+
+def _backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
+    return getattr(torch.ops.lnrnn, f"{op.name}_backward")
+
+
+def _empty(like: Tensor, *shape: Any) -> Tensor:
+    return like.new_empty(shape)
+
+
+def _outputs(x: Tensor, states: Sequence[Tensor], features: Any) -> list[Tensor]:
+    return [_empty(x, *x.shape[:-1], features), *(_empty(s, *s.shape) for s in states)]
+
+
+def _fake_kept(x: Tensor, keep: bool, *widths: Any) -> list[Tensor]:
+    rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
+    return [_empty(x, rows, width) for width in widths]
+
+
+@torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
+def _fake_rnn(
+    x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, joint, relu, centered, eps, keep
+):
+    kept = _fake_kept(x, keep, weight_hh.shape[0], 2)
+    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+
+
+@torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
+def _fake_gru(x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, spans, centered, eps, keep):
+    kept = _fake_kept(x, keep, weight_hh.shape[0], 6)
+    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+
+
+@torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
+def _fake_lstm(
+    x,
+    h_0,
+    c_0,
+    weight_hh,
+    gain,
+    bias_hh,
+    gain_c,
+    shift_c,
+    weight_hr,
+    batch_sizes,
+    reverse,
+    joint,
+    spans,
+    cell,
+    centered,
+    eps,
+    keep,
+):
+    kept = _fake_kept(x, keep, weight_hh.shape[0], c_0.shape[1], 10)
+    return *_outputs(x, [h_0, c_0], h_0.shape[1]), *kept
+
+
+def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what makes gradients shaped as the tensors; of a missing one nothing is promised."""
+
+    def fake(*args: Any) -> tuple[Tensor, ...]:
+        tensors = args[1 + op.states :][: len(op.tensors)]
+        x = tensors[0]
+        return tuple(_empty(x, 0) if t is None else _empty(t, *t.shape) for t in tensors)
+
+    return fake
+
+
+for _op in (RNN, LSTM, GRU):
+    torch.library.register_fake(f"lnrnn::{_op.name}_backward", _fake_backward(_op), lib=_LIBRARY)

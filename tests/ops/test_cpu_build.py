@@ -1,0 +1,114 @@
+"""Building the kernels: once for all processes, again for other sources, and politely without."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lnrnn.ops import cpu, ln_rnn
+
+SOURCES = Path(cpu.__file__).with_name("cpu")
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """Let the next call look for the kernels anew, and forget what it found."""
+    cpu.missing.cache_clear()
+    yield
+    cpu.missing.cache_clear()
+
+
+def arguments() -> list[torch.Tensor]:
+    return [torch.randn(shape) for shape in ((4, 2, 5), (2, 5), (5, 5), (5,))]
+
+
+def test_no_compiler_is_one_warning_and_the_reference(
+    forgetful: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    args = arguments()
+    with pytest.warns(RuntimeWarning, match=r"no C\+\+ compiler 'no-such-compiler'; install g"):
+        first = ln_rnn(*args)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = ln_rnn(*args)[0]
+    assert torch.equal(first, ln_rnn(*args, fused=False)[0])
+    assert torch.equal(second, first)
+    with pytest.raises(NotImplementedError, match=r"has none: there is no C\+\+ compiler"):
+        ln_rnn(*args, fused=True)
+
+
+def test_sources_that_do_not_compile_are_one_warning(
+    forgetful: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("Error building extension")
+
+    monkeypatch.setattr(cpu, "load", fail)
+    with pytest.warns(RuntimeWarning, match="building the CPU kernels failed: Error building"):
+        assert cpu.missing() is not None
+
+
+def test_the_name_depends_on_every_source(tmp_path: Path) -> None:
+    names = (*cpu.SOURCES, *cpu.HEADERS)
+    assert sorted(names) == sorted(path.name for path in SOURCES.iterdir())
+    for name in names:
+        (tmp_path / name).write_bytes((SOURCES / name).read_bytes())
+    digest = cpu._digest(SOURCES)
+    assert cpu._digest(tmp_path) == digest
+    for name in names:
+        (tmp_path / name).write_bytes((SOURCES / name).read_bytes() + b"\n")
+        assert cpu._digest(tmp_path) != digest
+        (tmp_path / name).write_bytes((SOURCES / name).read_bytes())
+
+
+def test_processes_that_come_at_once_build_once(tmp_path: Path) -> None:
+    """With sources of one line each, which take a second to build."""
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for name in (*cpu.SOURCES, *cpu.HEADERS):
+        (sources / name).write_text(f"int lnrnn_{Path(name).stem}() {{ return 1; }}\n")
+    program = f"import pathlib; from lnrnn.ops import cpu; cpu.load(pathlib.Path({str(sources)!r}))"
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    told = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], told
+    assert sum("building the CPU kernels" in text for text in told) == 1
+    assert len(list(tmp_path.glob("built/*/complete"))) == 1
+
+
+def test_a_forked_process_runs_the_kernels() -> None:
+    """As a worker of a DataLoader does, after its parent has used threads."""
+    args = [torch.randn(shape) for shape in ((6, 40, 37), (40, 37), (37, 37), (37,))]
+    truth = ln_rnn(*args, fused=True)[0]
+    dataset = _Recurrence(args)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, num_workers=1, multiprocessing_context="fork", timeout=60
+    )
+    for value in loader:
+        torch.testing.assert_close(value, truth)
+
+
+class _Recurrence(torch.utils.data.Dataset):
+    def __init__(self, args: list[torch.Tensor]) -> None:
+        self.args = args
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return ln_rnn(*self.args, fused=True)[0]

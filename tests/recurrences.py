@@ -1,0 +1,73 @@
+"""One direction of a case's recurrence as a function of tensors, and tensors to call it with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from cases import Case
+from torch import Tensor
+
+from lnrnn.ops import ln_gru, ln_lstm, ln_rnn
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+def names(case: Case) -> list[str]:
+    """Return what the recurrence of a case takes, in order."""
+    affine = ["gain_c", "shift_c"] if case.cell == "lstm" and case.norm.cell else []
+    return [
+        "x",
+        "h_0",
+        *(["c_0"] if case.cell == "lstm" else []),
+        "weight_hh",
+        "gain",
+        *(["bias_hh"] if case.bias else []),
+        *affine,
+        *(["weight_hr"] if case.proj_size else []),
+    ]
+
+
+def arguments(
+    case: Case,
+    steps: int = 3,
+    batch: int = 2,
+    *,
+    hidden: int = 5,
+    projected: int = 3,
+    sizes: list[int] | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> list[Tensor]:
+    """Return tensors for a recurrence; ``sizes`` are the batch sizes of a packed x."""
+    gates, recurrent = GATES[case.cell] * hidden, projected if case.proj_size else hidden
+    batch = batch if sizes is None else sizes[0]
+    shapes = {
+        "x": (steps, batch, gates) if sizes is None else (sum(sizes), gates),
+        "h_0": (batch, recurrent),
+        "c_0": (batch, hidden),
+        "weight_hh": (gates, recurrent),
+        "gain": (gates,),
+        "bias_hh": (gates,),
+        "gain_c": (hidden,),
+        "shift_c": (hidden,),
+        "weight_hr": (projected, hidden),
+    }
+    return [0.8 * torch.randn(shapes[name], dtype=dtype) for name in names(case)]
+
+
+def op(case: Case, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the case's recurrence as a function of the tensors in ``names``."""
+    function: Any = {"rnn": ln_rnn, "lstm": ln_lstm, "gru": ln_gru}[case.cell]
+    options: dict[str, Any] = {"kind": case.norm.kind, "eps": 1e-2, **more}
+    if case.cell != "gru":
+        options["joint"] = case.norm.is_joint(case.cell)
+    if case.cell != "rnn":
+        options["span"] = case.norm.span
+    if case.cell == "rnn":
+        options["nonlinearity"] = case.nonlinearity
+    if case.cell == "lstm":
+        options["cell"] = case.norm.cell
+
+    def call(*args: Tensor) -> tuple[Tensor, ...]:
+        return function(**dict(zip(names(case), args, strict=True)), **options)
+
+    return call

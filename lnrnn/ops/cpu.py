@@ -42,8 +42,8 @@ def missing() -> str | None:
             why = f"building the CPU kernels failed: {error}"
     if why is not None:
         warnings.warn(
-            f"lnrnn runs norms inside the step without its fused CPU kernels, several times "
-            f"slower: {why}",
+            f"lnrnn runs norms inside the step without its fused CPU kernels, which is "
+            f"slower, several times for small layers: {why}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -10,16 +10,11 @@ runs/<data>/compare/<arm>-vs-<arm>, and behind the arms stands what was changed 
 """
 
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-# Threads that wait for work sleep instead of spinning: on a shared machine, small models otherwise
-# run several times slower. It must be said before torch starts its threads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
     from omegaconf import DictConfig, ListConfig

@@ -5,13 +5,8 @@ python scripts/train.py model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
 python scripts/train.py 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m
 """
 
-import os
 import sys
 from pathlib import Path
-
-# Threads that wait for work sleep instead of spinning: on a shared machine, small models otherwise
-# run several times slower. It must be said before torch starts its threads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
     import hydra

@@ -51,31 +51,44 @@ class Op(NamedTuple):
         kept = ", ".join(f"Tensor {name}" for name in results)
         out = ", ".join("Tensor" for _ in results)
         back = ", ".join("Tensor" for _ in self.tensors)
+        needed = f"bool[{len(LARGE)}] needed"
         _LIBRARY.define(f"{self.name}({tensors}, {rest}, bool keep) -> ({out})")
-        _LIBRARY.define(f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})")
+        _LIBRARY.define(
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})"
+        )
 
+
+# The input side, the same for all cells; without a weight, x has been projected before.
+_INPUTS = ("weight_ih?", "bias_ih?", "gain_ih?", "shift_ih?")
+# Gradients that cost a matrix product, which is saved where nobody wants them.
+LARGE = ("x", "weight_hh", "weight_ih?")
 
 RNN = Op(
     "ln_rnn",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "bool joint, bool relu",
     1,
-    ("side", "stats"),
+    ("side", "projected", "stats"),
 )
 LSTM = Op(
     "ln_lstm",
-    ("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+    (
+        *("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+        *_INPUTS,
+    ),
     "bool joint, int[] spans, str? cell",
     2,
-    ("side", "cells", "stats"),
+    ("side", "projected", "cells", "stats"),
 )
 GRU = Op(
     "ln_gru",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "int[] spans",
     1,
-    ("side", "stats"),
+    ("side", "projected", "stats"),
 )
+# Numbers a row in what is kept of its norms: two a gate and side, and two for the cell state.
+MOMENTS = {"ln_rnn": 4, "ln_lstm": 18, "ln_gru": 12}
 for _op in (RNN, LSTM, GRU):
     _op.define()
 
@@ -131,7 +144,8 @@ class _Fused(torch.autograd.Function):
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return None, None, None, None, *_differentiable(ctx.again, tensors, grads, needed)
-        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options)
+        large = [needed[ctx.op.tensors.index(name)] for name in LARGE]
+        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options, large)
         wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
         return None, None, None, None, *wanted
 
@@ -167,47 +181,38 @@ def _outputs(x: Tensor, states: Sequence[Tensor], features: Any) -> list[Tensor]
     return [_empty(x, *x.shape[:-1], features), *(_empty(s, *s.shape) for s in states)]
 
 
-def _fake_kept(x: Tensor, keep: bool, *widths: Any) -> list[Tensor]:
+def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Tensor]:
+    """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
+    given = dict(zip(op.tensors, args, strict=False))
+    x, width = given["x"], given["weight_hh"].shape[0]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    return [_empty(x, rows, width) for width in widths]
+    apart = given["weight_ih?"] is not None and not joint
+    shapes = {
+        "side": (rows, width),
+        "projected": (rows if apart else 0, width),
+        "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
+        "stats": (rows, MOMENTS[op.name]),
+    }
+    return [_empty(x, *shapes[name]) for name in op.saved]
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
-def _fake_rnn(
-    x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, joint, relu, centered, eps, keep
-):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 2)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+def _fake_rnn(x, h_0, *rest):
+    *_, joint, _relu, _centered, _eps, keep = rest
+    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
-def _fake_gru(x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, spans, centered, eps, keep):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 6)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+def _fake_gru(x, h_0, *rest):
+    keep = rest[-1]
+    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
-def _fake_lstm(
-    x,
-    h_0,
-    c_0,
-    weight_hh,
-    gain,
-    bias_hh,
-    gain_c,
-    shift_c,
-    weight_hr,
-    batch_sizes,
-    reverse,
-    joint,
-    spans,
-    cell,
-    centered,
-    eps,
-    keep,
-):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], c_0.shape[1], 10)
-    return *_outputs(x, [h_0, c_0], h_0.shape[1]), *kept
+def _fake_lstm(x, h_0, c_0, *rest):
+    *_, joint, _spans, _cell, _centered, _eps, keep = rest
+    states = _outputs(x, [h_0, c_0], h_0.shape[1])
+    return *states, *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
@@ -215,8 +220,11 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
         tensors = args[1 + op.states :][: len(op.tensors)]
-        x = tensors[0]
-        return tuple(_empty(x, 0) if t is None else _empty(t, *t.shape) for t in tensors)
+        unwanted = {name for name, needed in zip(LARGE, args[-1], strict=True) if not needed}
+        return tuple(
+            _empty(tensors[0], 0) if t is None or name in unwanted else _empty(t, *t.shape)
+            for name, t in zip(op.tensors, tensors, strict=True)
+        )
 
     return fake
 

@@ -38,15 +38,18 @@ def nan_filled_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def compare(case: Case, layout: dict[str, Any], *, change: Any = None, **more: Any) -> None:
+def compare(
+    case: Case, layout: dict[str, Any], *, change: Any = None, project: bool = True, **more: Any
+) -> None:
     """Check the kernel against the reference in float32."""
     sizes = layout.get("sizes")
-    args = arguments(case, **layout, dtype=torch.float32)
+    args = arguments(case, **layout, dtype=torch.float32, project=project)
     if change is not None:
         args = change(args)
-    options = {"batch_sizes": None if sizes is None else torch.tensor(sizes), **more}
+    packed = None if sizes is None else torch.tensor(sizes)
+    options = {"batch_sizes": packed, "project": project, **more}
     kernel, reference = op(case, **options, fused=True), op(case, **options, fused=False)
-    named = dict(zip(names(case), args, strict=True))
+    named = dict(zip(names(case, project=project), args, strict=True))
     assert_as_accurate(kernel, reference, named, alike=[nudged(reference, k) for k in range(3)])
 
 
@@ -71,6 +74,7 @@ def nudged(function: Callable[..., Any], key: int) -> Callable[..., Any]:
 def test_every_variant_is_as_accurate(case: Case) -> None:
     compare(case, SIZES["H5"])
     compare(case, SIZES["ragged"], reverse=True)
+    compare(case, SIZES["falling"], project=False)
 
 
 @pytest.mark.parametrize("layout", list(SIZES.values()), ids=list(SIZES))
@@ -115,9 +119,10 @@ def test_an_expanded_gradient_is_read_right(case: Case) -> None:
 
 @pytest.mark.parametrize("case", FEW, ids=str)
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_gradients(case: Case, reverse: bool) -> None:
-    args = [arg.requires_grad_() for arg in arguments(case)]
-    assert torch.autograd.gradcheck(op(case, reverse=reverse, fused=True), args)
+@pytest.mark.parametrize("project", [True, False], ids=["raw", "projected"])
+def test_gradients(case: Case, reverse: bool, project: bool) -> None:
+    args = [arg.requires_grad_() for arg in arguments(case, project=project)]
+    assert torch.autograd.gradcheck(op(case, reverse=reverse, project=project, fused=True), args)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -213,7 +218,9 @@ def test_operators_are_what_their_schemas_say(case: Case, sizes: list[int] | Non
     rest = args[len(which.tensors) : -1]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
     if all(tensor is not None for tensor in tensors):
-        torch.library.opcheck(backward, (*grads, *tensors, *results, *rest), test_utils=checks)
+        for needed in ([True] * 3, [False] * 3):
+            every = (*grads, *tensors, *results, *rest, needed)
+            torch.library.opcheck(backward, every, test_utils=checks)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)

@@ -1,6 +1,5 @@
 """Hostile inputs that would leave a mark if anything in them ran."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -9,21 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from baits import Bait
 from experiments import CONF, QUIET
 
 from lnrnn.training import Experiment, compose_experiment
 
 Compose = Callable[..., Experiment]
-
-
-class Bait:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
 
 
 @pytest.fixture

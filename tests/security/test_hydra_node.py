@@ -121,7 +121,6 @@ def test_a_launcher_lies_in_hydra_or_a_plugin(compose, conf):
         "hydra.launcher._target_=os.system",
         "+hydra.launcher.a={_target_:os.system}",
         "+hydra.job_logging.handlers={bait:{class:os.system}}",
-        "+hydra.sweeper.params.model=evil",
     ],
 )
 def test_classes_under_hydra_are_not_typed(override, compose):
@@ -184,7 +183,7 @@ def test_every_file_that_a_sweep_would_choose_is_checked(conf):
 
 
 def test_check_hydra_reads_and_does_not_resolve():
-    """A reference under ``hydra.`` is compared as it is written: reading it could call a resolver."""
+    """A reference under ``hydra.`` is compared as written: reading it could call a resolver."""
     overrides = ["hydra.run.dir=${oc.env:NOT_SET_ANYWHERE}"]
     with initialize(config_path=None, version_base="1.3", job_name="app"):
         composed = hydra_compose(overrides=overrides, return_hydra_config=True)

@@ -1,31 +1,20 @@
 """A configuration names what it may, wherever it comes from and wherever in it the name stands."""
 
-import os
 import sys
 from pydoc import locate as find
 
 import pytest
 import yaml
+from baits import TARGETS
 from omegaconf import OmegaConf
 
 from lnrnn.models import RecurrentEncoder
 from lnrnn.nn import CellNorm
-from lnrnn.training import ConfigurationError, check_overrides
+from lnrnn.training import ConfigurationError, check_overrides, folder_of
 from lnrnn.training.build import build_data, build_task
 from lnrnn.training.checks import check_keys
 from lnrnn.training.configuration import instantiate
 from lnrnn.training.targets import locate
-
-BAITS = (
-    "os.system",
-    "pathlib.Path.write_text",
-    "urllib.request.urlretrieve",
-    "torch.load",
-    "torch.hub.load",
-    "torch.nn.init.torch.load",
-    "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
-    "lnrnn.training.run.replace_text",
-)
 
 
 def build_carelessly(node):
@@ -44,14 +33,14 @@ def write_experiment(conf, **content):
     (conf / "experiment" / "given.yaml").write_text(text)
 
 
-@pytest.mark.parametrize("target", BAITS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_bait_would_work(baits, target, canary):
     build_carelessly(baits[target])
     assert canary.exists()
     canary.unlink()
 
 
-@pytest.mark.parametrize("target", BAITS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_bait_is_refused_in_a_file_and_where_it_would_be_built(
     baits, target, compose, conf, canary
 ):
@@ -229,8 +218,6 @@ def test_trust_widens_the_list_from_the_command_line(compose, conf, package):
 
 
 def test_trust_is_in_no_name_of_a_folder(compose):
-    from lnrnn.training import folder_of
-
     assert folder_of(compose("trust=[own_models]")) == folder_of(compose())
 
 
@@ -259,4 +246,3 @@ def test_trusting_one_package_trusts_no_other(compose, conf, package, baits, can
     write_experiment(conf, model={"norm": baits["pathlib.Path.write_text"]})
     with pytest.raises(ConfigurationError, match="may only name"):
         compose("experiment=given", f"trust=[{package}]")
-    assert os.sep not in package

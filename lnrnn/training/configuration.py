@@ -226,10 +226,12 @@ def _compose_files(overrides: Sequence[str], config_dir: Path, config_name: str)
 def _known_keys(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
     """Compose again with only the overrides that choose files, to list the keys of that choice."""
     chosen = [t for t in overrides if (config_dir / t.split("=", 1)[0].lstrip("+")).is_dir()]
-    try:
-        return compose(config_name, chosen)
-    except HydraException:  # one of them is what is wrong
-        return compose(config_name)
+    for smaller in (chosen, []):  # one of them may be what is wrong
+        try:
+            return compose(config_name, smaller)
+        except HydraException:
+            continue
+    return OmegaConf.create()  # a file is what is wrong
 
 
 def _explain_group(error: MissingConfigException) -> str:

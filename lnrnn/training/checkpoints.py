@@ -11,6 +11,7 @@ from torch import nn
 from lnrnn.data import Batch
 from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.run import RunFolder
+from lnrnn.training.targets import check_data_only
 
 
 class Checkpoints(Callback):
@@ -91,7 +92,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values, never code.
 
     Raises:
-        ConfigurationError: If there is no such file or it is not a checkpoint.
+        ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.
     """
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such checkpoint")
@@ -104,6 +105,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
+    check_data_only(str(path), checkpoint)
     return checkpoint
 
 

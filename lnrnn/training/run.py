@@ -31,6 +31,7 @@ WITHOUT_EFFECT = (
     "resume",
     "name",
     "logger",
+    "trust",
     "checkpoint_every_n_steps",
     "data.num_workers",
     "trainer.accelerator",

@@ -8,7 +8,7 @@ there is one. Dimensions are those of `lnrnn.ops.reference`: T, B, N, I, H, R, G
 elsewhere, True insists on a kernel, False insists on the reference.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from lnrnn.ops import checks, cpu, reference
 from lnrnn.ops import fused as kernels
+
+# What is stored narrowly and computed in float32.
+NARROW = {torch.bfloat16, torch.float16}
 
 
 def project_input(
@@ -126,10 +129,10 @@ def ln_rnn(
     )
     again = _after_projection(recurrence, gates=1, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
-    if not _takes_kernel("ln_rnn", fused, tensors):
+    if not _takes_kernel(kernels.RNN, fused, tensors):
         return again(*tensors)
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return kernels.run(kernels.RNN, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.RNN, tensors, batch_sizes, options, again)
 
 
 def ln_lstm(
@@ -213,11 +216,11 @@ def ln_lstm(
     )
     again = _after_projection(recurrence, gates=4, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr, *inputs)
-    if not _takes_kernel("ln_lstm", fused, tensors):
+    if not _takes_kernel(kernels.LSTM, fused, tensors):
         return again(*tensors)
     spans = reference.norm_widths(span, 4, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return kernels.run(kernels.LSTM, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, again)
 
 
 def ln_gru(
@@ -283,11 +286,11 @@ def ln_gru(
     )
     again = _after_projection(recurrence, gates=3, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
-    if not _takes_kernel("ln_gru", fused, tensors):
+    if not _takes_kernel(kernels.GRU, fused, tensors):
         return again(*tensors)
     spans = reference.norm_widths(span, 3, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return kernels.run(kernels.GRU, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.GRU, tensors, batch_sizes, options, again)
 
 
 def _after_projection(
@@ -306,31 +309,55 @@ def _after_projection(
     return call
 
 
-def _takes_kernel(op: str, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
+def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
     """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
     if fused is False:
         return False
-    why = _uncovered([t for t in tensors if t is not None]) or _unavailable()
+    given = {name: t for name, t in zip(op.tensors, tensors, strict=True) if t is not None}
+    why = _uncovered(given) or _unavailable()
     if why is not None and fused:
         raise NotImplementedError(
-            f"fused=True insists on a fused kernel, and this call of {op} has none: {why}; "
+            f"fused=True insists on a fused kernel, and this call of {op.name} has none: {why}; "
             "fused=None or fused=False runs the reference, which gives the same numbers"
         )
     return why is None
 
 
-def _uncovered(tensors: Sequence[Tensor]) -> str | None:
+def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what about the tensors no kernel covers, if anything."""
-    devices = {t.device.type for t in tensors}
+    devices = {t.device.type for t in tensors.values()}
     if devices != {"cpu"}:
         return f"kernels are for cpu, and tensors are on {', '.join(sorted(devices))}"
-    if torch.is_autocast_enabled("cpu"):
-        return "kernels do not run under autocast"
-    dtypes = {t.dtype for t in tensors}
-    if dtypes not in ({torch.float32}, {torch.float64}):
+    dtypes = {t.dtype for t in tensors.values()}
+    if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
         names = ", ".join(sorted(map(str, dtypes)))
-        return f"kernels take torch.float32 or torch.float64 throughout, and tensors are in {names}"
+        return (
+            f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
+        )
+    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
+    if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
+        names = ", ".join(sorted(map(str, matrices)))
+        return f"states and weights must be of one dtype outside of autocast, and are in {names}"
     return None
+
+
+def _run_kernel(
+    op: kernels.Op,
+    tensors: Sequence[Tensor | None],
+    batch_sizes: Tensor | None,
+    options: Sequence[Any],
+    again: Callable[..., Any],
+) -> Any:
+    """Run a kernel in float32 or float64, and return states in the dtype the reference would."""
+    x = tensors[0]
+    assert x is not None
+    dtype = x.dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    wide = [None if t is None else reference.widen(t) for t in tensors]
+    storage = dtype if dtype in NARROW else None
+    output, h_n, *c_n = kernels.run(op, wide, batch_sizes, options, storage, again)
+    return output.to(dtype), h_n.to(dtype), *c_n
 
 
 def _unavailable() -> str | None:

@@ -51,8 +51,9 @@ class Op(NamedTuple):
         kept = ", ".join(f"Tensor {name}" for name in results)
         out = ", ".join("Tensor" for _ in results)
         back = ", ".join("Tensor" for _ in self.tensors)
+        more = "ScalarType? storage, bool keep"
         needed = f"bool[{len(LARGE)}] needed"
-        _LIBRARY.define(f"{self.name}({tensors}, {rest}, bool keep) -> ({out})")
+        _LIBRARY.define(f"{self.name}({tensors}, {rest}, {more}) -> ({out})")
         _LIBRARY.define(
             f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})"
         )
@@ -98,6 +99,7 @@ def run(
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
     options: Sequence[Any],
+    storage: torch.dtype | None,
     again: Callable[..., tuple[Tensor, ...]],
 ) -> Any:
     """Run a fused kernel.
@@ -106,7 +108,8 @@ def run(
         op: Which.
         tensors: Its tensors, in the schema's order.
         batch_sizes: Live sequences at each step, for packed ``x``.
-        options: ``reverse`` and what follows it in the schema, but for ``keep``.
+        options: ``reverse`` and what follows it in both schemas.
+        storage: What the hidden states are rounded to at each step, if not the tensors' dtype.
         again: The same computation by the reference, a function of ``tensors``, for gradients of
             gradients.
 
@@ -115,8 +118,8 @@ def run(
     """
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if wanted:
-        return _Fused.apply(op, again, batch_sizes, tuple(options), *tensors)
-    return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
+        return _Fused.apply(op, again, batch_sizes, tuple(options), storage, *tensors)
+    return _forward(op)(*tensors, batch_sizes, *options, storage, False)[: 1 + op.states]
 
 
 class _Fused(torch.autograd.Function):
@@ -127,9 +130,9 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, op, again, batch_sizes, options, *tensors) -> Any:
+    def forward(ctx, op, again, batch_sizes, options, storage, *tensors) -> Any:
         """Run the kernel and keep what the backward needs."""
-        results = _forward(op)(*tensors, batch_sizes, *options, True)
+        results = _forward(op)(*tensors, batch_sizes, *options, storage, True)
         ctx.op, ctx.again, ctx.options = op, again, options
         ctx.save_for_backward(batch_sizes, *tensors, *results)
         return results[: 1 + op.states]
@@ -140,14 +143,17 @@ class _Fused(torch.autograd.Function):
         count = len(ctx.op.tensors)
         batch_sizes, *saved = ctx.saved_tensors
         tensors, results = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[5:]
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return None, None, None, None, *_differentiable(ctx.again, tensors, grads, needed)
+            return *_NOTHING, *_differentiable(ctx.again, tensors, grads, needed)
         large = [needed[ctx.op.tensors.index(name)] for name in LARGE]
         found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options, large)
         wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
-        return None, None, None, None, *wanted
+        return *_NOTHING, *wanted
+
+
+_NOTHING = (None,) * 5  # gradients of the arguments before the tensors
 
 
 def _differentiable(
@@ -198,7 +204,7 @@ def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Ten
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
 def _fake_rnn(x, h_0, *rest):
-    *_, joint, _relu, _centered, _eps, keep = rest
+    *_, joint, _relu, _centered, _eps, _storage, keep = rest
     return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
 
 
@@ -210,7 +216,7 @@ def _fake_gru(x, h_0, *rest):
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
 def _fake_lstm(x, h_0, c_0, *rest):
-    *_, joint, _spans, _cell, _centered, _eps, keep = rest
+    *_, joint, _spans, _cell, _centered, _eps, _storage, keep = rest
     states = _outputs(x, [h_0, c_0], h_0.shape[1])
     return *states, *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
 

@@ -53,7 +53,7 @@ Results ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
@@ -72,21 +72,20 @@ Results ln_gru(
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, projected, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
-    T *hs = output.data_ptr<T>(), *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
-    const Run<T> run{w, width, hidden, layer.in, state, side.data_ptr<T>(), keep};
+    T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Run<T> run{
+        w, width, hidden, layer.in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       Moments<T> m[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
         const int64_t row = steps.first[t] + s;
-        T *h = state + s * hidden, *out = hs + row * hidden;
+        T* h = state + s * hidden;
         norms.measure(v, m);
         layer.in.measure(a, m + 3);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
           const Gates<T> gate = gates_of(lanes, j, layer, v, a, m);
-          const Vec<T> y = at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n);
-          lanes.store(h + j, y);
-          lanes.store(out + j, y);
+          lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
         });
       }
     });

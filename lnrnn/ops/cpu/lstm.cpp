@@ -90,7 +90,7 @@ Results ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    bool keep) {
+    std::optional<at::ScalarType> storage, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
@@ -122,7 +122,7 @@ Results ln_lstm(
         bias.const_data_ptr<T>(),
         gain_c.const_data_ptr<T>(),
         shift_c.const_data_ptr<T>()};
-    T *hs = output.data_ptr<T>(), *state = h_n.data_ptr<T>(), *cs = c_n.data_ptr<T>();
+    T *state = h_n.data_ptr<T>(), *cs = c_n.data_ptr<T>();
     T *kept_cells = cells.data_ptr<T>(), *saved = stats.data_ptr<T>();
     T* const open = opens.data_ptr<T>();
     T* const y = projects ? wide.data_ptr<T>() : state;  // (B, H) either way
@@ -135,12 +135,13 @@ Results ln_lstm(
         forward_row(layer, v, a, c, m, y + s * hidden, open + low * hidden);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
       }
-      T* const h = state + low * features;
-      if (projects) w_hr.multiply(high - low, y + low * hidden, {nullptr, 0}, h);
-      std::memcpy(
-          hs + (steps.first[t] + low) * features, h, (high - low) * features * sizeof(T));
+      if (!projects) return;
+      if (storage) round_to(*storage, y + low * hidden, (high - low) * hidden);
+      w_hr.multiply(high - low, y + low * hidden, {nullptr, 0}, state + low * features);
     };
-    run_forward<T>(steps, {w, width, features, layer.in, state, side.data_ptr<T>(), keep}, step);
+    const Run<T> run{w,       width, features, layer.in, state, output.data_ptr<T>(),
+                     side.data_ptr<T>(), storage, keep};
+    run_forward(steps, run, step);
   });
   if (!keep) side = side.new_empty({0, width}), projected = side;
   return {output, h_n, c_n, side, projected, cells, stats};

@@ -19,7 +19,7 @@ Results ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1), kept = keep ? steps.total : steps.batch;
@@ -36,14 +36,14 @@ Results ln_rnn(
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
     const Inputs<T> in = inputs.with<T>(w_ih, projected, norms);
     const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
-    T *hs = output.data_ptr<T>(), *state = h_n.data_ptr<T>();
-    T* saved = stats.data_ptr<T>();
-    const Run<T> run{w, hidden, hidden, in, state, side.data_ptr<T>(), keep};
+    T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Run<T> run{
+        w, hidden, hidden, in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* z) {
       Moments<T> m[kMoments];
       for (int64_t s = low; s < high; s++, v += hidden, z += joint ? 0 : hidden) {
         const int64_t row = steps.first[t] + s;
-        T *h = state + s * hidden, *out = hs + row * hidden;
+        T* h = state + s * hidden;
         norms.measure(v, m);
         if (!joint) in.measure(z, m + 1);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
@@ -53,7 +53,6 @@ Results ln_rnn(
           // A comparison, not a maximum: NaN has to stay NaN.
           const Vec<T> zero(T(0)), y = relu ? Vec<T>::blendv(u, zero, u < zero) : tanh<T>(u);
           lanes.store(h + i, y);
-          lanes.store(out + i, y);
         });
       }
     });

@@ -9,6 +9,7 @@
 // entries. Everything is row-major and contiguous.
 #pragma once
 
+#include <ATen/Dispatch.h>
 #include <ATen/ops/zeros.h>
 
 #include <vector>
@@ -92,13 +93,22 @@ struct Run {
   const Weight<T>& weight;      // R to G
   int64_t gates, features;      // G, R
   Inputs<T> inputs;
-  const T* state;               // (B, R): initial hidden states, final ones in the end
+  T *state, *output;            // (B, R), initial hidden states, final ones in the end; (N, R)
   T* side;                      // (N, G) if kept, else (B, G): W h, or, joint, the sum with the input
+  std::optional<at::ScalarType> storage;  // what hidden states are rounded to, if not T
   bool kept;
 };
 
-// Runs all steps forward. step(t, low, high, v, z) computes the live sequences [low, high) from v,
-// their rows of `side`, and z, their rows from the input side, null where joint.
+// Rounds to a narrower type, where the numbers are to be those that it can hold.
+template <typename T>
+void round_to(at::ScalarType storage, T* values, int64_t count) {
+  AT_DISPATCH_REDUCED_FLOATING_TYPES(storage, "round_to", [&] {
+    for (int64_t i = 0; i < count; i++) values[i] = static_cast<T>(static_cast<scalar_t>(values[i]));
+  });
+}
+
+// Runs all steps forward. step(t, low, high, v, z) computes the hidden states of the live sequences
+// [low, high) from v, their rows of `side`, and z, their rows from the input side, null where joint.
 template <typename T, class Step>
 void run_forward(const Steps& steps, const Run<T>& run, Step step) {
   const int64_t gates = run.gates, features = run.features;
@@ -119,6 +129,9 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       const Rows<const T> start = in.joint ? z : Rows<const T>{nullptr, 0};
       run.weight.multiply(rows, run.state + low * features, start, v.data);
       step(t, low, live, v.data, in.joint ? nullptr : z.data);
+      T* const h = run.state + low * features;
+      if (run.storage) round_to(*run.storage, h, rows * features);
+      std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
     }
   });
 }

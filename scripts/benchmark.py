@@ -1,7 +1,7 @@
 """Measure what a norm inside the step costs, on this machine's CPU.
 
 Examples:
-  python scripts/benchmark.py                                  everything, some minutes
+  python scripts/benchmark.py                                  everything, a quarter of an hour
   python scripts/benchmark.py --quick                          a tiny shape, to see that it runs
   python scripts/benchmark.py --cells lstm --modes training --threads 1 --no-loops --repeats 11
   python scripts/benchmark.py --heap keep --out keep.jsonl     page faults removed on both sides
@@ -22,13 +22,13 @@ Modes, each on shapes from (128,32,64,128) to (64,64,1024,1024) with 1 and 2 thr
   training       forward and backward of one layer: input projection, norms, recurrence, all
                  gradients, made anew as after zero_grad(); float32
   inference      forward under no_grad
-  forward        forward with what the backward needs being kept
+  forward        forward with what the backward needs being kept; without the loops
   bf16           training under torch.autocast("cpu", torch.bfloat16); also against our float32
   packed         training on a PackedSequence, lengths uniform in [T/10, T]; against our padded
                  time and against torch.nn on the same PackedSequence
   streaming      one call of a cell (LSTMCell ...) on one sequence, 256 units, without gradients
   memory         peak memory of training, each candidate in a process of its own: how far resident
-                 memory rises above weights and input in three steps (VmHWM; Linux only)
+                 memory rises above weights and input in two steps (VmHWM; Linux only)
   end-to-end     an optimizer step of scripts/train.py data=mnist1d model=lstm_lncell, against
                  model=lstm and fused=False
 
@@ -83,7 +83,7 @@ FULL = Plan(
     (1, 1, 256, 256),
     (1, 2),
     5,
-    60,
+    30,
 )
 QUICK = Plan(((12, 8, 6, 16),), (1, 1, 16, 16), (1,), 2, 6)
 
@@ -168,7 +168,7 @@ def _measure(mode: str, cell: str, threads: int, plan: Plan, *, loops: bool) -> 
             print(f"memory is left out: {why}", file=sys.stderr)
             return
         for shape in plan.shapes:
-            peaks = memory.peak_memory(cell, shape, threads, max(1, plan.repeats // 2))
+            peaks = memory.peak_memory(cell, shape, threads, max(1, plan.repeats // 4))
             yield Row(mode, cell, shape, threads, "MiB", peaks)
     elif mode == "end-to-end":
         # Imported when wanted: Lightning and the data take seconds.
@@ -191,7 +191,7 @@ def _workload(mode: str, cell: str, shape: Shape, *, loops: bool) -> workloads.W
         return workloads.bfloat16_training(cell, shape)
     if mode == "packed":
         return workloads.packed_training(cell, shape)
-    return workloads.whole_sequences(cell, shape, mode, loops=loops)
+    return workloads.whole_sequences(cell, shape, mode, loops=loops and mode != "forward")
 
 
 def _shape(text: str) -> Shape:

@@ -1,6 +1,6 @@
 """Peak memory of training, each candidate in a process of its own.
 
-Measured is how far the process's resident memory rises, at its highest, during three training
+Measured is how far the process's resident memory rises, at its highest, during two training
 steps, above where it stood before them with weights and input in place: what is kept for the
 backward, all gradients, and every buffer in between. Linux keeps that peak (VmHWM) and sets it back
 on request, which ``ru_maxrss`` does not offer: that one remembers imports, and even the parent.
@@ -16,7 +16,7 @@ import torch
 from benchmarks.workloads import OURS, TORCH, training_step
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-STEPS = 3
+STEPS = 2
 
 
 def peak_memory(

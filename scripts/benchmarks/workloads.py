@@ -28,7 +28,8 @@ OURS, TORCH, TORCH_NORM = "cell norm", "torch", "torch + norm"
 REFERENCE, SCRIPT, PYTHON = "reference", "TorchScript", "Python loop"
 PACKED, PADDED, TORCH_PACKED = "cell norm, packed", "cell norm, padded", "torch, packed"
 OURS_FLOAT32 = "cell norm, float32"
-SCRIPT_WARM_UP = 4  # calls during which TorchScript watches shapes and compiles for them
+# Calls during which TorchScript watches shapes and compiles for them.
+SCRIPT_WARM_UP = {"training": 4, "inference": 2, "forward": 2}
 STREAM = 100  # steps of one measurement of a single step
 
 Run = Callable[[], Any]
@@ -79,7 +80,7 @@ def whole_sequences(cell: str, shape: tuple[int, ...], mode: str, *, loops: bool
     cotangent = torch.randn(steps, batch, hidden)
     if loops:
         warm_up = _timed(layers[SCRIPT], x, cotangent, mode)
-        for _ in range(SCRIPT_WARM_UP):
+        for _ in range(SCRIPT_WARM_UP[mode]):
             warm_up()
     runs = {name: _timed(layer, x, cotangent, mode) for name, layer in layers.items()}
     return Workload(runs, frozenset({REFERENCE, SCRIPT, PYTHON}))

@@ -7,13 +7,14 @@ in one thread, in two, in threads of the user's own, and in processes forked off
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
-from cases import LAYERS, randomized
 from numerics import FLOAT32, assert_close, assert_equal
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
+from workers import Encoded, count_threads, make_layer
 
 CELLS = ["rnn", "lstm", "gru"]
 LENGTHS = [19, 19, 12, 12, 12, 7, 7, 3, 1, 1] * 5  # enough rows for two threads
@@ -24,11 +25,6 @@ def threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def make_layer(cell: str) -> torch.nn.Module:
-    options = {"num_layers": 2, "bidirectional": True, "norm": "cell", "fused": True}
-    return randomized(LAYERS[cell](5, 33, **options))
 
 
 def output_and_grads(layer: torch.nn.Module, *, packed: bool) -> list[Tensor]:
@@ -69,28 +65,14 @@ def test_the_number_of_threads_stays_as_it_was_set(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="threads are counted in /proc")
 def test_one_thread_means_one() -> None:
-    """A process that was told one thread starts no other, counted by the system."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, after = pool.apply(_threads_of_a_fresh_process)
-    assert after == before
-
-
-def _threads_of_a_fresh_process() -> tuple[int, int]:
-    """Return how many threads this process has before kernels run and after."""
-    torch.set_num_threads(1)
-    layer = make_layer("lstm")
-    with torch.no_grad():
-        layer(torch.randn(2, 2, 5))  # loads the kernels
-    before = _system_threads()
-    with torch.no_grad():
-        layer(torch.randn(9, 400, 5))
-    return before, _system_threads()
-
-
-def _system_threads() -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+    """A process that was told one thread starts no other, and with two the count shows it."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        before, after = pool.apply_async(count_threads, (1,)).get(timeout=120)
+        assert after == before
+        before, after = pool.apply_async(count_threads, (2,)).get(timeout=120)
+        assert after > before
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -123,27 +105,12 @@ def _forked(layer: torch.nn.Module) -> list[list]:
     return [value.tolist() for value in output_and_grads(layer, packed=True)]
 
 
-class _Encoded(torch.utils.data.Dataset):
-    """Sequences that a layer encodes as they are read."""
-
-    def __init__(self, layer: torch.nn.Module) -> None:
-        self.layer = layer
-        self.sequences = [torch.randn(n, 5) for n in (4, 9, 2, 7)]
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __getitem__(self, index: int) -> Tensor:
-        with torch.no_grad():
-            return self.layer(self.sequences[index])[0]
-
-
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_workers_of_a_loader_run_layers(start: str) -> None:
     torch.set_num_threads(1)
-    dataset = _Encoded(make_layer("lstm"))
+    dataset = Encoded(make_layer("lstm"))
     loader = torch.utils.data.DataLoader(
         dataset, batch_size=None, num_workers=2, multiprocessing_context=start, timeout=120
     )
-    for value, truth in zip(loader, list(dataset), strict=True):
+    for value, truth in zip(loader, map(dataset.__getitem__, range(4)), strict=True):
         assert_equal(value, truth)

@@ -60,9 +60,9 @@ Results ln_gru(
   const int64_t kept = keep ? steps.total : steps.batch;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
-  Tensor output = at::empty(rows_of(x, hidden), x.options());
+  Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = at::empty({kept, width}, x.options()), projected = inputs.room(kept);
+  Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
   Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;

@@ -82,7 +82,7 @@ struct InputTensors {
 
   // Where the rows of z go, if they are x's neither and not part of a joint sum's.
   Tensor room(int64_t rows) const {
-    return at::empty({projects && !joint ? rows : 0, width}, x.options());
+    return for_all_rows({projects && !joint ? rows : 0, width}, x);
   }
 
   // The weight from I to G, for the forward, or from G to I.
@@ -122,7 +122,7 @@ struct InputGradients {
   Tensor x, weight;
 
   InputGradients(const InputTensors& to, bool of_x, bool of_weight)
-      : x(of_x || !to.projects ? at::empty(to.x.sizes(), to.x.options()) : to.x.new_empty({0})),
+      : x(of_x || !to.projects ? for_all_rows(to.x.sizes(), to.x) : to.x.new_empty({0})),
         weight(zeros_if(of_weight && to.projects, {to.width, to.features()}, to.x)) {}
 };
 

@@ -100,11 +100,11 @@ Results ln_lstm(
   const Tensor gain_c = or_zeros(gain_c_, hidden, x), shift_c = or_zeros(shift_c_, hidden, x);
   const bool projects = weight_hr.has_value();
   const Tensor down = projects ? weight_hr->contiguous() : at::empty({0, hidden}, x.options());
-  Tensor output = at::empty(rows_of(x, features), x.options());
+  Tensor output = for_all_rows(rows_of(x, features), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor c_n = c_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = at::empty({kept, width}, x.options()), projected = inputs.room(kept);
-  Tensor cells = at::empty({keep ? kept : 0, hidden}, x.options());
+  Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
+  Tensor cells = for_all_rows({keep ? kept : 0, hidden}, x);
   Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
   const Tensor opens = at::empty({steps.batch, hidden}, x.options());  // a row a sequence: no sharing
   const Tensor wide = at::empty({projects ? steps.batch : 0, hidden}, x.options());

@@ -65,12 +65,14 @@ inline void norm_backward(
     total = total + d_hat;
     along = at::vec::fmadd(d_hat, hat, along);
   });
-  const Vec<T> mean(norm.centered ? sum<T>(total) / T(n) : T(0)), slope(sum<T>(along) / T(n));
-  const Vec<T> scale(m.scale);
+  // d_v = scale * (d_hat - mean(d_hat) - hat * mean(d_hat * hat)), with hat = scale * (v - mean)
+  const T shift = norm.centered ? sum<T>(total) / T(n) : T(0), slope = sum<T>(along) / T(n);
+  const Vec<T> center(m.mean), scale(m.scale);
+  const Vec<T> level(-m.scale * shift), tilt(-m.scale * m.scale * slope);
   sweep<T>(n, [&](int64_t i, auto lanes) {
+    using at::vec::fmadd;
     const Vec<T> d_hat = lanes.load(d_u + i) * lanes.load(gain + i);
-    const Vec<T> hat = normalized(lanes.load(v + i), m);
-    const Vec<T> d = (d_hat - mean - hat * slope) * scale;
+    const Vec<T> d = fmadd(d_hat, scale, fmadd(lanes.load(v + i) - center, tilt, level));
     lanes.store(d_v + i, d);
     if (sums.before) lanes.store(sums.before + i, lanes.load(sums.before + i) + d);
   });

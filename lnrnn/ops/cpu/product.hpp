@@ -9,6 +9,10 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/mm.h>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -28,6 +32,20 @@ __attribute__((weak)) void dgemm_(
 namespace lnrnn {
 
 using at::Tensor;
+
+// Memory for the rows of all steps. Fresh memory costs a fault a page, as much as all norms of a small
+// layer together, so that pages of 2 MiB are asked for where there is room for them.
+inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
+  const Tensor memory = at::empty(sizes, like.options());
+#ifdef __linux__
+  constexpr uintptr_t page = uintptr_t{2} << 20;
+  const auto first = reinterpret_cast<uintptr_t>(memory.const_data_ptr());
+  const uintptr_t low = (first + page - 1) / page * page, high = (first + memory.nbytes()) / page * page;
+  // Advice that a kernel without such pages refuses is not missed.
+  if (low < high) madvise(reinterpret_cast<void*>(low), high - low, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
 
 // A matrix in memory, row after row, read as it lies or transposed.
 template <typename T>

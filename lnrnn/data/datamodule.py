@@ -7,6 +7,7 @@ the function that reads it.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -137,8 +138,18 @@ class DataModule(L.LightningDataModule):
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
+            worker_init_fn=_ignore_signals,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
         )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Leave it to the training process to stop; it may have been sent to the whole group.
+
+    A worker that died of it would take away the step after which the run is saved.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def sequence_data(

@@ -9,14 +9,19 @@ from lnrnn.training.configuration import (
     current_experiment,
 )
 from lnrnn.training.evaluation import Evaluation, evaluate
+from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.fit import train
 from lnrnn.training.run import RunFolder, folder_of
-from lnrnn.training.task import NonFiniteError, SequenceTask
+from lnrnn.training.signals import Interrupted
+from lnrnn.training.storage import CheckpointError
+from lnrnn.training.task import SequenceTask
 
 __all__ = [
+    "CheckpointError",
     "ConfigurationError",
     "Evaluation",
     "Experiment",
+    "Interrupted",
     "NonFiniteError",
     "RunFolder",
     "SequenceTask",

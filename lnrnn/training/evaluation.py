@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lnrnn.training.build import build_data, build_task, quiet_lightning
-from lnrnn.training.checkpoints import check_fits, read_checkpoint
 from lnrnn.training.checks import ConfigurationError, check_keys
 from lnrnn.training.configuration import instantiate
+from lnrnn.training.resume import check_fits
 from lnrnn.training.run import RunFolder
+from lnrnn.training.storage import read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ the function that reads it.
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import lightning as L
@@ -138,18 +140,27 @@ class DataModule(L.LightningDataModule):
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_leave_signals_to_the_parent,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
         )
 
 
-def _ignore_signals(worker: int) -> None:
-    """Leave it to the training process to stop; it may have been sent to the whole group.
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Let a loader process go on when a signal is sent to the whole group, as schedulers do.
 
-    A worker that died of it would take away the step after which the run is saved.
+    If it died, the training process could not make the step after which it saves. That process
+    itself ends it by SIGTERM, so that one signal is taken according to who sent it.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_end_when_the_parent_says, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_the_parent_says(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def sequence_data(

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
@@ -55,7 +55,7 @@ class CheckpointFiles(CheckpointIO):
             manifest.unlink(missing_ok=True)  # it would not fit a checkpoint saved once more
             with replacing(path) as target:
                 file = Digesting(target, digest)
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, cast(BinaryIO, file))
             content = {
                 "file": path.name,
                 "sha256": digest.hexdigest(),

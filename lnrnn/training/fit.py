@@ -170,9 +170,9 @@ class Status(Callback):
         )
         if isinstance(exception, Interrupted):
             self.folder.update_record(signal=exception.signal.name, exit_code=exception.code)
-            if exception.signal == SIGUSR1:
-                problem = ask_for_requeue()
-                self.folder.update_record(requeue=problem or "asked for")
+            if exception.signal == SIGUSR1:  # the record comes first: SLURM may be quick
+                exception.requeue = f", {ask_for_requeue()}"
+                self.folder.update_record(error=f"{type(exception).__name__}: {exception}")
 
 
 def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[str, float | None]:

@@ -25,9 +25,10 @@ class Interrupted(SystemExit):
         super().__init__(128 + name)
         self.signal = name
         self.step = step
+        self.requeue = ""
 
     def __str__(self) -> str:
-        return f"stopped by {self.signal.name} at step {self.step}"
+        return f"stopped by {self.signal.name} at step {self.step}{self.requeue}"
 
 
 class Signals(Callback):
@@ -86,20 +87,19 @@ def _handle(number: signal.Signals, handler: Any) -> None:
         signal.signal(number, handler)
 
 
-def ask_for_requeue() -> str | None:
-    """Ask SLURM to run this job again; return what went wrong, or None.
-
-    Outside a job nobody is asked.
-    """
+def ask_for_requeue() -> str:
+    """Ask SLURM to run this job again, and return in words what came of it."""
     job = os.environ.get("SLURM_JOB_ID")
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array is not None:
         job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
     if job is None:
-        return "this is no SLURM job"
+        return "not requeued: this is no SLURM job"
     command = ["scontrol", "requeue", job]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return answer.stderr.strip() or f"{command} failed" if answer.returncode else None
+        return f"not requeued: {error}"
+    if answer.returncode:
+        return f"not requeued: {answer.stderr.strip() or answer.returncode}"
+    return "requeued"

@@ -9,10 +9,11 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``, and put it in place once it is safely on the disk.
+    """Open a temporary file beside ``path``, and put it in place once its content is on the disk.
 
     The same folder is the same file system, so the last move is one step; ``$TMPDIR`` may lie
-    anywhere. If the body fails, ``path`` is what it was and nothing is left beside it.
+    anywhere. If the body fails, ``path`` is what it was and nothing is left beside it. That the new
+    name is on the disk too, :func:`sync_folder` sees to.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -21,7 +22,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -31,6 +31,7 @@ def replace_text(path: Path, text: str) -> None:
     """Give ``path`` a new content in one step, so that a reader never sees half of it."""
     with replacing(path) as file:
         file.write(text.encode())
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 
 from lnrnn.training.checks import ConfigurationError
-from lnrnn.training.files import replace_text, replacing
+from lnrnn.training.files import replacing, sync_folder
 
 POINTER = "last"
 # Saved at a step's end; with the second part, where the validation after that step is still to do.
@@ -63,11 +63,16 @@ class CheckpointFiles(CheckpointIO):
                 "step": checkpoint["global_step"],
                 "versions": self.versions,
             }
-            replace_text(manifest, json.dumps(content, indent=2) + "\n")
-            replace_text(path.parent / POINTER, path.name + "\n")
+            with replacing(manifest) as target:
+                target.write(json.dumps(content, indent=2).encode() + b"\n")
+            with replacing(path.parent / POINTER) as target:
+                target.write(path.name.encode() + b"\n")
+            sync_folder(path.parent)  # before older ones go
         except (OSError, RuntimeError) as error:
             # torch wraps what a file raises into words about its own internals.
             cause = file.error if file is not None and file.error is not None else error
+            if not isinstance(cause, Exception):
+                raise cause from None
             raise CheckpointError(
                 f"could not save {path}: {cause}. The checkpoints before it are intact; make room "
                 "or allow writing there, and start the same command again."
@@ -106,13 +111,13 @@ class Digesting:
         self.file = file
         self.digest = digest
         self.size = 0
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, data: bytes) -> int:
         """Write all of ``data``, and return its length."""
         try:
             self.file.write(data)
-        except OSError as error:
+        except BaseException as error:
             self.error = error
             raise
         self.digest.update(data)

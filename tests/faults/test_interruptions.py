@@ -48,6 +48,12 @@ WAYS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Drawing takes longer than these runs do."""
+    monkeypatch.setattr("lnrnn.training.fit.plot_curves", lambda metrics, picture: None)
+
+
 @cache
 def text_file() -> Path:
     path = Path(tempfile.mkdtemp(prefix="lnrnn-text-")) / "text.txt"

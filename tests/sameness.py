@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from lnrnn.training import RunFolder
+from lnrnn.training.build import build_data, build_task
+from lnrnn.training.storage import read_checkpoint
 
 KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
 
@@ -42,3 +44,16 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     assert metrics == other_metrics
     assert record["metrics"] == other_record["metrics"]
     assert record["steps"] == other_record["steps"]
+
+
+def predictions(folder: RunFolder) -> torch.Tensor:
+    """Return what the newest checkpoint predicts for the first test batch."""
+    config = folder.read_config()
+    datamodule = build_data(config)
+    task = build_task(config, datamodule)
+    newest = folder.newest_checkpoint()
+    assert newest is not None
+    task.load_state_dict(read_checkpoint(newest)["state_dict"])
+    batch = next(iter(datamodule.test_dataloader()))
+    with torch.no_grad():
+        return task.eval().model(batch.inputs, batch.lengths)[0]

@@ -217,7 +217,8 @@ def check_loops(trainer: Trainer, batches: int) -> None:
     """
     interval = trainer.val_check_interval
     by_epoch = trainer.check_val_every_n_epoch is not None
-    if isinstance(interval, int) and by_epoch and interval > batches and trainer.enable_validation:
+    validates = trainer.limit_val_batches > 0
+    if isinstance(interval, int) and by_epoch and interval > batches and validates:
         raise ConfigurationError(
             f"trainer.val_check_interval={interval} is more than an epoch's {batches} batches. "
             "Take a smaller one, or count over epochs: +trainer.check_val_every_n_epoch=null"

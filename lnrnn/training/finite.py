@@ -22,12 +22,12 @@ def bad_parameter(model: nn.Module) -> str | None:
 
 
 def bad_gradient(model: nn.Module) -> str:
-    """Return the name of the first parameter whose gradient is not finite, or has the largest one.
+    """Return the first parameter, from the loss backwards, whose gradient is not finite.
 
-    The norm of finite gradients overflows too.
+    The norm of finite gradients may overflow too; then the largest is named.
     """
     largest, size = "", -1.0
-    for name, parameter in model.named_parameters():
+    for name, parameter in reversed(list(model.named_parameters())):
         if parameter.grad is None:
             continue
         if not bool(torch.isfinite(parameter.grad).all()):

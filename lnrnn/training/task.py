@@ -182,11 +182,13 @@ class SequenceTask(LightningModule):
             NonFiniteError: If the gradient's norm is not finite.
         """
         limit = gradient_clip_val or math.inf  # Lightning's None and 0 both mean no clipping
-        norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        parameters = [part for part in self.parameters() if part.grad is not None]
+        norm = nn.utils.get_total_norm([part.grad for part in parameters])  # pyright: ignore[reportArgumentType]
         if not torch.isfinite(norm):
             raise NonFiniteError(
                 self._explain("gradient's norm is not finite", bad_gradient(self.model))
             )
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state that the next training window starts from, of all streams."""

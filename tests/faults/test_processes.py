@@ -16,9 +16,10 @@ from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 import torch
+from experiments import compose
 from sameness import assert_same_run, predictions
 
-from lnrnn.training import RunFolder
+from lnrnn.training import RunFolder, train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.hidden_size=8", "model.dropout=0.2", "trainer.log_every_n_steps=5")
@@ -52,7 +53,10 @@ def start(place: Path, overrides: tuple[str, ...]) -> subprocess.Popen[str]:
     scontrol = place / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {place}/asked\n')
     scontrol.chmod(0o755)
-    paths = {"PATH": f"{place}/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    paths = {
+        "PATH": f"{place}/bin:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": f"{torch.get_num_threads()}",
+    }
     return subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "train.py"), *overrides],
         cwd=place,
@@ -102,7 +106,7 @@ def test_a_chain_of_interruptions(chain, tmp_path):
         text.write_text("".join(chr(97 + (i * i) % 26) for i in range(2500)))
         overrides = (*overrides, f"data.files={text}")
     overrides = (*overrides, *SMALL)
-    whole = finish(tmp_path / "whole", overrides)
+    whole, _ = train(compose(*overrides), tmp_path / "whole")
     total = whole.metrics.stat().st_size
     draw = random.Random(chain)
     again = tmp_path / "again"

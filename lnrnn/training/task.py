@@ -89,7 +89,8 @@ class SequenceTask(LightningModule):
         if self.trainer.world_size > 1:
             # Ranks hold slices of one batch, of unequal size; averaged over ranks, each slice's
             # sum over the mean count gives the mean over the whole batch.
-            shared = self.trainer.strategy.reduce(torch.stack([count, bad.to(count)]), "mean")
+            pair = torch.stack([count, bad.to(count)])
+            shared = self.trainer.strategy.reduce(pair, reduce_op="mean")
             count, bad = shared[0], shared[1] > 0
         if bad:  # in all processes alike: none waits for another that has stopped
             self._stop_at_loss(total / count.clamp_min(1), batch, state)

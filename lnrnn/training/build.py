@@ -119,18 +119,20 @@ class Training:
     Args:
         trainer: Runs the loops.
         timer: Keeps the time.
+        checkpoints: Keeps the time of saving.
         signals: Must be entered while training.
         world: What a checkpoint notes that may change: number of processes, commit, versions.
     """
 
     trainer: Trainer
     timer: StepTimer
+    checkpoints: Checkpoints
     signals: Signals
     world: dict[str, Any]
 
 
 def build_trainer(
-    config: DictConfig, folder: RunFolder, contract: dict[str, Any], *, continues: bool
+    config: DictConfig, folder: RunFolder, contract: dict[str, Any], *, continues: bool = False
 ) -> Training:
     """Return the trainer with its callbacks.
 
@@ -162,15 +164,14 @@ def build_trainer(
         callbacks.append(ModelTable())
     callbacks.append(Records(folder, config.trainer.log_every_n_steps, continues=continues))
     callbacks += build_early_stopping(config.early_stopping)
-    callbacks.append(
-        Checkpoints(
-            folder,
-            config.checkpoint_every_n_steps,
-            contract=contract,
-            world=world,
-            signals=signals,
-        )
+    checkpoints = Checkpoints(
+        folder,
+        config.checkpoint_every_n_steps,
+        contract=contract,
+        world=world,
+        signals=signals,
     )
+    callbacks.append(checkpoints)
     trainer = instantiate(
         config.trainer,
         callbacks=callbacks,
@@ -183,7 +184,8 @@ def build_trainer(
         use_distributed_sampler=False,  # the datamodule slices each batch itself
         num_sanity_val_steps=0,
     )
-    return Training(trainer, timer, signals, {"processes": trainer.world_size, **world})
+    world = {"processes": trainer.world_size, **world}
+    return Training(trainer, timer, checkpoints, signals, world)
 
 
 def build_early_stopping(patience: Any) -> list[Callback]:

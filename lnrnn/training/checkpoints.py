@@ -1,6 +1,6 @@
 """When a run is saved, and that it stops between two steps if a signal asked for it."""
 
-from pathlib import Path
+import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -51,6 +51,7 @@ class Checkpoints(Checkpoint):
         self.contract = contract
         self.world = world
         self.signals = signals
+        self.seconds: list[float] = []  # that each save of this session took
         self._saved_at = 0
 
     @property
@@ -157,7 +158,9 @@ class Checkpoints(Checkpoint):
             )
         self._saved_at = trainer.global_step
         name = f"step-{trainer.global_step:08d}{suffix}.ckpt"
-        trainer.save_checkpoint(Path(self.folder.checkpoints / name))
+        begun = time.perf_counter()
+        trainer.save_checkpoint(self.folder.checkpoints / name)
+        self.seconds.append(time.perf_counter() - begun)
 
 
 def _is_between_steps(trainer: Trainer) -> bool:

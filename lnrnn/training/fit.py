@@ -5,6 +5,7 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from signal import SIGUSR1
+from statistics import median
 from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -134,6 +135,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
             status="finished",
             steps=trainer.global_step,
             **_step_time(folder, training.timer, trainer),
+            seconds_per_save=median(training.checkpoints.seconds or [0.0]),
             metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         )
         plot_curves(folder.metrics, folder.curves)

@@ -110,10 +110,10 @@ def test_a_chain_of_interruptions(chain, tmp_path):
     total = whole.metrics.stat().st_size
     draw = random.Random(chain)
     again = tmp_path / "again"
+    folder = RunFolder(again / "runs" / whole.path.relative_to(tmp_path / "whole"))
     for index, number in enumerate(signals):
         size = int(total * (index + draw.random()) / (len(signals) + 1))
         printed = interrupt(again, overrides, size, draw.random() / 20, number)
-        folder = RunFolder(next(again.glob("runs/*/*/seed0")))
         if number != SIGKILL:
             name = signal.Signals(number).name
             record = folder.read_record()

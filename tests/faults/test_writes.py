@@ -13,7 +13,7 @@ import torch
 from experiments import compose
 from sameness import assert_same_run
 
-from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, train
+from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, evaluate, train
 from lnrnn.training.storage import (
     CheckpointFiles,
     checkpoints_in,
@@ -105,12 +105,14 @@ def test_the_size_is_where_a_save_no_longer_fails(folder, tmp_path, monkeypatch)
     assert newest_good(folder)[0] == folder / "step-00000020.ckpt"
 
 
-def test_a_full_disk_at_byte_k(folder, tmp_path):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_full_disk_at_byte_k(number, folder, tmp_path):
+    error = OSError(number, os.strerror(number))
     for k in points(size_of_a_save(tmp_path)):
         path = folder / "step-00000020.ckpt"
         with pytest.MonkeyPatch.context() as patch:
-            Disk(patch, k, full())
-            with pytest.raises(CheckpointError, match="No space left on device") as caught:
+            Disk(patch, k, error)
+            with pytest.raises(CheckpointError, match=os.strerror(number)) as caught:
                 CheckpointFiles({}).save_checkpoint(STATE, path)
         assert "checkpoints before it are intact" in str(caught.value)
         assert not list(folder.glob(".*"))
@@ -222,6 +224,8 @@ def test_a_damaged_checkpoint_is_named_and_skipped(whole, tmp_path):
     newest = folder.newest_checkpoint()
     assert newest is not None
     newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match=f"{newest.name} is skipped: it is damaged"):
+        assert evaluate(folder.path).checkpoint != newest
     with pytest.warns(UserWarning, match=f"{newest.name} is skipped: it is damaged"):
         train(compose(*SMALL), tmp_path)
     assert_same_run(folder, whole)

@@ -45,6 +45,27 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
     assert after == before
 
 
+def test_a_validation_is_left_and_done_from_its_start(tmp_path, monkeypatch):
+    seen, original = [], SequenceTask.validation_step
+
+    def step(self, batch, batch_idx):
+        seen.append(batch_idx)
+        if len(seen) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SequenceTask, "validation_step", step)
+    one_epoch = (*SHORT, "trainer.max_epochs=1")
+    with pytest.raises(Interrupted):
+        train(compose(*one_epoch), tmp_path)
+    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    assert (folder.checkpoints / "last").read_text() == "step-00000007-validation.ckpt\n"
+    assert seen == [0]
+    train(compose(*one_epoch), tmp_path)
+    assert seen == [0, 0, 1]
+    assert (folder.checkpoints / "last").read_text() == "step-00000007.ckpt\n"
+
+
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch):
     """A stand-in for SLURM's command that notes its arguments and ends as it is told."""

@@ -32,6 +32,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert record["machine"]["device"] == "cpu"
     assert record["versions"]["torch"].startswith("2.")
     assert 0 < record["seconds_per_step"] < 10
+    assert 0 < record["seconds_per_save"] < 10
     assert record["parameters"] == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
     assert set(record["metrics"]) == {"test/loss", "test/accuracy"}
 

@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
+# Suites that take minutes: `make test` leaves them out, `make test-all` does not.
+SLOW := tests/builds
 
-.PHONY: install train test bench lint types imports check coverage clean
+.PHONY: install train test test-all bench lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -21,7 +23,10 @@ train: $(STAMP)
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW:%=--ignore=%) $(ARGS)
+
+test-all: test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SLOW)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py $(ARGS)

@@ -90,6 +90,7 @@ def plan(arguments: Sequence[str]) -> tuple[Path, dict[str, list[Experiment]]]:
     for arm in config.arms:
         model, *overrides = arm.split()
         check_keys(overrides, f"in the arm {arm!r}")
+        check_arm(arm, overrides)
         common = [f"model={model}", f"data={config.data}", *passed, *QUIET, *overrides]
         arms[arm] = [
             compose_experiment([*common, f"seed={seed}"], CONF) for seed in range(config.seeds)
@@ -125,6 +126,16 @@ def check_keys(overrides: Sequence[str], place: str) -> None:
         key = text.split("=", 1)[0].lstrip("+~")
         if key in NOT_FOR_RUNS:
             raise ConfigurationError(f"{text} cannot be given {place}: {NOT_FOR_RUNS[key]}")
+
+
+def check_arm(arm: str, overrides: Sequence[str]) -> None:
+    """Raise ConfigurationError where an arm, which may stand in a file, decides about trust."""
+    for text in overrides:
+        if re.match(r"[+~]*(trust|hydra)\b", text):
+            raise ConfigurationError(
+                f"{text} cannot be given in the arm {arm!r}: only the command line of compare.py "
+                "decides what is trusted and what Hydra does"
+            )
 
 
 def check_folders(names: Sequence[str], arms: Mapping[str, Sequence[Experiment]]) -> None:

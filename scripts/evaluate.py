@@ -24,7 +24,7 @@ def main() -> None:
         return
     try:
         config = compose_config(sys.argv[1:], CONF, "evaluate")
-        evaluation = evaluate(Path(str(config.run)))
+        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust))
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)

@@ -75,13 +75,21 @@ def print_result(folder: RunFolder, record: dict) -> None:
 
 
 def check_command_line() -> None:
-    """Check every override before Hydra acts on it; leave Hydra's own flags to Hydra."""
+    """Compose and check everything before Hydra acts on it; leave Hydra's harmless flags to it."""
     arguments = get_args()
-    overrides = [text for text in arguments.overrides if not text.startswith("hydra.")]
+    for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
+        if getattr(arguments, flag) is not None:
+            sys.exit(
+                f"error: --{flag.replace('_', '-')} is refused: what Hydra reads by it is not what "
+                "was checked. Files of your own: put them into conf/, or add their folder, "
+                "'hydra.searchpath=[file://FOLDER]'"
+            )
     try:
-        check_overrides(overrides, CONF, "train", multirun=arguments.multirun)
+        check_overrides(arguments.overrides, CONF, "train", multirun=arguments.multirun)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
+    # No file has this key, so Hydra must be told to add it; it hands it on to other processes.
+    sys.argv[1:] = [f"++{text}" if text.startswith("trust=") else text for text in sys.argv[1:]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""One direction of a case's recurrence as a function of tensors, and tensors to call it with."""
+"""One direction of a case's recurrence as a function of tensors, and tensors to call it with.
+
+With ``project``, as layers call it, x is the input and is projected by the op; without, x has been
+projected before.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +14,14 @@ from torch import Tensor
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+FEATURES = 3  # of an input that is not projected yet
 
 
-def names(case: Case) -> list[str]:
+def names(case: Case, *, project: bool = True) -> list[str]:
     """Return what the recurrence of a case takes, in order."""
     affine = ["gain_c", "shift_c"] if case.cell == "lstm" and case.norm.cell else []
+    separate = [] if case.norm.is_joint(case.cell) else ["gain_ih", "shift_ih"]
+    inputs = ["weight_ih", *(["bias_ih"] if case.bias else []), *separate]
     return [
         "x",
         "h_0",
@@ -24,6 +31,7 @@ def names(case: Case) -> list[str]:
         *(["bias_hh"] if case.bias else []),
         *affine,
         *(["weight_hr"] if case.proj_size else []),
+        *(inputs if project else []),
     ]
 
 
@@ -36,12 +44,14 @@ def arguments(
     projected: int = 3,
     sizes: list[int] | None = None,
     dtype: torch.dtype = torch.float64,
+    project: bool = True,
 ) -> list[Tensor]:
     """Return tensors for a recurrence; ``sizes`` are the batch sizes of a packed x."""
     gates, recurrent = GATES[case.cell] * hidden, projected if case.proj_size else hidden
+    width = FEATURES if project else gates
     batch = batch if sizes is None else sizes[0]
     shapes = {
-        "x": (steps, batch, gates) if sizes is None else (sum(sizes), gates),
+        "x": (steps, batch, width) if sizes is None else (sum(sizes), width),
         "h_0": (batch, recurrent),
         "c_0": (batch, hidden),
         "weight_hh": (gates, recurrent),
@@ -50,11 +60,15 @@ def arguments(
         "gain_c": (hidden,),
         "shift_c": (hidden,),
         "weight_hr": (projected, hidden),
+        "weight_ih": (gates, FEATURES),
+        "bias_ih": (gates,),
+        "gain_ih": (gates,),
+        "shift_ih": (gates,),
     }
-    return [0.8 * torch.randn(shapes[name], dtype=dtype) for name in names(case)]
+    return [0.8 * torch.randn(shapes[n], dtype=dtype) for n in names(case, project=project)]
 
 
-def op(case: Case, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
+def op(case: Case, *, project: bool = True, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
     """Return the case's recurrence as a function of the tensors in ``names``."""
     function: Any = {"rnn": ln_rnn, "lstm": ln_lstm, "gru": ln_gru}[case.cell]
     options: dict[str, Any] = {"kind": case.norm.kind, "eps": 1e-2, **more}
@@ -68,6 +82,6 @@ def op(case: Case, **more: Any) -> Callable[..., tuple[Tensor, ...]]:
         options["cell"] = case.norm.cell
 
     def call(*args: Tensor) -> tuple[Tensor, ...]:
-        return function(**dict(zip(names(case), args, strict=True)), **options)
+        return function(**dict(zip(names(case, project=project), args, strict=True)), **options)
 
     return call

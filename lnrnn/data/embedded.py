@@ -80,7 +80,10 @@ def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.Datase
         targets = pa.array(arrays[f"{split}_labels"].astype(np.int64))
         return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets}))
 
-    with (ASSETS / "japanese_vowels.npz").open("rb") as file, np.load(file) as archive:
+    with (
+        (ASSETS / "japanese_vowels.npz").open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):
         arrays = dict(archive)
     train, held_out = hold_out(rows(arrays, "train"), validation, split_seed, "validation")
     test = rows(arrays, "test")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -212,11 +214,11 @@ def _within_reach(repository: str, revision: str) -> bool:
 
 
 def _fetching_command(repository: str, subset: str | None, revision: str) -> str:
-    arguments = [repr(repository), *([repr(subset)] if subset else []), f"revision={revision!r}"]
-    return (
-        'HF_HUB_OFFLINE=0 python -c "import datasets; '
-        f'datasets.load_dataset({", ".join(arguments)})"'
-    )
+    """Return a line for a shell; the names come from a configuration, so they are quoted twice."""
+    names = [json.dumps(repository), *([json.dumps(subset)] if subset else [])]
+    arguments = ", ".join([*names, f"revision={json.dumps(revision)}"])
+    code = f"import datasets; datasets.load_dataset({arguments})"
+    return f"HF_HUB_OFFLINE=0 python -c {quote(code)}"
 
 
 def _unreachable(repository: str, command: str) -> str:

@@ -132,11 +132,15 @@ def run_rnn(
 ) -> tuple[Tensor, ...]:
     """Run an RNN over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
     return ops.ln_rnn(
-        _project(direction, x, "rnn", norm, eps),
+        x,
         h_0,
         direction.weight_hh,
         direction.recurrent_gain,
         direction.bias_hh,
+        weight_ih=direction.weight_ih,
+        bias_ih=direction.bias_ih,
+        gain_ih=direction.gain_ih,
+        shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
         reverse=reverse,
         joint=norm.is_joint("rnn"),
@@ -161,7 +165,7 @@ def run_lstm(
 ) -> tuple[Tensor, ...]:
     """Run an LSTM over ``x``, (T, B, I) or packed (N, I); return its output and final states."""
     return ops.ln_lstm(
-        _project(direction, x, "lstm", norm, eps),
+        x,
         h_0,
         c_0,
         direction.weight_hh,
@@ -170,6 +174,10 @@ def run_lstm(
         direction.gain_c,
         direction.shift_c,
         direction.weight_hr,
+        weight_ih=direction.weight_ih,
+        bias_ih=direction.bias_ih,
+        gain_ih=direction.gain_ih,
+        shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
         reverse=reverse,
         joint=norm.is_joint("lstm"),
@@ -194,29 +202,19 @@ def run_gru(
 ) -> tuple[Tensor, ...]:
     """Run a GRU over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
     return ops.ln_gru(
-        _project(direction, x, "gru", norm, eps),
+        x,
         h_0,
         direction.weight_hh,
         direction.recurrent_gain,
         direction.bias_hh,
+        weight_ih=direction.weight_ih,
+        bias_ih=direction.bias_ih,
+        gain_ih=direction.gain_ih,
+        shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
         reverse=reverse,
         span=norm.span,
         kind=norm.kind,
         eps=eps,
         fused=fused,
-    )
-
-
-def _project(direction: Direction, x: Tensor, cell: str, norm: CellNorm, eps: float) -> Tensor:
-    return ops.project_input(
-        x,
-        direction.weight_ih,
-        direction.bias_ih,
-        direction.gain_ih,
-        direction.shift_ih,
-        gates=GATES[cell],
-        span=norm.span,
-        kind=norm.kind,
-        eps=eps,
     )

@@ -80,7 +80,7 @@ def check_sequence(x: Tensor, h_0: Tensor, batch_sizes: Tensor | None) -> list[i
 
 
 def check_recurrence(
-    x: Tensor, h_0: Tensor, weight_hh: Tensor, gain: Tensor, bias_hh: Tensor | None, gates: int
+    h_0: Tensor, weight_hh: Tensor, gain: Tensor, bias_hh: Tensor | None, gates: int
 ) -> None:
     """Check the shapes of a recurrence against its weight, (G, R)."""
     width, features = weight_hh.shape
@@ -90,13 +90,41 @@ def check_recurrence(
         raise ValueError(
             f"h_0 needs weight_hh's {features} features on its last axis, got {shape(h_0)}"
         )
-    if x.shape[-1] != width:
-        raise ValueError(
-            f"x is the projected input and needs weight_hh's {width} gate entries on its last "
-            f"axis, got {shape(x)}; project_input makes it"
-        )
     check_vector("gain", gain, width)
     check_vector("bias_hh", bias_hh, width)
+
+
+def check_inputs(
+    x: Tensor,
+    weight_hh: Tensor,
+    weight_ih: Tensor | None,
+    bias_ih: Tensor | None,
+    gain_ih: Tensor | None,
+    shift_ih: Tensor | None,
+    *,
+    gates: int,
+    joint: bool,
+) -> None:
+    """Check the input side of a recurrence, projected before or to be projected."""
+    width = weight_hh.shape[0]
+    vectors = {"bias_ih": bias_ih, "gain_ih": gain_ih, "shift_ih": shift_ih}
+    if weight_ih is None:
+        given = [name for name, vector in vectors.items() if vector is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)} belongs to a projection of x by weight_ih")
+        if x.shape[-1] != width:
+            raise ValueError(
+                f"x is the projected input and needs weight_hh's {width} gate entries on its last "
+                f"axis, got {shape(x)}; project_input makes it, or give weight_ih"
+            )
+        return
+    check_projection(x, weight_ih, gates, vectors)
+    if weight_ih.shape[0] != width:
+        raise ValueError(f"weight_ih needs weight_hh's {width} rows, got {shape(weight_ih)}")
+    if gain_ih is None and shift_ih is not None:
+        raise ValueError("shift_ih follows the norm of the input side and needs its gain_ih")
+    if gain_ih is not None and joint:
+        raise ValueError("a joint norm covers the input side: gain_ih has no place beside it")
 
 
 def check_cell_state(

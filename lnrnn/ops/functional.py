@@ -8,14 +8,18 @@ there is one. Dimensions are those of `lnrnn.ops.reference`: T, B, N, I, H, R, G
 elsewhere, True insists on a kernel, False insists on the reference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lnrnn.ops import checks, cpu, reference
 from lnrnn.ops import fused as kernels
+
+# What is stored narrowly and computed in float32.
+NARROW = {torch.bfloat16, torch.float16}
 
 
 def project_input(
@@ -65,6 +69,10 @@ def ln_rnn(
     gain: Tensor,
     bias_hh: Tensor | None = None,
     *,
+    weight_ih: Tensor | None = None,
+    bias_ih: Tensor | None = None,
+    gain_ih: Tensor | None = None,
+    shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
     joint: bool = True,
@@ -78,11 +86,16 @@ def ln_rnn(
     The equations stand at `lnrnn.ops.reference.ln_rnn`.
 
     Args:
-        x: Projected input, (T, B, H), or packed, (N, H). If not ``joint``, already normalized.
+        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected,
+            (..., H), and, if not ``joint``, normalized: see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (H, H).
         gain: Scale after the norm, (H,).
         bias_hh: Added after the norm, (H,).
+        weight_ih: Input-to-hidden weight, (H, I), where ``x`` is to be projected here.
+        bias_ih: Added to the projection, before its norm, (H,).
+        gain_ih: Scale after the norm of the projection, (H,), if it has one of its own.
+        shift_ih: Added after that norm, (H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
@@ -102,8 +115,10 @@ def ln_rnn(
     checks.check_norm(kind, eps, "paper")
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=1)
-    again = partial(
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=1)
+    inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
+    checks.check_inputs(x, weight_hh, *inputs, gates=1, joint=joint)
+    recurrence = partial(
         reference.ln_rnn,
         batch_sizes=sizes,
         reverse=reverse,
@@ -112,11 +127,12 @@ def ln_rnn(
         kind=kind,
         eps=eps,
     )
-    tensors = (x, h_0, weight_hh, gain, bias_hh)
-    if not _takes_kernel("ln_rnn", fused, tensors):
+    again = _after_projection(recurrence, gates=1, span="paper", kind=kind, eps=eps)
+    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
+    if not _takes_kernel(kernels.RNN, fused, tensors):
         return again(*tensors)
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return kernels.run(kernels.RNN, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.RNN, tensors, batch_sizes, options, again)
 
 
 def ln_lstm(
@@ -130,6 +146,10 @@ def ln_lstm(
     shift_c: Tensor | None = None,
     weight_hr: Tensor | None = None,
     *,
+    weight_ih: Tensor | None = None,
+    bias_ih: Tensor | None = None,
+    gain_ih: Tensor | None = None,
+    shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
     joint: bool = False,
@@ -144,7 +164,8 @@ def ln_lstm(
     The equations stand at `lnrnn.ops.reference.ln_lstm`; gates are in torch's order i, f, g, o.
 
     Args:
-        x: Projected input, (T, B, 4H), or packed, (N, 4H). If not ``joint``, already normalized.
+        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected,
+            (..., 4H), and, if not ``joint``, normalized: see `project_input`.
         h_0: Hidden state before the first step, (B, R).
         c_0: Cell state before the first step, (B, H), in ``h_0``'s dtype or float32.
         weight_hh: Hidden-to-hidden weight, (4H, R).
@@ -153,6 +174,10 @@ def ln_lstm(
         gain_c: Scale after the cell's norm, (H,); needed unless ``cell`` is None.
         shift_c: Added after the cell's norm, (H,).
         weight_hr: Projection of the hidden state, (R, H); without it R is H.
+        weight_ih: Input-to-hidden weight, (4H, I), where ``x`` is to be projected here.
+        bias_ih: Added to the projection, before its norm, (4H,).
+        gain_ih: Scale after the norm of the projection, (4H,), if it has one of its own.
+        shift_ih: Added after that norm, (4H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
@@ -175,9 +200,11 @@ def ln_lstm(
     checks.check_norm(kind, eps, span)
     checks.check_choice("cell", cell, checks.CELL_NORMS)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=4)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=4)
+    inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
+    checks.check_inputs(x, weight_hh, *inputs, gates=4, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
-    again = partial(
+    recurrence = partial(
         reference.ln_lstm,
         batch_sizes=sizes,
         reverse=reverse,
@@ -187,12 +214,13 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
-    tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
-    if not _takes_kernel("ln_lstm", fused, tensors):
+    again = _after_projection(recurrence, gates=4, span=span, kind=kind, eps=eps)
+    tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr, *inputs)
+    if not _takes_kernel(kernels.LSTM, fused, tensors):
         return again(*tensors)
     spans = reference.norm_widths(span, 4, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return kernels.run(kernels.LSTM, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, again)
 
 
 def ln_gru(
@@ -202,6 +230,10 @@ def ln_gru(
     gain: Tensor,
     bias_hh: Tensor | None = None,
     *,
+    weight_ih: Tensor | None = None,
+    bias_ih: Tensor | None = None,
+    gain_ih: Tensor | None = None,
+    shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
     span: str = "paper",
@@ -214,11 +246,16 @@ def ln_gru(
     The equations stand at `lnrnn.ops.reference.ln_gru`; gates are in torch's order r, z, n.
 
     Args:
-        x: Projected and normalized input, (T, B, 3H), or packed, (N, 3H).
+        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected and
+            normalized, (..., 3H): see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
         gain: Scale after the recurrent norm, (3H,).
         bias_hh: Added after the recurrent norm, (3H,).
+        weight_ih: Input-to-hidden weight, (3H, I), where ``x`` is to be projected here.
+        bias_ih: Added to the projection, before its norm, (3H,).
+        gain_ih: Scale after the norm of the projection, (3H,), if it has one of its own.
+        shift_ih: Added after that norm, (3H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
         reverse: Whether to run from each sequence's last step to its first.
         span: What one norm covers: "paper" for r and z together and n apart, "all", or "gate".
@@ -236,8 +273,10 @@ def ln_gru(
     """
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(x, h_0, weight_hh, gain, bias_hh, gates=3)
-    again = partial(
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=3)
+    inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
+    checks.check_inputs(x, weight_hh, *inputs, gates=3, joint=False)
+    recurrence = partial(
         reference.ln_gru,
         batch_sizes=sizes,
         reverse=reverse,
@@ -245,39 +284,80 @@ def ln_gru(
         kind=kind,
         eps=eps,
     )
-    tensors = (x, h_0, weight_hh, gain, bias_hh)
-    if not _takes_kernel("ln_gru", fused, tensors):
+    again = _after_projection(recurrence, gates=3, span=span, kind=kind, eps=eps)
+    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
+    if not _takes_kernel(kernels.GRU, fused, tensors):
         return again(*tensors)
     spans = reference.norm_widths(span, 3, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return kernels.run(kernels.GRU, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.GRU, tensors, batch_sizes, options, again)
 
 
-def _takes_kernel(op: str, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
+def _after_projection(
+    recurrence: Callable[..., Any], *, gates: int, span: str, kind: str, eps: float
+) -> Callable[..., Any]:
+    """Return the recurrence with the input side's tensors as its last four arguments."""
+
+    def call(x: Tensor, *tensors: Any) -> Any:
+        *rest, weight_ih, bias_ih, gain_ih, shift_ih = tensors
+        if weight_ih is not None:
+            widths = reference.norm_widths(span, gates, weight_ih.shape[0] // gates)
+            vectors = (bias_ih, gain_ih, shift_ih)
+            x = reference.project_input(x, weight_ih, *vectors, widths=widths, kind=kind, eps=eps)
+        return recurrence(x, *rest)
+
+    return call
+
+
+def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
     """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
     if fused is False:
         return False
-    why = _uncovered([t for t in tensors if t is not None]) or _unavailable()
+    given = {name: t for name, t in zip(op.tensors, tensors, strict=True) if t is not None}
+    why = _uncovered(given) or _unavailable()
     if why is not None and fused:
         raise NotImplementedError(
-            f"fused=True insists on a fused kernel, and this call of {op} has none: {why}; "
+            f"fused=True insists on a fused kernel, and this call of {op.name} has none: {why}; "
             "fused=None or fused=False runs the reference, which gives the same numbers"
         )
     return why is None
 
 
-def _uncovered(tensors: Sequence[Tensor]) -> str | None:
+def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what about the tensors no kernel covers, if anything."""
-    devices = {t.device.type for t in tensors}
+    devices = {t.device.type for t in tensors.values()}
     if devices != {"cpu"}:
         return f"kernels are for cpu, and tensors are on {', '.join(sorted(devices))}"
-    if torch.is_autocast_enabled("cpu"):
-        return "kernels do not run under autocast"
-    dtypes = {t.dtype for t in tensors}
-    if dtypes not in ({torch.float32}, {torch.float64}):
+    dtypes = {t.dtype for t in tensors.values()}
+    if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
         names = ", ".join(sorted(map(str, dtypes)))
-        return f"kernels take torch.float32 or torch.float64 throughout, and tensors are in {names}"
+        return (
+            f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
+        )
+    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
+    if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
+        names = ", ".join(sorted(map(str, matrices)))
+        return f"states and weights must be of one dtype outside of autocast, and are in {names}"
     return None
+
+
+def _run_kernel(
+    op: kernels.Op,
+    tensors: Sequence[Tensor | None],
+    batch_sizes: Tensor | None,
+    options: Sequence[Any],
+    again: Callable[..., Any],
+) -> Any:
+    """Run a kernel in float32 or float64, and return states in the dtype the reference would."""
+    x = tensors[0]
+    assert x is not None
+    dtype = x.dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    wide = [None if t is None else reference.widen(t) for t in tensors]
+    storage = dtype if dtype in NARROW else None
+    output, h_n, *c_n = kernels.run(op, wide, batch_sizes, options, storage, again)
+    return output.to(dtype), h_n.to(dtype), *c_n
 
 
 def _unavailable() -> str | None:

@@ -51,31 +51,45 @@ class Op(NamedTuple):
         kept = ", ".join(f"Tensor {name}" for name in results)
         out = ", ".join("Tensor" for _ in results)
         back = ", ".join("Tensor" for _ in self.tensors)
-        _LIBRARY.define(f"{self.name}({tensors}, {rest}, bool keep) -> ({out})")
-        _LIBRARY.define(f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})")
+        more = "ScalarType? storage, bool keep"
+        needed = f"bool[{len(LARGE)}] needed"
+        _LIBRARY.define(f"{self.name}({tensors}, {rest}, {more}) -> ({out})")
+        _LIBRARY.define(
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})"
+        )
 
+
+# The input side, the same for all cells; without a weight, x has been projected before.
+_INPUTS = ("weight_ih?", "bias_ih?", "gain_ih?", "shift_ih?")
+# Gradients that cost a matrix product, which is saved where nobody wants them.
+LARGE = ("x", "weight_hh", "weight_ih?")
 
 RNN = Op(
     "ln_rnn",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "bool joint, bool relu",
     1,
-    ("side", "stats"),
+    ("side", "projected", "stats"),
 )
 LSTM = Op(
     "ln_lstm",
-    ("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+    (
+        *("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+        *_INPUTS,
+    ),
     "bool joint, int[] spans, str? cell",
     2,
-    ("side", "cells", "stats"),
+    ("side", "projected", "cells", "stats"),
 )
 GRU = Op(
     "ln_gru",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?"),
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "int[] spans",
     1,
-    ("side", "stats"),
+    ("side", "projected", "stats"),
 )
+# Numbers a row in what is kept of its norms: two a gate and side, and two for the cell state.
+MOMENTS = {"ln_rnn": 4, "ln_lstm": 18, "ln_gru": 12}
 for _op in (RNN, LSTM, GRU):
     _op.define()
 
@@ -85,6 +99,7 @@ def run(
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
     options: Sequence[Any],
+    storage: torch.dtype | None,
     again: Callable[..., tuple[Tensor, ...]],
 ) -> Any:
     """Run a fused kernel.
@@ -93,7 +108,8 @@ def run(
         op: Which.
         tensors: Its tensors, in the schema's order.
         batch_sizes: Live sequences at each step, for packed ``x``.
-        options: ``reverse`` and what follows it in the schema, but for ``keep``.
+        options: ``reverse`` and what follows it in both schemas.
+        storage: What the hidden states are rounded to at each step, if not the tensors' dtype.
         again: The same computation by the reference, a function of ``tensors``, for gradients of
             gradients.
 
@@ -102,8 +118,8 @@ def run(
     """
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if wanted:
-        return _Fused.apply(op, again, batch_sizes, tuple(options), *tensors)
-    return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
+        return _Fused.apply(op, again, batch_sizes, tuple(options), storage, *tensors)
+    return _forward(op)(*tensors, batch_sizes, *options, storage, False)[: 1 + op.states]
 
 
 class _Fused(torch.autograd.Function):
@@ -114,9 +130,9 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, op, again, batch_sizes, options, *tensors) -> Any:
+    def forward(ctx, op, again, batch_sizes, options, storage, *tensors) -> Any:
         """Run the kernel and keep what the backward needs."""
-        results = _forward(op)(*tensors, batch_sizes, *options, True)
+        results = _forward(op)(*tensors, batch_sizes, *options, storage, True)
         ctx.op, ctx.again, ctx.options = op, again, options
         ctx.save_for_backward(batch_sizes, *tensors, *results)
         return results[: 1 + op.states]
@@ -127,13 +143,17 @@ class _Fused(torch.autograd.Function):
         count = len(ctx.op.tensors)
         batch_sizes, *saved = ctx.saved_tensors
         tensors, results = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[5:]
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return None, None, None, None, *_differentiable(ctx.again, tensors, grads, needed)
-        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options)
+            return *_NOTHING, *_differentiable(ctx.again, tensors, grads, needed)
+        large = [needed[ctx.op.tensors.index(name)] for name in LARGE]
+        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options, large)
         wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
-        return None, None, None, None, *wanted
+        return *_NOTHING, *wanted
+
+
+_NOTHING = (None,) * 5  # gradients of the arguments before the tensors
 
 
 def _differentiable(
@@ -167,47 +187,38 @@ def _outputs(x: Tensor, states: Sequence[Tensor], features: Any) -> list[Tensor]
     return [_empty(x, *x.shape[:-1], features), *(_empty(s, *s.shape) for s in states)]
 
 
-def _fake_kept(x: Tensor, keep: bool, *widths: Any) -> list[Tensor]:
+def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Tensor]:
+    """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
+    given = dict(zip(op.tensors, args, strict=False))
+    x, width = given["x"], given["weight_hh"].shape[0]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    return [_empty(x, rows, width) for width in widths]
+    apart = given["weight_ih?"] is not None and not joint
+    shapes = {
+        "side": (rows, width),
+        "projected": (rows if apart else 0, width),
+        "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
+        "stats": (rows, MOMENTS[op.name]),
+    }
+    return [_empty(x, *shapes[name]) for name in op.saved]
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
-def _fake_rnn(
-    x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, joint, relu, centered, eps, keep
-):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 2)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+def _fake_rnn(x, h_0, *rest):
+    *_, joint, _relu, _centered, _eps, _storage, keep = rest
+    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
-def _fake_gru(x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, spans, centered, eps, keep):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 6)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+def _fake_gru(x, h_0, *rest):
+    keep = rest[-1]
+    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
-def _fake_lstm(
-    x,
-    h_0,
-    c_0,
-    weight_hh,
-    gain,
-    bias_hh,
-    gain_c,
-    shift_c,
-    weight_hr,
-    batch_sizes,
-    reverse,
-    joint,
-    spans,
-    cell,
-    centered,
-    eps,
-    keep,
-):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], c_0.shape[1], 10)
-    return *_outputs(x, [h_0, c_0], h_0.shape[1]), *kept
+def _fake_lstm(x, h_0, c_0, *rest):
+    *_, joint, _spans, _cell, _centered, _eps, _storage, keep = rest
+    states = _outputs(x, [h_0, c_0], h_0.shape[1])
+    return *states, *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
@@ -215,8 +226,11 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
         tensors = args[1 + op.states :][: len(op.tensors)]
-        x = tensors[0]
-        return tuple(_empty(x, 0) if t is None else _empty(t, *t.shape) for t in tensors)
+        unwanted = {name for name, needed in zip(LARGE, args[-1], strict=True) if not needed}
+        return tuple(
+            _empty(tensors[0], 0) if t is None or name in unwanted else _empty(t, *t.shape)
+            for name, t in zip(op.tensors, tensors, strict=True)
+        )
 
     return fake
 

@@ -1,6 +1,5 @@
 """Training, resuming and evaluating sequence models from configurations."""
 
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import (
     Experiment,
     check_overrides,
@@ -8,6 +7,7 @@ from lnrnn.training.configuration import (
     compose_experiment,
     current_experiment,
 )
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.evaluation import Evaluation, evaluate
 from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.fit import train

@@ -18,8 +18,8 @@ from lnrnn.models import SequenceModel
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoints import Checkpoints
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import instantiate
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.run import (
     RunFolder,
     current_commit,

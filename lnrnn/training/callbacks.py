@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lnrnn.data import Batch
 from lnrnn.seeding import derive_seed
-from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.ranks import gather
 from lnrnn.training.run import RunFolder
 

@@ -1,28 +1,24 @@
-"""What a training configuration may hold: which keys, which targets, which values.
+"""What a training configuration may hold: which keys, which values.
 
-Everything is looked at before anything is built, and nothing is called on the way.
+Everything is looked at before anything is built.
 """
 
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.targets import locate, target_nodes
+
 WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,
     "warmup_steps": 0,
     "checkpoint_every_n_steps": 1,
     "trainer.log_every_n_steps": 1,
 }
-
-
-class ConfigurationError(ValueError):
-    """Something in the configuration cannot work; the message says what, and the way out."""
 
 
 def check_nodes(config: DictConfig, nodes: Sequence[str], values: Sequence[str]) -> None:
@@ -78,12 +74,15 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError("training needs an end: set trainer.max_epochs or max_steps")
 
 
-def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
+def check_keys(
+    config: DictConfig, top: Sequence[str] | None = None, trust: Sequence[str] = ()
+) -> None:
     """Check that every key is an argument of its node's target, and every target allowed.
 
     Args:
         config: A resolved configuration.
         top: The keys that may stand at its top; None does not check them.
+        trust: Packages that it may name beside our own list, from the command line.
 
     Raises:
         ConfigurationError: Naming the key, with the valid ones; or the target, with the packages
@@ -92,8 +91,8 @@ def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
     for key in config:
         if top is not None and key not in top:
             raise ConfigurationError(unknown_key("", str(key), top))
-    for path, node in _target_nodes(config, ""):
-        arguments = inspect.signature(_locate(path, node["_target_"])).parameters
+    for path, node in target_nodes(OmegaConf.to_container(config, resolve=True), ""):
+        arguments = inspect.signature(locate(path, node["_target_"], trust)).parameters
         if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
             continue
         for key in node:
@@ -102,38 +101,20 @@ def check_keys(config: DictConfig, top: Sequence[str] | None = None) -> None:
                 raise ConfigurationError(unknown_key(path, str(key), valid))
 
 
-def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
-    """Yield every node that has a ``_target_``, with its dotted path."""
-    if isinstance(node, DictConfig):
-        if "_target_" in node:
-            yield path, node
-        for key in node:
-            yield from _target_nodes(node._get_node(key), f"{path}.{key}" if path else str(key))
+def check_trust(packages: object) -> tuple[str, ...]:
+    """Return the packages that ``trust=[...]`` names.
 
-
-def _locate(path: str, target: Any) -> Any:
-    """Return what ``target`` names, if it was defined where a configuration may name things.
-
-    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too.
+    Raises:
+        ConfigurationError: If it is no list of packages' names.
     """
-    found = None
-    if _lies_in(str(target), TARGET_PACKAGES):
-        try:
-            found = get_object(str(target))
-        except Exception as error:
-            raise ConfigurationError(f"{path}._target_: {error}") from error
-    is_class = isinstance(found, type) and _lies_in(found.__module__, TARGET_PACKAGES)
-    is_own = inspect.isfunction(found) and _lies_in(found.__module__, ("lnrnn",))
-    if not (is_class or is_own):
+    if not isinstance(packages, (list, tuple, ListConfig)) or not all(
+        isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", name)
+        for name in packages
+    ):
         raise ConfigurationError(
-            f"{path}._target_ is {target!r}, but a configuration may only name classes of "
-            f"{', '.join(TARGET_PACKAGES)} and functions of lnrnn."
+            f"trust must be a list of packages, such as 'trust=[my_models]', got {packages!r}"
         )
-    return found
-
-
-def _lies_in(name: str, packages: Sequence[str]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
+    return tuple(packages)
 
 
 def unknown_key(parent: str, leaf: str, valid: Sequence[str]) -> str:

@@ -7,12 +7,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -21,17 +21,21 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lnrnn.training.checks import (
-    ConfigurationError,
     check_keys,
     check_nodes,
+    check_trust,
     check_values,
     suggest,
     unknown_key,
 )
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.hydra_node import check_files, check_hydra, check_primary
+from lnrnn.training.targets import check_references, check_resolved, check_targets, resolve
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ def current_experiment(config: DictConfig, config_dir: Path, config_name: str) -
     """Return the experiment of a function that ``hydra.main`` has called with ``config``."""
     composed = OmegaConf.merge({"hydra": HydraConfig.get()}, config)
     overrides = tuple(HydraConfig.get().overrides.task)
+    trust, _ = _split_trust(overrides)
+    if not trust:
+        _check_untrusted(composed)
+    with open_dict(composed):
+        composed.trust = list(trust)
     return _to_experiment(composed, overrides, config_dir, config_name)
 
 
@@ -85,7 +94,7 @@ def check_overrides(
         ConfigurationError: As :func:`compose_experiment`, or if several values are given without
             ``multirun``.
     """
-    combinations = list(_combinations(overrides))
+    combinations = list(_combinations(overrides, config_dir))
     if len(combinations) > 1 and not multirun:
         raise ConfigurationError(
             f"these overrides describe {len(combinations)} runs; add -m to make them all"
@@ -95,18 +104,29 @@ def check_overrides(
 
 
 def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
-    """Build the object that ``node`` describes.
+    """Build the object that ``node`` describes: the only place where this happens.
+
+    What was checked is what is built: a copy with plain values. Packages beside our own list are
+    trusted if the configuration that ``node`` is part of says so, which only a command line can do.
 
     Args:
-        node: A node with ``_target_``, already checked by :func:`compose_experiment`.
+        node: A node with ``_target_``.
         args: Passed on to the constructor.
         settings: Constructor arguments that only exist at run time, such as callbacks.
 
     Raises:
-        ConfigurationError: If the constructor refuses its arguments, in its words.
+        ConfigurationError: If it names what it may not; or the constructor refuses its arguments,
+            in its words.
     """
+    plain = OmegaConf.to_container(node, resolve=True)
+    check_resolved(plain)
+    whole = cast(DictConfig, node._get_root())
+    check_targets(plain, check_trust(whole.get("trust") or []))
     try:
-        return hydra_instantiate(node, *args, **settings)
+        # Hydra 1.4 warns here, and 1.5 fails, unless the call also passes what it may name:
+        # `_execution_whitelist_=("lnrnn.*", "torch.nn.*", ...)`, from TARGET_PACKAGES and trust;
+        # `hydra.main` takes `execution_whitelist=` for its logging. Hydra 1.3 knows neither.
+        return hydra_instantiate(plain, *args, **settings)
     except InstantiationException as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
@@ -125,12 +145,14 @@ def compose_config(overrides: Sequence[str], config_dir: Path, config_name: str)
     return config
 
 
-def _combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
+def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[str]]:
     """Yield the override lists of the single runs that a sweep such as ``model=rnn,lstm`` makes."""
     choices = []
+    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     for text in overrides:
         try:
-            override = OverridesParser.create().parse_override(text)
+            (override,) = parser.parse_overrides([text])
         except HydraException as error:
             raise ConfigurationError(
                 f"cannot read the override {text!r}: {error}\n"
@@ -139,17 +161,55 @@ def _combinations(overrides: Sequence[str]) -> Iterator[list[str]]:
         key = text.split("=", 1)[0]
         if override.is_hydra_override() or not override.is_sweep_override():
             choices.append([text])
-        elif override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+        elif override.is_discrete_sweep():
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        # Other sweeps only their sweeper can list; each of its runs is checked when it starts.
+        # Other sweeps are over numbers, which choose no file; each run is checked when it starts.
     for combination in itertools.product(*choices):
         yield list(combination)
 
 
-def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+def _split_trust(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the packages that the command line trusts, and the other overrides."""
+    trust: tuple[str, ...] = ()
+    others = []
+    for text in overrides:
+        if text.split("=", 1)[0].lstrip("+~") != "trust":
+            others.append(text)
+            continue
+        try:
+            trust = check_trust(OverridesParser.create().parse_override(text).value())
+        except HydraException as error:
+            raise ConfigurationError(f"cannot read the override {text!r}: {error}") from error
+    return trust, others
+
+
+def _check_untrusted(config: Any) -> None:
+    if "trust" in config:
+        raise ConfigurationError(
+            f"trust is {config.trust!r} in a file, but is read from the command line only: "
+            "'trust=[package]'"
+        )
+
+
+def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> Any:
+    """Compose, and check what files may not do: nothing of the result has acted yet."""
+    trust, others = _split_trust(overrides)
+    composed = _compose_files(others, config_dir, config_name)
+    check_hydra(composed.hydra, others)
+    _check_untrusted(composed)
+    with open_dict(composed):
+        composed.trust = list(trust)
+    return composed
+
+
+def _compose_files(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         try:
+            check_primary(OmegaConf.load(config_dir / f"{config_name}.yaml"))
+            check_files(config_name, overrides)
             return compose(config_name, list(overrides), return_hydra_config=True)
+        except ConfigurationError:
+            raise
         except MissingConfigException as error:
             raise ConfigurationError(_explain_group(error)) from error
         except ValueError as error:  # a group set to null
@@ -159,15 +219,19 @@ def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> Di
             raise ConfigurationError(_explain_key(error, known)) from error
         except OverrideParseException as error:
             raise ConfigurationError(f"cannot read an override: {error}") from error
+        except YAMLError as error:
+            raise ConfigurationError(f"a configuration file is no plain YAML: {error}") from error
 
 
 def _known_keys(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
     """Compose again with only the overrides that choose files, to list the keys of that choice."""
     chosen = [t for t in overrides if (config_dir / t.split("=", 1)[0].lstrip("+")).is_dir()]
-    try:
-        return compose(config_name, chosen)
-    except HydraException:  # one of them is what is wrong
-        return compose(config_name)
+    for smaller in (chosen, []):  # one of them may be what is wrong
+        try:
+            return compose(config_name, smaller)
+        except HydraException:
+            continue
+    return OmegaConf.create()  # a file is what is wrong
 
 
 def _explain_group(error: MissingConfigException) -> str:
@@ -198,15 +262,16 @@ def _to_experiment(
     """Take Hydra's own node out, resolve every interpolation and check every key."""
     choices = composed.hydra.runtime.choices
     config = _without_hydra(composed)
+    check_references(config)
     _check_missing(config)
-    OmegaConf.resolve(config)
+    resolve(config)
     primary = OmegaConf.load(config_dir / f"{config_name}.yaml")
     entries = [entry for entry in primary.defaults if isinstance(entry, DictConfig)]
     groups = [str(key) for entry in entries for key in entry]
     nodes = ["head", *(key for key in groups if "/" not in key and key != "experiment")]
     values = [str(key) for key in primary if key not in ("defaults", "hydra")]
     check_nodes(config, nodes, values)
-    check_keys(config, [*nodes, *values])
+    check_keys(config, [*nodes, *values, "trust"], check_trust(config.trust))
     check_values(config)
     return Experiment(config, choices.data, choices.model, overrides)
 

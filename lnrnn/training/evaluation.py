@@ -1,15 +1,20 @@
 """Test a trained model again, from nothing but its run's folder."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from lnrnn.training.build import build_data, build_task, quiet_lightning
-from lnrnn.training.checks import ConfigurationError, check_keys
+from lnrnn.training.checks import check_keys, check_trust
 from lnrnn.training.configuration import instantiate
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.resume import check_fits
 from lnrnn.training.run import RunFolder
 from lnrnn.training.storage import newest_good, read_checkpoint
+from lnrnn.training.targets import resolve
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,22 @@ class Evaluation:
     same_data: bool
 
 
-def evaluate(run: Path) -> Evaluation:
+def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
     """Rebuild the model from a run's folder and test it. Nothing is written.
 
     Args:
         run: A run's folder, or one of the checkpoints inside it.
+        trust: Packages that its configuration may name beside our own list. The folder may have
+            come from somebody else, so what it says of trust counts for nothing.
 
     Raises:
         ConfigurationError: If folder, configuration or checkpoint is missing, or they do not fit.
     """
     checkpoint, folder = _locate(run)
     config = folder.read_config()
-    check_keys(config)
+    _settle_trust(config, trust)
+    resolve(config)
+    check_keys(config, trust=trust)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     saved = read_checkpoint(checkpoint)
@@ -64,6 +73,16 @@ def evaluate(run: Path) -> Evaluation:
     record = folder.read_record()
     same_data = record.get("data_fingerprint") in (None, datamodule.fingerprint)
     return Evaluation(checkpoint, metrics, record.get("metrics", {}), same_data)
+
+
+def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:
+    asked = check_trust(config.get("trust") or [])
+    if missing := sorted(set(asked) - set(trust)):
+        raise ConfigurationError(
+            f"this run names classes or functions of {', '.join(missing)}. If you trust them, and "
+            f"whoever made this folder, say so on the command line: 'trust=[{','.join(asked)}]'"
+        )
+    config.trust = list(trust)
 
 
 def _locate(run: Path) -> tuple[Path, RunFolder]:

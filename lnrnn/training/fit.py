@@ -24,9 +24,9 @@ from lnrnn.training.build import (
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import Experiment
 from lnrnn.training.curves import plot_curves
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.files import replace_text
 from lnrnn.training.lock import locked
 from lnrnn.training.metrics import PRIMARY_METRIC

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.errors import ConfigurationError
 
 LOCK = "run.lock"
 

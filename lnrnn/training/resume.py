@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.files import remove_leftovers, replace_text
 from lnrnn.training.lock import LOCK
 from lnrnn.training.run import RunFolder

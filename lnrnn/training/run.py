@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import Experiment
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.files import replace_text
 from lnrnn.training.storage import newest_good
 
@@ -31,6 +31,7 @@ WITHOUT_EFFECT = (
     "resume",
     "name",
     "logger",
+    "trust",
     "checkpoint_every_n_steps",
     "data.num_workers",
     "trainer.accelerator",

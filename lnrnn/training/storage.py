@@ -15,8 +15,9 @@ from typing import Any, BinaryIO, cast
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
 
-from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.files import replacing, sync_folder
+from lnrnn.training.targets import check_data_only
 
 POINTER = "last"
 # Saved at a step's end; with the second part, where the validation after that step is still to do.
@@ -179,7 +180,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     Where its manifest lies beside it, the content must be what the manifest says.
 
     Raises:
-        ConfigurationError: If there is no such file or it is not a checkpoint.
+        ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.
     """
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such checkpoint")
@@ -195,4 +196,5 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
+    check_data_only(str(path), checkpoint)
     return checkpoint

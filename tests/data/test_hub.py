@@ -1,5 +1,7 @@
 """Hub sets, offline: a folder whose path is the hub's id is taken instead of the hub."""
 
+import ast
+import shlex
 import socket
 import time
 from typing import Any
@@ -8,7 +10,7 @@ import datasets
 import pytest
 
 from lnrnn.data import hub_table, hub_text
-from lnrnn.data.hub import check_revision
+from lnrnn.data.hub import _fetching_command, check_revision
 
 COMMIT = "b08601e04326c79dfdd32d625aee71d232d685c3"
 WIKITEXT: dict[str, Any] = {
@@ -98,9 +100,19 @@ def test_offline_and_not_cached_names_the_command_at_once(folder, data):
         datamodule.prepare_data()
     assert time.perf_counter() - start < 2
     command = str(e.value).split("run: ")[1]
-    code = command.split('"')[1]
+    *_, code = shlex.split(command)
     compile(code, "command", "exec")
     assert COMMIT in code
+
+
+def test_the_command_to_paste_runs_nothing_that_a_configuration_wrote():
+    """Names from a configuration are printed as part of a line that people paste into a shell."""
+    name = """a'"; touch canary; $(touch canary) `touch canary` ")__import__('os')"""
+    command = _fetching_command(name, "$(touch canary)", COMMIT)
+    environment, python, option, code = shlex.split(command)
+    assert (environment, python, option) == ("HF_HUB_OFFLINE=0", "python", "-c")
+    (call,) = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert ast.literal_eval(call.args[0]) == name
 
 
 def test_a_silent_hub_is_noticed_before_datasets_retries(folder, monkeypatch):

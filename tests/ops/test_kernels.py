@@ -38,20 +38,44 @@ def nan_filled_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def compare(case: Case, layout: dict[str, Any], *, change: Any = None, **more: Any) -> None:
-    """Check the kernel against the reference in float32."""
+def compare(
+    case: Case,
+    layout: dict[str, Any],
+    *,
+    change: Any = None,
+    project: bool = True,
+    dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
+    **more: Any,
+) -> None:
+    """Check the kernel against the reference."""
     sizes = layout.get("sizes")
-    args = arguments(case, **layout, dtype=torch.float32)
+    args = arguments(case, **layout, dtype=dtype, project=project)
     if change is not None:
         args = change(args)
-    options = {"batch_sizes": None if sizes is None else torch.tensor(sizes), **more}
+    packed = None if sizes is None else torch.tensor(sizes)
+    options = {"batch_sizes": packed, "project": project, **more}
     kernel, reference = op(case, **options, fused=True), op(case, **options, fused=False)
-    named = dict(zip(names(case), args, strict=True))
-    assert_as_accurate(kernel, reference, named, alike=[nudged(reference, k) for k in range(3)])
+    if autocast:
+        kernel, reference = under_autocast(kernel), under_autocast(reference)
+    named = dict(zip(names(case, project=project), args, strict=True))
+    computed = torch.bfloat16 if autocast else dtype
+    alike = [nudged(reference, computed, key) for key in range(3)]
+    assert_as_accurate(kernel, reference, named, alike=alike)
 
 
-def nudged(function: Callable[..., Any], key: int) -> Callable[..., Any]:
-    """Return the function of its arguments, each one rounding off.
+def under_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function under autocast to bfloat16, which leaves float64 as it is."""
+
+    def call(*args: Tensor) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return function(*args)
+
+    return call
+
+
+def nudged(function: Callable[..., Any], dtype: torch.dtype, key: int) -> Callable[..., Any]:
+    """Return the function of its arguments, each one rounding of ``dtype`` off.
 
     Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
     arguments' own included. No algorithm can be held to less than that, and one run of the
@@ -60,7 +84,7 @@ def nudged(function: Callable[..., Any], key: int) -> Callable[..., Any]:
 
     def call(*args: Tensor) -> Any:
         generator = torch.Generator().manual_seed(key)
-        eps = torch.finfo(args[0].dtype).eps
+        eps = torch.finfo(dtype).eps
         signs = [torch.randint(2, a.shape, generator=generator) * 2 - 1 for a in args]
         return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
 
@@ -71,6 +95,7 @@ def nudged(function: Callable[..., Any], key: int) -> Callable[..., Any]:
 def test_every_variant_is_as_accurate(case: Case) -> None:
     compare(case, SIZES["H5"])
     compare(case, SIZES["ragged"], reverse=True)
+    compare(case, SIZES["falling"], project=False)
 
 
 @pytest.mark.parametrize("layout", list(SIZES.values()), ids=list(SIZES))
@@ -78,6 +103,37 @@ def test_every_variant_is_as_accurate(case: Case) -> None:
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_every_size_is_as_accurate(case: Case, layout: dict[str, Any], reverse: bool) -> None:
     compare(case, layout, reverse=reverse)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_narrow_dtypes_are_as_accurate(case: Case, dtype: torch.dtype) -> None:
+    compare(case, SIZES["H13"], dtype=dtype)
+    compare(case, SIZES["ragged"], dtype=dtype, reverse=True)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_autocast_is_as_accurate(case: Case) -> None:
+    compare(case, SIZES["H13"], autocast=True)
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_hidden_states_are_carried_in_the_dtype_of_storage(case: Case, dtype: torch.dtype) -> None:
+    """So a sequence in two parts gives what it gives whole, bit for bit."""
+    named = dict(zip(names(case), arguments(case, steps=8, dtype=dtype), strict=True))
+    function = op(case, fused=True)
+
+    def run(steps: slice, **states: Tensor) -> tuple[Tensor, ...]:
+        return function(*{**named, **states, "x": named["x"][steps]}.values())
+
+    whole, *final = run(slice(None))
+    assert whole.dtype == dtype
+    first, *middle = run(slice(4))
+    second, *last = run(slice(4, None), **dict(zip(("h_0", "c_0"), middle, strict=False)))
+    assert_equal(torch.cat([first, second]), whole)
+    for value, truth in zip(last, final, strict=True):
+        assert_equal(value, truth)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -115,9 +171,10 @@ def test_an_expanded_gradient_is_read_right(case: Case) -> None:
 
 @pytest.mark.parametrize("case", FEW, ids=str)
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_gradients(case: Case, reverse: bool) -> None:
-    args = [arg.requires_grad_() for arg in arguments(case)]
-    assert torch.autograd.gradcheck(op(case, reverse=reverse, fused=True), args)
+@pytest.mark.parametrize("project", [True, False], ids=["raw", "projected"])
+def test_gradients(case: Case, reverse: bool, project: bool) -> None:
+    args = [arg.requires_grad_() for arg in arguments(case, project=project)]
+    assert torch.autograd.gradcheck(op(case, reverse=reverse, project=project, fused=True), args)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -196,7 +253,7 @@ def schema_arguments(case: Case, sizes: list[int] | None) -> tuple[fused.Op, tup
     }
     packed = None if sizes is None else torch.tensor(sizes)
     layer = case.norm.kind == "layer"
-    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, True)
+    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, None, True)
 
 
 @pytest.mark.parametrize("sizes", [None, [3, 2]], ids=["padded", "packed"])
@@ -210,10 +267,12 @@ def test_operators_are_what_their_schemas_say(case: Case, sizes: list[int] | Non
     results = forward(*args)
     grads = [torch.randn_like(result) for result in results[: 1 + which.states]]
     tensors = args[: len(which.tensors)]
-    rest = args[len(which.tensors) : -1]
+    rest = args[len(which.tensors) : -2]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
     if all(tensor is not None for tensor in tensors):
-        torch.library.opcheck(backward, (*grads, *tensors, *results, *rest), test_utils=checks)
+        for needed in ([True] * 3, [False] * 3):
+            every = (*grads, *tensors, *results, *rest, needed)
+            torch.library.opcheck(backward, every, test_utils=checks)
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["model.hidden_size=8", "trainer.max_epochs=1"]
@@ -245,19 +244,3 @@ def test_names_of_folders_are_short_and_tell_arms_apart(compare_script):
 def test_help_shows_how(tmp_path):
     assert "python scripts/compare.py" in call(tmp_path, "compare.py", "--help").stdout
     assert "rnn_lncell" in call(tmp_path, "train.py", "--help").stdout
-
-
-def test_benchmark(tmp_path, monkeypatch, capsys):
-    benchmark = importlib.import_module("benchmark")
-    monkeypatch.setattr(benchmark, "SHAPES", [(4, 3, 5, 6)])
-    threads = str(torch.get_num_threads())
-    arguments = ["--threads", threads, "--repeats", "3", "--out", str(tmp_path / "lines.jsonl")]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
-    benchmark.main()
-    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
-    assert len(lines) == 3 * len(benchmark.MODES)
-    for line in lines:
-        assert {"cpu", "torch", "commit", "capability"} <= line.keys()
-        assert len(line["candidates"]) == 4
-        assert all(found["ms"] > 0 for found in line["candidates"].values())
-    assert "cell norm, loop" in capsys.readouterr().out

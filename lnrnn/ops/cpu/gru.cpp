@@ -1,6 +1,7 @@
-// The GRU of lnrnn.ops.reference.ln_gru, gates in torch's order r, z, n: with u = gain * N(v) + bias
-// and v = W h, r and z = sigmoid(x + u), n = tanh(x_n + r u_n), h' = n + z (h - n). `side` holds v,
-// (N, 3H); the backward recomputes the gates from it.
+// The GRU of lnrnn.ops.reference.ln_gru, gates in torch's order r, z, n: with u = gain * N(v) + bias,
+// v = W h, and a from the input side, r and z = sigmoid(a + u), n = tanh(a_n + r u_n),
+// h' = n + z (h - n). Kept for the backward are v, a's rows before their norm unless they are given,
+// (N, 3H), and the moments; the gates are recomputed from them.
 #include <ATen/Dispatch.h>
 #include <torch/library.h>
 
@@ -10,131 +11,165 @@
 namespace lnrnn {
 namespace {
 
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Gradients =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+constexpr int64_t kMoments = 6;  // of three gates of v, then of the input side
+
+// Pointers to what both passes read.
+template <typename T>
+struct Layer {
+  GateNorms norms;
+  Inputs<T> in;
+  const T *gain, *bias;
+};
 
 template <typename T>
 struct Gates {
   Vec<T> r, z, n, u_n;
 };
 
-// The gates of unit j from a row of x and of v.
+// The gates of unit j from a row of v and of the input side.
 template <typename T, class Lanes>
 inline Gates<T> gates_of(
-    Lanes lanes, int64_t j, int64_t hidden, const T* x, const T* v, const Moments<T>* m,
-    const T* gain, const T* bias) {
-  const auto u = [&](int64_t q) { return affine(lanes, v, m, q, q * hidden + j, gain, bias); };
+    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m) {
+  const int64_t hidden = layer.norms.hidden;
+  const auto of_v = [&](int64_t q) {
+    return affine(lanes, v, m, q, q * hidden + j, layer.gain, layer.bias);
+  };
+  const auto of_a = [&](int64_t q) {
+    return affine(lanes, a, m + 3, q, q * hidden + j, layer.in.gain, layer.in.shift);
+  };
   Gates<T> gates;
-  gates.r = sigmoid<T>(lanes.load(x + j) + u(0));
-  gates.z = sigmoid<T>(lanes.load(x + hidden + j) + u(1));
-  gates.u_n = u(2);
-  gates.n = tanh<T>(at::vec::fmadd(gates.r, gates.u_n, lanes.load(x + 2 * hidden + j)));
+  gates.r = sigmoid<T>(of_a(0) + of_v(0));
+  gates.z = sigmoid<T>(of_a(1) + of_v(1));
+  gates.u_n = of_v(2);
+  gates.n = tanh<T>(at::vec::fmadd(gates.r, gates.u_n, of_a(2)));
   return gates;
 }
 
-Forward ln_gru(
-    const Tensor& x_, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
-    const Maybe& bias_, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, bool keep) {
-  const Tensor x = x_.contiguous(), weight = weight_.contiguous(), gain = gain_.contiguous();
+Results ln_gru(
+    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
+    const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
+    const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
+    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const int64_t kept = keep ? steps.total : steps.batch;
+  const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
-  Tensor output = at::empty(rows_of(x, hidden), x.options());
+  Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = at::empty({kept, width}, x.options());
-  Tensor stats = at::empty({keep ? kept : 0, 6}, x.options());
+  Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
+  Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const T *xs = x.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
-    const T* b = bias.const_data_ptr<T>();
-    T *hs = output.data_ptr<T>(), *state = h_n.data_ptr<T>(), *sides = side.data_ptr<T>();
-    T* saved = stats.data_ptr<T>();
-    const Matrix<T> w{weight.const_data_ptr<T>(), width, hidden};
-    run_forward<T>(steps, w, state, sides, keep, [&](int64_t t, int64_t low, int64_t high, T* v) {
-      Moments<T> m[3];
-      for (int64_t s = low; s < high; s++, v += width) {
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
+    const Layer<T> layer{
+        norms, inputs.with<T>(w_ih, projected, norms), gain.const_data_ptr<T>(),
+        bias.const_data_ptr<T>()};
+    T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Run<T> run{
+        w, width, hidden, layer.in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
+    run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
+      Moments<T> m[kMoments];
+      for (int64_t s = low; s < high; s++, v += width, a += width) {
         const int64_t row = steps.first[t] + s;
-        const T* input = xs + row * width;
-        T *h = state + s * hidden, *out = hs + row * hidden;
+        T* h = state + s * hidden;
         norms.measure(v, m);
-        if (keep) std::memcpy(saved + row * 6, m, sizeof m);
+        layer.in.measure(a, m + 3);
+        if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
-          const Gates<T> gate = gates_of(lanes, j, hidden, input, v, m, g, b);
-          const Vec<T> y = at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n);
-          lanes.store(h + j, y);
-          lanes.store(out + j, y);
+          const Gates<T> gate = gates_of(lanes, j, layer, v, a, m);
+          lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
         });
       }
     });
   });
-  if (!keep) side = at::empty({0, width}, x.options());
-  return {output, h_n, side, stats};
+  if (!keep) side = side.new_empty({0, width}), projected = side;
+  return {output, h_n, side, projected, stats};
 }
 
 Gradients ln_gru_backward(
-    const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x_, const Tensor& h_0_,
-    const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Tensor& output,
-    const Tensor&, const Tensor& side, const Tensor& stats, const Maybe& batch_sizes, bool reverse,
-    at::IntArrayRef spans, bool centered, double eps) {
+    const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
+    const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
+    const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
+    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& stats,
+    const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
+    std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
-  const Tensor x = x_.contiguous(), weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
+  const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
-  Tensor d_x = at::empty(x.sizes(), x.options());
+  InputGradients d_inputs(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
-  Tensor d_weight = at::zeros({width, hidden}, x.options());
-  Tensor d_affine = at::zeros({2, width}, x.options());
+  Tensor d_weight = zeros_if(needed[1], {width, hidden}, x);
+  Tensor d_affine = at::zeros({5, width}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Layer<T> layer{
+        norms, inputs.with<T>(w_ih, projected, norms), gain.const_data_ptr<T>(),
+        bias.const_data_ptr<T>()};
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
-    const T *xs = x.const_data_ptr<T>(), *vs = side.const_data_ptr<T>();
-    const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
+    const T* vs = side.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
-    T *d_xs = d_x.data_ptr<T>(), *d_state = d_h_0.data_ptr<T>();
     const Backward<T> to{
-        {weight.const_data_ptr<T>(), width, hidden},
+        w,
+        width,
+        hidden,
         h_0.const_data_ptr<T>(),
         hs,
-        d_state,
-        nullptr,
-        d_weight.data_ptr<T>(),
+        d_h_0.data_ptr<T>(),
+        true,
+        data_or_null<T>(d_weight),
+        layer.in,
+        data_or_null<T>(d_inputs.x),
+        data_or_null<T>(d_inputs.weight),
         d_affine.data_ptr<T>(),
-        2 * width,
-        true};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, int64_t) {
-      for (int64_t s = low; s < high; s++, d_v += width) {
+        5 * width};
+    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a, int64_t) {
+      const Sums<T> of_v{sums, sums + width, nullptr};
+      const Sums<T> of_a{sums + 2 * width, sums + 3 * width, sums + 4 * width};
+      for (int64_t s = low; s < high; s++, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
-        const T *input = xs + row * width, *v = vs + row * width, *d_out = d_hs + row * hidden;
+        const T *a = layer.in.row(row), *v = vs + row * width, *d_out = d_hs + row * hidden;
         const T* before = steps.before(hs, t, s, hidden);
         if (before == nullptr) before = to.h_0 + s * hidden;
-        const Moments<T>* m = saved + row * 3;
-        T *d_input = d_xs + row * width, *d_h = d_state + s * hidden;
+        const Moments<T>* m = saved + row * kMoments;
+        T* d_h = to.d_state + s * hidden;
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
           const Vec<T> one(T(1));
-          const auto [r, z, n, u_n] = gates_of(lanes, j, hidden, input, v, m, g, b);
+          const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m);
           const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
           const Vec<T> d_n = d * (one - z) * (one - n * n);
           const Vec<T> d_z = d * (lanes.load(before + j) - n) * z * (one - z);
           const Vec<T> d_r = d_n * u_n * r * (one - r);
           lanes.store(d_h + j, d * z);
-          lanes.store(d_input + j, d_r);
-          lanes.store(d_input + hidden + j, d_z);
-          lanes.store(d_input + 2 * hidden + j, d_n);
+          lanes.store(d_a + j, d_r);
+          lanes.store(d_a + hidden + j, d_z);
+          lanes.store(d_a + 2 * hidden + j, d_n);
           lanes.store(d_v + j, d_r);
           lanes.store(d_v + hidden + j, d_z);
           lanes.store(d_v + 2 * hidden + j, d_n * r);
         });
-        norms.backward(d_v, d_v, v, m, g, sums, sums + width);
+        norms.backward(d_v, d_v, v, m, layer.gain, of_v);
+        layer.in.backward(d_a, a, m + 3, of_a);
       }
     };
-    run_backward<T>(steps, to, step, [](int64_t) {});
+    run_backward(steps, to, step, [](int64_t) {});
   });
-  return {d_x, d_h_0, d_weight, d_affine[0].clone(), d_affine[1].clone()};
+  const std::vector<Tensor> s = d_affine.unbind();
+  return {d_inputs.x,   d_h_0,        d_weight,     s[0].clone(), s[1].clone(), d_inputs.weight,
+          s[4].clone(), s[2].clone(), s[3].clone()};
 }
 
 TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {

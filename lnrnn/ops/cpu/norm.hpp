@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "vectors.hpp"
@@ -39,27 +40,41 @@ inline Vec<T> normalized(Vec<T> v, Moments<T> m) {
   return (v - Vec<T>(m.mean)) * Vec<T>(m.scale);
 }
 
-// Passes the gradient of u = gain * N(v) + bias back to v. d_v may be d_u. The gradients of gain and
-// bias are added to d_gain and d_bias.
+// Where gradients add up over rows: of a norm's gain and shift, and of what was added before it. What
+// nobody wants is null.
+template <typename T>
+struct Sums {
+  T *gain, *shift, *before;
+
+  Sums at(int64_t i) const {
+    return {gain + i, shift ? shift + i : nullptr, before ? before + i : nullptr};
+  }
+};
+
+// Passes the gradient of u = gain * N(v) + shift back to v. d_v may be d_u.
 template <typename T>
 inline void norm_backward(
-    const T* d_u, T* d_v, const T* v, Moments<T> m, int64_t n, Norm norm, const T* gain, T* d_gain,
-    T* d_bias) {
+    const T* d_u, T* d_v, const T* v, Moments<T> m, int64_t n, Norm norm, const T* gain,
+    Sums<T> sums) {
   Vec<T> total(T(0)), along(T(0));
   sweep<T>(n, [&](int64_t i, auto lanes) {
     const Vec<T> d = lanes.load(d_u + i), hat = normalized(lanes.load(v + i), m);
-    lanes.store(d_gain + i, at::vec::fmadd(d, hat, lanes.load(d_gain + i)));
-    lanes.store(d_bias + i, lanes.load(d_bias + i) + d);
+    lanes.store(sums.gain + i, at::vec::fmadd(d, hat, lanes.load(sums.gain + i)));
+    if (sums.shift) lanes.store(sums.shift + i, lanes.load(sums.shift + i) + d);
     const Vec<T> d_hat = d * lanes.load(gain + i);  // zero past the row, as what is loaded is
     total = total + d_hat;
     along = at::vec::fmadd(d_hat, hat, along);
   });
-  const Vec<T> mean(norm.centered ? sum<T>(total) / T(n) : T(0)), slope(sum<T>(along) / T(n));
-  const Vec<T> scale(m.scale);
+  // d_v = scale * (d_hat - mean(d_hat) - hat * mean(d_hat * hat)), with hat = scale * (v - mean)
+  const T shift = norm.centered ? sum<T>(total) / T(n) : T(0), slope = sum<T>(along) / T(n);
+  const Vec<T> center(m.mean), scale(m.scale);
+  const Vec<T> level(-m.scale * shift), tilt(-m.scale * m.scale * slope);
   sweep<T>(n, [&](int64_t i, auto lanes) {
+    using at::vec::fmadd;
     const Vec<T> d_hat = lanes.load(d_u + i) * lanes.load(gain + i);
-    const Vec<T> hat = normalized(lanes.load(v + i), m);
-    lanes.store(d_v + i, (d_hat - mean - hat * slope) * scale);
+    const Vec<T> d = fmadd(d_hat, scale, fmadd(lanes.load(v + i) - center, tilt, level));
+    lanes.store(d_v + i, d);
+    if (sums.before) lanes.store(sums.before + i, lanes.load(sums.before + i) + d);
   });
 }
 
@@ -69,6 +84,8 @@ struct GateNorms {
   Norm norm;
   std::vector<int64_t> spans;
   int64_t hidden;
+
+  int64_t gates() const { return std::accumulate(spans.begin(), spans.end(), int64_t{0}); }
 
   template <typename T>
   void measure(const T* v, Moments<T>* out) const {
@@ -81,13 +98,11 @@ struct GateNorms {
 
   template <typename T>
   void backward(
-      const T* d_u, T* d_v, const T* v, const Moments<T>* m, const T* gain, T* d_gain,
-      T* d_bias) const {
+      const T* d_u, T* d_v, const T* v, const Moments<T>* m, const T* gain, Sums<T> sums) const {
     int64_t q = 0;
     for (int64_t count : spans) {
       const int64_t at = q * hidden, n = count * hidden;
-      norm_backward(
-          d_u + at, d_v + at, v + at, m[q], n, norm, gain + at, d_gain + at, d_bias + at);
+      norm_backward(d_u + at, d_v + at, v + at, m[q], n, norm, gain + at, sums.at(at));
       q += count;
     }
   }

@@ -1,111 +1,125 @@
-// The Elman RNN of lnrnn.ops.reference.ln_rnn: h' = act(z), with u = gain * N(v) + bias and
-// joint: v = x + W h, z = u; separate: v = W h, z = x + u. `side` holds v, (N, H).
+// The Elman RNN of lnrnn.ops.reference.ln_rnn: h' = act(u), with v = W h and z from the input side;
+// joint: u = gain * N(z + v) + bias, separate: u = gain * N(v) + bias + (the norm of) z. Kept for the
+// backward are v (joint: the sum), z unless it is given or joint, (N, H), and the moments.
 #include <ATen/Dispatch.h>
 #include <torch/library.h>
 
-#include "norm.hpp"
 #include "sequence.hpp"
 
 namespace lnrnn {
 namespace {
 
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Gradients =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-Forward ln_rnn(
-    const Tensor& x_, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
-    const Maybe& bias_, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, bool keep) {
-  const Tensor x = x_.contiguous(), weight = weight_.contiguous(), gain = gain_.contiguous();
+constexpr int64_t kMoments = 2;  // of v's norm and z's
+
+Results ln_rnn(
+    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
+    const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
+    const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
+    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1), kept = keep ? steps.total : steps.batch;
+  const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   const Tensor bias = or_zeros(bias_, hidden, x);
-  Tensor output = at::empty(rows_of(x, hidden), x.options());
+  Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = at::empty({kept, hidden}, x.options());
-  Tensor stats = at::empty({keep ? kept : 0, 2}, x.options());
+  Tensor side = for_all_rows({kept, hidden}, x), projected = inputs.room(kept);
+  Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
-    const Norm norm{centered, eps};
-    const T *xs = x.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
-    const T* b = bias.const_data_ptr<T>();
-    T *hs = output.data_ptr<T>(), *state = h_n.data_ptr<T>(), *sides = side.data_ptr<T>();
-    auto* saved = reinterpret_cast<Moments<T>*>(stats.data_ptr<T>());
-    const Matrix<T> w{weight.const_data_ptr<T>(), hidden, hidden};
-    run_forward<T>(steps, w, state, sides, keep, [&](int64_t t, int64_t low, int64_t high, T* v) {
-      for (int64_t s = low; s < high; s++, v += hidden) {
+    const GateNorms norms{{centered, eps}, {1}, hidden};
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
+    const Inputs<T> in = inputs.with<T>(w_ih, projected, norms);
+    const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
+    T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Run<T> run{
+        w, hidden, hidden, in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
+    run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* z) {
+      Moments<T> m[kMoments];
+      for (int64_t s = low; s < high; s++, v += hidden, z += joint ? 0 : hidden) {
         const int64_t row = steps.first[t] + s;
-        const T* input = xs + row * hidden;
-        T *h = state + s * hidden, *out = hs + row * hidden;
-        if (joint) {
-          sweep<T>(hidden, [&](int64_t i, auto lanes) {
-            lanes.store(v + i, lanes.load(v + i) + lanes.load(input + i));
-          });
-        }
-        const Moments<T> m = moments(v, hidden, norm);
-        if (keep) saved[row] = m;
+        T* h = state + s * hidden;
+        norms.measure(v, m);
+        if (!joint) in.measure(z, m + 1);
+        if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         sweep<T>(hidden, [&](int64_t i, auto lanes) {
-          Vec<T> z = affine(lanes, v, &m, 0, i, g, b);
-          if (!joint) z = z + lanes.load(input + i);
+          Vec<T> u = affine(lanes, v, m, 0, i, g, b);
+          if (!joint) u = u + affine(lanes, z, m + 1, 0, i, in.gain, in.shift);
           // A comparison, not a maximum: NaN has to stay NaN.
-          const Vec<T> zero(T(0)), y = relu ? Vec<T>::blendv(z, zero, z < zero) : tanh<T>(z);
+          const Vec<T> zero(T(0)), y = relu ? Vec<T>::blendv(u, zero, u < zero) : tanh<T>(u);
           lanes.store(h + i, y);
-          lanes.store(out + i, y);
         });
       }
     });
   });
-  if (!keep) side = at::empty({0, hidden}, x.options());
-  return {output, h_n, side, stats};
+  if (!keep) side = side.new_empty({0, hidden}), projected = side;
+  return {output, h_n, side, projected, stats};
 }
 
 Gradients ln_rnn_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
-    const Tensor& weight_, const Tensor& gain_, const Maybe&, const Tensor& output,
-    const Tensor&, const Tensor& side, const Tensor& stats, const Maybe& batch_sizes, bool reverse,
-    bool joint, bool relu, bool centered, double eps) {
+    const Tensor& weight_, const Tensor& gain_, const Maybe&, const Maybe& weight_ih,
+    const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
+    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& stats,
+    const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
+    std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const int64_t hidden = weight.size(1);
-  Tensor d_x = at::empty(x.sizes(), x.options());
+  const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
+  InputGradients d(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
-  Tensor d_weight = at::zeros({hidden, hidden}, x.options());
-  Tensor d_affine = at::zeros({2, hidden}, x.options());
+  Tensor d_weight = zeros_if(needed[1], {hidden, hidden}, x);
+  Tensor d_affine = at::zeros({4, hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
     using T = scalar_t;
-    const Norm norm{centered, eps};
+    const GateNorms norms{{centered, eps}, {1}, hidden};
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Inputs<T> in = inputs.with<T>(w_ih, projected, norms);
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
     const T *vs = side.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
-    T *d_xs = d_x.data_ptr<T>(), *d_state = d_h_0.data_ptr<T>();
     const Backward<T> to{
-        {weight.const_data_ptr<T>(), hidden, hidden},
+        w,
+        hidden,
+        hidden,
         h_0.const_data_ptr<T>(),
         hs,
-        d_state,
-        joint ? d_xs : nullptr,
-        d_weight.data_ptr<T>(),
+        d_h_0.data_ptr<T>(),
+        false,
+        data_or_null<T>(d_weight),
+        in,
+        data_or_null<T>(d.x),
+        data_or_null<T>(d.weight),
         d_affine.data_ptr<T>(),
-        2 * hidden,
-        false};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, int64_t) {
-      for (int64_t s = low; s < high; s++, d_v += hidden) {
+        4 * hidden};
+    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_z, int64_t) {
+      for (int64_t s = low; s < high; s++, d_v += hidden, d_z += hidden) {
         const int64_t row = steps.first[t] + s, at = row * hidden;
-        const T* d_h = d_state + s * hidden;
-        T* d_u = d_xs + at;  // the gradient of z is that of u and, if apart, of x
+        const T* d_h = to.d_state + s * hidden;
         sweep<T>(hidden, [&](int64_t i, auto lanes) {
           const Vec<T> one(T(1)), zero(T(0)), h = lanes.load(hs + at + i);
           const Vec<T> d = lanes.load(d_h + i) + lanes.load(d_hs + at + i);
-          lanes.store(
-              d_u + i, relu ? Vec<T>::blendv(zero, d, h > zero) : d * (one - h * h));
+          lanes.store(d_z + i, relu ? Vec<T>::blendv(zero, d, h > zero) : d * (one - h * h));
         });
-        norm_backward(d_u, d_v, vs + at, saved[row], hidden, norm, g, sums, sums + hidden);
+        T* const before = sums + 3 * hidden;
+        const Moments<T>* m = saved + row * kMoments;
+        norms.backward(d_z, d_v, vs + at, m, g, {sums, sums + hidden, joint ? before : nullptr});
+        if (!joint) in.backward(d_z, in.row(row), m + 1, {sums + 2 * hidden, nullptr, before});
       }
     };
-    run_backward<T>(steps, to, step, [](int64_t) {});
+    run_backward(steps, to, step, [](int64_t) {});
   });
-  return {d_x, d_h_0, d_weight, d_affine[0].clone(), d_affine[1].clone()};
+  const std::vector<Tensor> s = d_affine.unbind();
+  return {d.x,         d_h_0,        d_weight,     s[0].clone(), s[1].clone(), d.weight,
+          s[3].clone(), s[2].clone(), s[1].clone()};
 }
 
 TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {

@@ -9,76 +9,14 @@
 // entries. Everything is row-major and contiguous.
 #pragma once
 
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
+#include <ATen/Dispatch.h>
 #include <ATen/ops/zeros.h>
 
-#include <algorithm>
-#include <cstring>
-#include <optional>
-#include <string_view>
 #include <vector>
 
-// The BLAS that torch brings along. Where a build of torch hides it, torch's mm takes its place.
-extern "C" {
-__attribute__((weak)) void sgemm_(
-    const char*, const char*, const int*, const int*, const int*, const float*, const float*,
-    const int*, const float*, const int*, const float*, float*, const int*);
-__attribute__((weak)) void dgemm_(
-    const char*, const char*, const int*, const int*, const int*, const double*, const double*,
-    const int*, const double*, const int*, const double*, double*, const int*);
-}
+#include "inputs.hpp"
 
 namespace lnrnn {
-
-using at::Tensor;
-using Maybe = std::optional<Tensor>;
-
-// A matrix in memory, read as it lies or transposed.
-template <typename T>
-struct Matrix {
-  const T* data;
-  int64_t rows, columns;  // as it lies
-  bool transposed = false;
-};
-
-template <typename T>
-inline Matrix<T> transposed(const T* data, int64_t rows, int64_t columns) {
-  return {data, rows, columns, true};
-}
-
-// out = a b + keep * out, with out (rows, columns) and keep 0 or 1.
-template <typename T>
-inline void multiply(T* out, Matrix<T> a, Matrix<T> b, bool keep = false) {
-  const int64_t rows = a.transposed ? a.columns : a.rows, inner = a.transposed ? a.rows : a.columns;
-  const int64_t columns = b.transposed ? b.rows : b.columns;
-  if (rows == 0) return;
-  const auto blas = [] {
-    if constexpr (std::is_same_v<T, float>) return sgemm_;
-    else return dgemm_;
-  }();
-  if (blas != nullptr) {  // column-major, so out' = b' a'
-    const int m = static_cast<int>(columns), n = static_cast<int>(rows);
-    const int k = static_cast<int>(inner);
-    const int a_stride = static_cast<int>(a.columns), b_stride = static_cast<int>(b.columns);
-    const T one(1), beta(keep ? 1 : 0);
-    blas(b.transposed ? "T" : "N", a.transposed ? "T" : "N", &m, &n, &k, &one, b.data, &b_stride,
-         a.data, &a_stride, &beta, out, &m);
-    return;
-  }
-  const auto view = [](const T* data, int64_t r, int64_t c) {
-    return at::from_blob(const_cast<T*>(data), {r, c}, c10::CppTypeToScalarType<T>::value);
-  };
-  Tensor result = view(out, rows, columns), left = view(a.data, a.rows, a.columns);
-  Tensor right = view(b.data, b.rows, b.columns);
-  left = a.transposed ? left.t() : left;
-  right = b.transposed ? right.t() : right;
-  if (keep) result.add_(left.mm(right));
-  else at::mm_out(result, left, right);
-}
 
 // Multiplications from which on work is split over threads: some ten microseconds of one.
 constexpr int64_t kShareFrom = 1 << 18;
@@ -149,54 +87,94 @@ struct Steps {
   }
 };
 
-// Runs all steps forward. `state`, (B, R), holds the initial hidden states and ends as the final
-// ones. `side`, where every step's product W h goes, is (N, G) if it is kept, else (B, G).
-// step(t, low, high, side of the first row) computes the live sequences [low, high).
+// What a forward run reads and writes besides the cell's own.
+template <typename T>
+struct Run {
+  const Weight<T>& weight;      // R to G
+  int64_t gates, features;      // G, R
+  Inputs<T> inputs;
+  T *state, *output;            // (B, R), initial hidden states, final ones in the end; (N, R)
+  T* side;                      // (N, G) if kept, else (B, G): W h, or, joint, the sum with the input
+  std::optional<at::ScalarType> storage;  // what hidden states are rounded to, if not T
+  bool kept;
+};
+
+// Rounds to a narrower type, where the numbers are to be those that it can hold.
+template <typename T>
+void round_to(at::ScalarType storage, T* values, int64_t count) {
+  AT_DISPATCH_REDUCED_FLOATING_TYPES(storage, "round_to", [&] {
+    for (int64_t i = 0; i < count; i++) values[i] = static_cast<T>(static_cast<scalar_t>(values[i]));
+  });
+}
+
+// Runs all steps forward. step(t, low, high, v, z) computes the hidden states of the live sequences
+// [low, high) from v, their rows of `side`, and z, their rows from the input side, null where joint.
 template <typename T, class Step>
-void run_forward(
-    const Steps& steps, Matrix<T> weight, const T* state, T* side, bool kept, Step step) {
-  const int64_t gates = weight.rows, features = weight.columns;
-  steps.share(0, steps.count, gates * features, [&](int64_t, int64_t low, int64_t high) {
+void run_forward(const Steps& steps, const Run<T>& run, Step step) {
+  const int64_t gates = run.gates, features = run.features;
+  const Inputs<T>& in = run.inputs;
+  const int64_t cost = gates * (features + (in.weight ? in.features : 0));
+  steps.share(0, steps.count, cost, [&](int64_t, int64_t low, int64_t high) {
     for (int64_t k = 0; k < steps.count; k++) {
-      const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]);
-      if (live <= low) continue;
-      T* product = side + ((kept ? steps.first[t] : 0) + low) * gates;
-      const Matrix<T> h{state + low * features, live - low, features};
-      multiply(product, h, transposed(weight.data, gates, features));
-      step(t, low, live, product);
+      const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), rows = live - low;
+      if (rows <= 0) continue;
+      const int64_t row = steps.first[t] + low, place = run.kept ? row : low;
+      const Rows<T> v{run.side + place * gates, gates};
+      Rows<const T> z{in.x + row * gates, gates};
+      if (in.weight != nullptr) {
+        const Rows<T> to = in.joint ? v : Rows<T>{in.projected + place * gates, gates};
+        in.weight->multiply(rows, in.x + row * in.features, {in.bias, 0}, to.data);
+        z = {to.data, gates};
+      }
+      const Rows<const T> start = in.joint ? z : Rows<const T>{nullptr, 0};
+      run.weight.multiply(rows, run.state + low * features, start, v.data);
+      step(t, low, live, v.data, in.joint ? nullptr : z.data);
+      T* const h = run.state + low * features;
+      if (run.storage) round_to(*run.storage, h, rows * features);
+      std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
     }
   });
 }
 
-// What a backward run reads and writes besides the cell's own.
+// What a backward run reads and writes besides the cell's own. Gradients that nobody wants are null.
 template <typename T>
 struct Backward {
-  Matrix<T> weight;      // W_hh, (G, R)
-  const T *h_0, *output; // (B, R), (N, R)
-  T* d_state;            // gradient of the final hidden states, turned into that of the initial ones
-  T* d_side;             // (N, G) for the gradient of W h, or null where nobody else needs it
-  T* d_weight;           // (G, R), zeros
-  T* sums;               // (width), zeros: gradients of gains and shifts
+  const Weight<T>& weight;      // G to R
+  int64_t gates, features;      // G, R
+  const T *h_0, *output;        // (B, R), (N, R)
+  T* d_state;                   // gradient of the final hidden states, becoming the initial ones'
+  bool direct;                  // whether the cell itself passes part of d_state on
+  T* d_weight;                  // (G, R), zeros
+  Inputs<T> inputs;             // with a weight from G to I
+  T* d_x;                       // as x
+  T* d_weight_ih;               // (G, I), zeros
+  T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
-  bool direct;           // whether the cell itself passes part of d_state on
 };
 
 // Rows of a chunk of steps: enough for the weight gradient's product to be efficient, few enough for
 // what it reads to be still in the cache.
 constexpr int64_t kChunkRows = 256;
 
-// Runs all steps backward. step(shard's sums, t, low, high, d_side of the first row, index of that
-// row in its chunk) goes from the gradient of the hidden state to that of W h for the sequences
-// [low, high); chunk(rows) follows each chunk of steps.
+inline int64_t chunk_rows(const Steps& steps) {
+  return std::max(std::min(kChunkRows, steps.total), steps.batch);
+}
+
+// Runs all steps backward. step(shard's sums, t, low, high, d_v, d_z, index of the first row in its
+// chunk) goes from the gradient of the hidden state to that of v and of z, which are one where the
+// norm is joint, for the sequences [low, high); chunk(rows) follows each chunk of steps.
 template <typename T, class Step, class Chunk>
 void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk chunk) {
-  const int64_t gates = to.weight.rows, features = to.weight.columns;
-  const int64_t most = std::max(std::min(kChunkRows, steps.total), steps.batch);
+  const int64_t gates = to.gates, features = to.features, most = chunk_rows(steps);
+  const Inputs<T>& in = to.inputs;
+  const bool projects = in.weight != nullptr;
   const auto dtype = c10::CppTypeToScalarType<T>::value;
-  const Tensor d_side = at::empty({to.d_side ? 0 : most, gates}, dtype);
-  const Tensor earlier = at::empty({most, features}, dtype);  // hidden states before each row
+  const Tensor d_sides = at::empty({in.joint && !projects ? 0 : most, gates}, dtype);
+  const Tensor d_projected = at::empty({!in.joint && projects ? most : 0, gates}, dtype);
+  const Tensor earlier = at::empty({to.d_weight ? most : 0, features}, dtype);
   const Tensor shares = at::zeros({at::get_num_threads(), to.width}, dtype);
-  T *buffer = d_side.data_ptr<T>(), *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
+  T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
+  const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
 
   for (int64_t stop = steps.count; stop > 0;) {
     int64_t start = stop - 1, rows = steps.rows[steps.at(start)];
@@ -204,18 +182,24 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
       rows += steps.rows[steps.at(--start)];
     }
     const int64_t begin = steps.reverse ? steps.at(stop - 1) : start, base = steps.first[begin];
-    T* const d_chunk = to.d_side ? to.d_side + base * gates : buffer;
+    T* const d_given = projects ? nullptr : to.d_x + base * gates;
+    T* const d_z = projects ? d_projected.data_ptr<T>() : d_given;
+    T* const d_v = in.joint && !projects ? d_given : d_sides.data_ptr<T>();
+    T* const d_input = in.joint ? d_v : d_z;
     const int64_t end = begin + stop - start;
-    steps.share(begin, end, gates * features, [&](int64_t shard, int64_t low, int64_t high) {
+    steps.share(begin, end, cost, [&](int64_t shard, int64_t low, int64_t high) {
       for (int64_t k = stop - 1; k >= start; k--) {
-        const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]);
-        if (live <= low) continue;
-        const int64_t row = steps.first[t] - base + low;
-        step(sums + shard * to.width, t, low, live, d_chunk + row * gates, row);
-        multiply(
-            to.d_state + low * features, {d_chunk + row * gates, live - low, gates}, to.weight,
-            to.direct);
-        for (int64_t b = low; b < live; b++) {
+        const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), n = live - low;
+        if (n <= 0) continue;
+        const int64_t row = steps.first[t] - base + low, at = row * gates;
+        step(sums + shard * to.width, t, low, live, d_v + at, d_input + at, row);
+        T* const d_h = to.d_state + low * features;
+        to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
+        if (projects && to.d_x) {
+          T* const d_x = to.d_x + (base + row) * in.features;
+          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x);
+        }
+        for (int64_t b = low; to.d_weight && b < live; b++) {
           const T* h = steps.before(to.output, t, b, features);
           std::memcpy(
               before + (row + b - low) * features, h ? h : to.h_0 + b * features,
@@ -223,7 +207,13 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         }
       }
     });
-    multiply(to.d_weight, transposed(d_chunk, rows, gates), {before, rows, features}, true);
+    if (to.d_weight) {
+      multiply(to.d_weight, Matrix<T>{d_v, rows, gates}.t(), {before, rows, features}, true);
+    }
+    if (to.d_weight_ih) {
+      const Matrix<T> x{in.x + base * in.features, rows, in.features};
+      multiply(to.d_weight_ih, Matrix<T>{d_input, rows, gates}.t(), x, true);
+    }
     chunk(rows);
     for (int64_t i = 0; i < shares.numel(); i++) {  // chunk by chunk: short sums round less
       to.sums[i % to.width] += sums[i];
@@ -231,11 +221,6 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
     }
     stop = start;
   }
-}
-
-// The vector, or zeros where there is none.
-inline Tensor or_zeros(const Maybe& vector, int64_t width, const Tensor& like) {
-  return vector ? vector->contiguous() : at::zeros({width}, like.options());
 }
 
 // The shape of one row of `like` for every row of x, padded or packed.

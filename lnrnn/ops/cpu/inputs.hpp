@@ -1,0 +1,129 @@
+// The input side of a recurrence: what x becomes before a step adds W h to it.
+//
+// x may have been projected before; else it is projected here, step by step, while the step that
+// reads it is near: z = W x + bias. A joint norm covers z + W h. Otherwise z has a norm of its own,
+// gain * N(z) + shift, or none.
+#pragma once
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/new_empty.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+
+#include <optional>
+#include <string_view>
+
+#include "norm.hpp"
+#include "product.hpp"
+
+namespace lnrnn {
+
+using Maybe = std::optional<Tensor>;
+
+// The vector, or zeros where there is none.
+inline Tensor or_zeros(const Maybe& vector, int64_t width, const Tensor& like) {
+  return vector ? vector->contiguous() : at::zeros({width}, like.options());
+}
+
+// What a run reads of the input side; G gate entries, I input features.
+template <typename T>
+struct Inputs {
+  const T* x;                 // (N, G), or (N, I) to be projected
+  const Weight<T>* weight;    // forward I to G, backward G to I; null where x has been projected
+  int64_t features;           // I, or G
+  const T* bias;              // (G), or null
+  bool joint, normed;
+  T* projected;               // z of every row, or of a step's; unused where x is z, or joint
+  GateNorms norms;
+  const T *gain, *shift;      // (G); ones and zeros without a norm
+
+  // A row of z, where z is apart.
+  const T* row(int64_t i) const { return (weight ? projected : x) + i * norms.gates() * norms.hidden; }
+
+  // Takes the moments of a row of z; without a norm, those that change nothing.
+  void measure(const T* z, Moments<T>* m) const {
+    if (normed) norms.measure(z, m);
+    else std::fill(m, m + norms.gates(), Moments<T>{T(0), T(1)});
+  }
+
+  // Turns the gradient of gain * N(z) + shift into that of z.
+  void backward(T* d, const T* z, const Moments<T>* m, Sums<T> sums) const {
+    if (normed) norms.backward(d, d, z, m, gain, sums);
+    else if (weight != nullptr) {
+      sweep<T>(norms.gates() * norms.hidden, [&](int64_t i, auto lanes) {
+        lanes.store(sums.before + i, lanes.load(sums.before + i) + lanes.load(d + i));
+      });
+    }
+  }
+};
+
+// The tensors of the input side.
+struct InputTensors {
+  Tensor x, weight, bias, gain, shift;
+  bool joint, projects, normed;
+  int64_t width;  // G
+
+  InputTensors(
+      const Tensor& x_, const Maybe& weight_, const Maybe& bias_, const Maybe& gain_,
+      const Maybe& shift_, bool joint_, int64_t width_)
+      : x(x_.contiguous()),
+        bias(bias_ ? bias_->contiguous() : Tensor()),
+        gain(gain_ ? gain_->contiguous() : at::ones({width_}, x.options())),
+        shift(or_zeros(shift_, width_, x)),
+        joint(joint_),
+        projects(weight_.has_value()),
+        normed(gain_.has_value()),
+        width(width_) {
+    if (projects) weight = weight_->contiguous();
+  }
+
+  int64_t features() const { return projects ? weight.size(1) : width; }
+
+  // Where the rows of z go, if they are x's neither and not part of a joint sum's.
+  Tensor room(int64_t rows) const {
+    return for_all_rows({projects && !joint ? rows : 0, width}, x);
+  }
+
+  // The weight from I to G, for the forward, or from G to I.
+  template <typename T>
+  Weight<T> packed(bool forward, int64_t uses) const {
+    if (!projects) return {};
+    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses};
+  }
+
+  template <typename T>
+  Inputs<T> with(const Weight<T>& packed, const Tensor& rows, const GateNorms& norms) const {
+    return {x.const_data_ptr<T>(),
+            projects ? &packed : nullptr,
+            features(),
+            bias.defined() ? bias.const_data_ptr<T>() : nullptr,
+            joint,
+            normed,
+            rows.data_ptr<T>(),
+            norms,
+            gain.const_data_ptr<T>(),
+            shift.const_data_ptr<T>()};
+  }
+};
+
+// Zeros to add a gradient up in, or nothing where nobody wants it.
+inline Tensor zeros_if(bool wanted, at::IntArrayRef sizes, const Tensor& like) {
+  return wanted ? at::zeros(sizes, like.options()) : like.new_empty({0});
+}
+
+template <typename T>
+inline T* data_or_null(const Tensor& gradient) {
+  return gradient.numel() ? gradient.data_ptr<T>() : nullptr;
+}
+
+// Gradients of the large tensors of the input side; empty where nobody wants them.
+struct InputGradients {
+  Tensor x, weight;
+
+  InputGradients(const InputTensors& to, bool of_x, bool of_weight)
+      : x(of_x || !to.projects ? for_all_rows(to.x.sizes(), to.x) : to.x.new_empty({0})),
+        weight(zeros_if(of_weight && to.projects, {to.width, to.features()}, to.x)) {}
+};
+
+}  // namespace lnrnn

@@ -1,0 +1,174 @@
+"""What a configuration may name: which classes and functions, and which other keys.
+
+A configuration may come from somebody else: a file, or the folder of a run. So a name is looked up
+without calling anything on the way, and no module outside the allowed packages is imported for it.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lnrnn.training.errors import ConfigurationError
+
+TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
+# What models and data are made of. Other functions of lnrnn write files, compile and compose.
+FUNCTION_PACKAGES = ("lnrnn.data", "lnrnn.models", "lnrnn.nn")
+REFUSED = ("lightning.pytorch.cli",)  # builds whatever its arguments name
+NAMES_OF_CODE = ("_instantiator", "_class_path", "_target_")  # Lightning's and Hydra's keys
+
+
+def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
+    """Return the class or function that ``target`` names, if a configuration may name it.
+
+    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too. So it must be
+    a module's path and a name in it, and what it finds must be defined in that module or below.
+
+    Args:
+        path: Where in the configuration it stands, for the message.
+        target: The value of a ``_target_``.
+        trust: Packages that are allowed beside our own list.
+
+    Raises:
+        ConfigurationError: If it may not be named, or does not exist.
+    """
+    if not isinstance(target, str):
+        raise _refusal(path, target, "which is no name", trust)
+    module, _, name = target.rpartition(".")
+    if not _lies_in(module, (*TARGET_PACKAGES, *trust)) or _lies_in(module, REFUSED):
+        raise _refusal(path, target, "which lies elsewhere", trust)
+    if not all(part.isidentifier() and part[0] != "_" for part in target.split(".")):
+        raise _refusal(path, target, "which is private", trust)
+    try:
+        found = vars(import_module(module))[name]
+        same = get_object(target) is found  # Hydra follows attributes; it must end there too
+    except KeyError as error:
+        raise _refusal(path, target, f"but {module} has no {name}", trust) from error
+    except Exception as error:
+        raise _refusal(path, target, f"which cannot be had ({error})", trust) from error
+    if not same or not _may_be_named(found, module, trust):
+        raise _refusal(path, target, "which is not such a class, or not defined there", trust)
+    return found
+
+
+def _may_be_named(found: Any, module: str, trust: Sequence[str]) -> bool:
+    if isinstance(found, type):
+        packages = (*TARGET_PACKAGES, *trust)
+    elif inspect.isfunction(found):
+        packages = (*FUNCTION_PACKAGES, *trust)
+    else:
+        return False
+    home = found.__module__
+    return _lies_in(home, packages) and _lies_in(home, [module]) and not _lies_in(home, REFUSED)
+
+
+def _refusal(path: str, target: Any, why: str, trust: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}._target_ is {target!r}, {why}: a configuration may only name classes of "
+        f"{', '.join((*TARGET_PACKAGES, *trust))} and functions of "
+        f"{', '.join((*FUNCTION_PACKAGES, *trust))}. To let it name a package of your own, say so "
+        "on the command line: 'trust=[package]'."
+    )
+
+
+def _lies_in(name: str, packages: Sequence[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def check_targets(plain: Any, trust: Sequence[str] = ()) -> None:
+    """Check every ``_target_`` in a plain container, in lists too.
+
+    Raises:
+        ConfigurationError: Naming the first that is not allowed.
+    """
+    for path, node in target_nodes(plain, ""):
+        locate(path, node["_target_"], trust)
+
+
+def target_nodes(node: Any, path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Yield every dictionary that has a ``_target_``, with its dotted path."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield path, node
+    for key, value in _items(node):
+        yield from target_nodes(value, f"{path}.{key}" if path else str(key))
+
+
+def _items(node: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(node, dict):
+        yield from node.items()
+    elif isinstance(node, list):
+        yield from enumerate(node)
+
+
+def check_data_only(name: str, saved: Any) -> None:
+    """Check that nothing in a loaded checkpoint names code, though nobody here would follow it.
+
+    Args:
+        name: The file, for the message.
+        saved: What was loaded.
+
+    Raises:
+        ConfigurationError: Naming the entry.
+    """
+    for key, value in _items(saved):
+        if key in NAMES_OF_CODE:
+            raise ConfigurationError(
+                f"{name} holds {key} = {value!r}, the name of code to run, which no checkpoint of "
+                "lnrnn has. Do not open it with other programs before you know who made it."
+            )
+        check_data_only(name, value)
+
+
+def check_references(config: DictConfig) -> None:
+    """Check that references such as ``${data.num_features}`` lead to other keys, and no further.
+
+    Resolvers read the environment (``${oc.env:TOKEN}``, into files that are kept and logged) or the
+    clock, and can give one thing when checked and another when used.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    for path, text in _texts(OmegaConf.to_container(config), ""):
+        if "${" in re.sub(r"\$\{[\w.\[\]]+\}", "", text):
+            raise ConfigurationError(
+                f"{path} is {text!r}, but only references to other keys are allowed, such as "
+                "${data.num_features}: write the value itself, on the command line with the "
+                "shell's $NAME"
+            )
+
+
+def resolve(config: DictConfig) -> None:
+    """Put values in the places of references.
+
+    Raises:
+        ConfigurationError: If there is another kind of reference, or one leads nowhere.
+    """
+    check_references(config)
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(f"cannot resolve the configuration: {error}") from error
+    check_resolved(OmegaConf.to_container(config))
+
+
+def check_resolved(plain: Any) -> None:
+    """Check that no reference is left: two texts that are joined could make a new one.
+
+    Raises:
+        ConfigurationError: Naming the key.
+    """
+    for path, text in _texts(plain, ""):
+        if "${" in text:
+            raise ConfigurationError(f"{path} must not be a reference once resolved, got {text!r}")
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, str):
+        yield path, node
+    for key, value in _items(node):
+        yield from _texts(value, f"{path}.{key}" if path else str(key))

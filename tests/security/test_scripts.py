@@ -1,0 +1,125 @@
+"""The scripts themselves, with files of somebody else's in their folder of configurations."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from experiments import compose as compose_ours
+
+from lnrnn.training import train
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("model.hidden_size=8", "trainer.max_steps=2", "trainer.enable_progress_bar=false")
+
+
+@pytest.fixture
+def call(conf, package):
+    """Run one of the scripts in the folder that holds the copied configurations."""
+    shutil.copytree(ROOT / "scripts", conf.parent / "scripts")
+
+    def call(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, f"scripts/{script}", *arguments],
+            cwd=conf.parent,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{conf.parent / 'packages'}"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return call
+
+
+def test_train_refuses_files_that_act_and_takes_their_twins(call, conf, package, canary):
+    """``loud`` touches the canary when it is imported, which Hydra would do first of all."""
+    callbacks = {"callbacks": {"bait": {"_target_": "loud.touch"}}}
+    hostile = conf / "experiment" / "hostile.yaml"
+    hostile.write_text("# @package _global_\n" + yaml.safe_dump({"hydra": callbacks}))
+    answer = call("train.py", "experiment=hostile", *SMALL)
+    assert answer.returncode != 0
+    assert "error: hydra.callbacks is refused" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    twin = conf / "experiment" / "twin.yaml"
+    model = {"_target_": f"{package}.Encoder"}
+    twin.write_text(
+        "# @package _global_\n" + yaml.safe_dump({"hydra": {"verbose": False}, "model": model})
+    )
+    answer = call("train.py", "experiment=twin", f"trust=[{package}]", *SMALL)
+    assert answer.returncode == 0, answer.stderr
+    (run,) = (path.parent for path in conf.parent.glob("runs/*/*/seed0/run.json"))
+    refused = call("evaluate.py", f"run={run}")
+    assert f"'trust=[{package}]'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    answer = call("evaluate.py", f"run={run}", f"trust=[{package}]")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_evaluate_refuses_a_folder_that_acts(call, baits, conf, canary):
+    folder, _ = train(compose_ours(*SMALL), conf.parent / "runs")
+    config = yaml.safe_load(folder.config.read_text())
+    config["model"]["norm"] = baits["pathlib.Path.write_text"]
+    folder.config.write_text(yaml.safe_dump(config))
+    answer = call("evaluate.py", f"run={folder.path}")
+    assert answer.returncode != 0
+    assert "may only name classes of lnrnn" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / f"scripts/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--config-dir", "own"],
+        ["-cd", "own"],
+        ["--config-path", "own"],
+        ["--config-name", "own"],
+        ["--experimental-rerun", "own.pickle"],  # which unpickles
+        ["--experimental-r=own.pickle"],
+    ],
+)
+def test_train_refuses_flags_by_which_hydra_reads_what_was_not_checked(flags, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    with pytest.raises(SystemExit, match=f"error: --{flags[0][2:8]}|error: --config-dir"):
+        load("train").check_command_line()
+
+
+def test_train_checks_what_is_typed_for_hydra(monkeypatch):
+    script = load("train")
+    monkeypatch.setattr(sys, "argv", ["train.py", "+hydra.callbacks.a._target_=os.system"])
+    with pytest.raises(SystemExit, match=r"error: hydra\.callbacks is refused"):
+        script.check_command_line()
+    monkeypatch.setattr(sys, "argv", ["train.py", "hydra.verbose=true", "trust=[own_models]"])
+    script.check_command_line()
+    assert sys.argv == ["train.py", "hydra.verbose=true", "++trust=[own_models]"]
+
+
+@pytest.mark.parametrize(
+    "text", ["trust=[os]", "++trust=[os]", "hydra.searchpath=[pkg://loud]", "hydra/launcher=a"]
+)
+def test_an_arm_of_a_comparison_decides_about_models_only(text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    script = load("compare")
+    with pytest.raises(script.ConfigurationError, match=r"only the command line of compare\.py"):
+        script.plan([f"arms=[rnn,'rnn {text}']", "seeds=1"])
+
+
+def test_a_comparison_hands_on_what_it_is_told_to_trust(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    script = load("compare")
+    folder, arms = script.plan(["arms=[rnn,rnn_ln]", "seeds=1", "trust=[own_models]"])
+    assert folder == script.plan(["arms=[rnn,rnn_ln]", "seeds=1"])[0]
+    assert all(list(run.config.trust) == ["own_models"] for runs in arms.values() for run in runs)

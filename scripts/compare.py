@@ -23,8 +23,10 @@ try:
 
     from lnrnn.comparison import compare, print_table, write
     from lnrnn.training import (
+        CheckpointError,
         ConfigurationError,
         Experiment,
+        Interrupted,
         NonFiniteError,
         compose_config,
         compose_experiment,
@@ -58,11 +60,11 @@ def main() -> None:
         folder, arms = plan(sys.argv[1:])
         build_once(arms)
         run_all([experiment for runs in arms.values() for experiment in runs])
-    except ConfigurationError as error:
+    except (ConfigurationError, CheckpointError) as error:
         sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes the second of the first
+    except (KeyboardInterrupt, Interrupted) as stop:
         console.print("interrupted; the same command goes on")
-        sys.exit(1)
+        sys.exit(stop.code if isinstance(stop, Interrupted) else 130)
     folders = {name: [folder_of(run).path for run in runs] for name, runs in arms.items()}
     try:
         result = compare(folders)

@@ -17,7 +17,9 @@ try:
     from rich.table import Table
 
     from lnrnn.training import (
+        CheckpointError,
         ConfigurationError,
+        Interrupted,
         NonFiniteError,
         RunFolder,
         check_overrides,
@@ -37,16 +39,25 @@ def main(config: DictConfig) -> None:
     """Train the run that ``config`` describes, and print its result."""
     try:
         folder, record = train(current_experiment(config, CONF, "train"))
-    except ConfigurationError as error:
+    except (ConfigurationError, CheckpointError) as error:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
         failures.append(f"stopped: {error}")
         console.print(failures[-1])
         return
-    except SystemExit:
-        console.print("interrupted; the same command goes on from the last checkpoint")
+    except Interrupted as stop:
+        print_stop(stop)
         raise
+    except KeyboardInterrupt:  # while it prepares: from the first step on it is an Interrupted
+        print("interrupted before the first step")
+        sys.exit(130)
     print_result(folder, record)
+
+
+@rank_zero_only
+def print_stop(stop: Interrupted) -> None:
+    """Print how an interrupted run goes on."""
+    console.print(f"interrupted: {stop}; it is saved, and the same command goes on from there")
 
 
 @rank_zero_only

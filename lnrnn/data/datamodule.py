@@ -7,9 +7,12 @@ the function that reads it.
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -132,13 +135,43 @@ class DataModule(L.LightningDataModule):
         # The lists go in as `sampler` with batch_size=None: a split makes a whole batch at once,
         # and Lightning calls set_epoch on exactly this attribute. Without a generator of its own a
         # loader draws from torch's global one, and validating would change the training.
-        return DataLoader(
+        return _Loader(
             split,
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
+            worker_init_fn=_listen_to_the_parent,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
         )
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class _Loader(DataLoader[Batch]):
+    """A loader whose processes go on when a signal is sent to the whole group, as schedulers do.
+
+    If they died, the training process could not make the step after which it saves. They are born
+    with the signals blocked, so that there is no moment at which one could hit them.
+    """
+
+    def __iter__(self) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _listen_to_the_parent(worker: int) -> None:
+    """Let a loader process end when the training process says so, by SIGTERM as torch does."""
+    Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def sequence_data(

@@ -1,6 +1,5 @@
 """Training, resuming and evaluating sequence models from configurations."""
 
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import (
     Experiment,
     check_overrides,
@@ -8,15 +7,21 @@ from lnrnn.training.configuration import (
     compose_experiment,
     current_experiment,
 )
+from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.evaluation import Evaluation, evaluate
+from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.fit import train
 from lnrnn.training.run import RunFolder, folder_of
-from lnrnn.training.task import NonFiniteError, SequenceTask
+from lnrnn.training.signals import Interrupted
+from lnrnn.training.storage import CheckpointError
+from lnrnn.training.task import SequenceTask
 
 __all__ = [
+    "CheckpointError",
     "ConfigurationError",
     "Evaluation",
     "Experiment",
+    "Interrupted",
     "NonFiniteError",
     "RunFolder",
     "SequenceTask",

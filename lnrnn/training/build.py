@@ -6,10 +6,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,10 +18,19 @@ from lnrnn.models import SequenceModel
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoints import Checkpoints
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import instantiate
-from lnrnn.training.run import RunFolder, is_without_effect, leaf_keys
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.run import (
+    RunFolder,
+    current_commit,
+    installed_versions,
+    is_part_of,
+    is_without_effect,
+    leaf_keys,
+)
 from lnrnn.training.screen import Lines, ModelTable
+from lnrnn.training.signals import Signals
+from lnrnn.training.storage import CheckpointFiles
 from lnrnn.training.task import SequenceTask, parameter_groups
 
 
@@ -73,24 +83,58 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
     return task
 
 
+CONTRACT = (
+    "model",
+    "head",
+    "data",
+    "optimizer",
+    "seed",
+    "schedule",
+    "warmup_steps",
+    "early_stopping",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
+    "trainer.limit_train_batches",
+    "trainer.precision",
+)
+
+
 def contract_of(config: DictConfig, datamodule: Any) -> dict[str, Any]:
     """Return what must be the same where a run goes on: plain values by dotted key.
 
     The budget may change, and where it runs; what is learned, from what and how may not.
     """
-    parts = ("model", "head", "data", "optimizer", "seed", "schedule", "warmup_steps")
     contract = {
         key: str(OmegaConf.select(config, key))
         for key in leaf_keys(config)
-        if key.split(".")[0] in parts and not is_without_effect(key)
+        if is_part_of(key, CONTRACT) and not is_without_effect(key)
     }
     return {**contract, "fingerprint of the data": datamodule.fingerprint}
 
 
+@dataclass(frozen=True)
+class Training:
+    """A trainer, and those of its callbacks that are asked something later.
+
+    Args:
+        trainer: Runs the loops.
+        timer: Keeps the time.
+        checkpoints: Keeps the time of saving.
+        signals: Must be entered while training.
+        world: What a checkpoint notes that may change: number of processes, commit, versions.
+    """
+
+    trainer: Trainer
+    timer: StepTimer
+    checkpoints: Checkpoints
+    signals: Signals
+    world: dict[str, Any]
+
+
 def build_trainer(
-    config: DictConfig, folder: RunFolder, contract: dict[str, Any]
-) -> tuple[Trainer, StepTimer]:
-    """Return the trainer with its callbacks, and the one among them that keeps the time.
+    config: DictConfig, folder: RunFolder, contract: dict[str, Any], *, continues: bool = False
+) -> Training:
+    """Return the trainer with its callbacks.
 
     The order of the callbacks matters: records are written before a checkpoint notes their length.
 
@@ -98,6 +142,7 @@ def build_trainer(
         config: The checked configuration.
         folder: The run's folder.
         contract: What every checkpoint notes, from :func:`contract_of`.
+        continues: Whether the run goes on with the records in its folder.
 
     Raises:
         ConfigurationError: If Lightning refuses the settings, or a logger's package is missing.
@@ -108,30 +153,83 @@ def build_trainer(
             "several processes are started by torchrun (or SLURM), not by the script itself: "
             "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"
         )
-    timer = StepTimer()
-    callbacks: list[Callback] = [StepSeed(config.seed), timer]
+    timer, signals = StepTimer(), Signals()
+    versions = installed_versions()
+    world = {"commit": current_commit(), **versions}
+    callbacks: list[Callback] = [signals, StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar() if on_terminal else Lines())
     if config.trainer.enable_model_summary:
         callbacks.append(ModelTable())
-    callbacks += [
-        Records(folder, config.trainer.log_every_n_steps),
-        Checkpoints(folder, config.checkpoint_every_n_steps, contract),
-    ]
+    callbacks.append(Records(folder, config.trainer.log_every_n_steps, continues=continues))
+    callbacks += build_early_stopping(config.early_stopping)
+    checkpoints = Checkpoints(
+        folder,
+        config.checkpoint_every_n_steps,
+        contract=contract,
+        world=world,
+        signals=signals,
+    )
+    callbacks.append(checkpoints)
     trainer = instantiate(
         config.trainer,
         callbacks=callbacks,
+        plugins=[CheckpointFiles(versions)],
         logger=build_logger(config.logger, folder),
         default_root_dir=str(folder.path),
         enable_progress_bar=config.trainer.enable_progress_bar and on_terminal,
         log_every_n_steps=1,  # Records decides what is recorded when
         enable_model_summary=False,  # ModelTable shows it
-        enable_checkpointing=False,  # Checkpoints does it
         use_distributed_sampler=False,  # the datamodule slices each batch itself
         num_sanity_val_steps=0,
     )
-    return trainer, timer
+    world = {"processes": trainer.world_size, **world}
+    return Training(trainer, timer, checkpoints, signals, world)
+
+
+def build_early_stopping(patience: Any) -> list[Callback]:
+    """Return what ends training once val/loss is no longer getting better; nothing for None.
+
+    Args:
+        patience: Validations in a row without a new lowest val/loss.
+
+    Raises:
+        ConfigurationError: If it is no whole number from 1 up.
+    """
+    if patience is None:
+        return []
+    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        raise ConfigurationError(
+            "early_stopping must be null, or after how many validations without a lower val/loss "
+            f"training ends, a whole number from 1 up; got {patience!r}"
+        )
+    return [EarlyStopping("val/loss", patience=patience, check_finite=False)]
+
+
+def check_loops(trainer: Trainer, batches: int) -> None:
+    """Check the settings that Lightning refuses only once training has begun, or cannot resume.
+
+    Args:
+        trainer: From :func:`build_trainer`.
+        batches: Training batches of an epoch.
+
+    Raises:
+        ConfigurationError: With the way out.
+    """
+    interval = trainer.val_check_interval
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    validates = trainer.limit_val_batches > 0
+    if isinstance(interval, int) and by_epoch and interval > batches and validates:
+        raise ConfigurationError(
+            f"trainer.val_check_interval={interval} is more than an epoch's {batches} batches. "
+            "Take a smaller one, or count over epochs: +trainer.check_val_every_n_epoch=null"
+        )
+    if getattr(trainer, "overfit_batches", 0):
+        raise ConfigurationError(
+            "trainer.overfit_batches is not supported, because Lightning would replace the loader "
+            "that can resume. trainer.limit_train_batches=1 trains on a few batches."
+        )
 
 
 def build_logger(node: DictConfig | None, folder: RunFolder) -> Any:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from lnrnn.data import Batch
 from lnrnn.seeding import derive_seed
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.ranks import gather
 from lnrnn.training.run import RunFolder
 
 
@@ -46,42 +48,66 @@ class Records(Callback):
     Args:
         folder: The run's folder.
         every_n_steps: Optimizer steps between two records of ``train/loss``.
+        continues: Whether the run goes on from a checkpoint of this folder, whose records the file
+            holds; otherwise the file starts empty.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int) -> None:
+    def __init__(self, folder: RunFolder, every_n_steps: int, *, continues: bool) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
+        self.continues = continues
         self.losses: Tensor | None = None  # sum of the losses since the last record
         self.count = 0
         self.epoch = 0  # of the last training step; Lightning's count moves on before a test
         self.length = 0  # bytes of metrics.jsonl that belong to this run
 
-    @property
-    def state_key(self) -> str:
-        """Name of this callback's entry in a checkpoint."""
-        return "records"
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to go on with the same records."""
-        return {
-            "losses": self.losses,
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put in what a resumed run needs to go on with the same records."""
+        own = None if self.losses is None else self.losses.cpu()
+        checkpoint["records"] = {
+            "losses": gather(own, trainer),  # each process has its own sum
             "count": self.count,
             "epoch": self.epoch,
             "length": self.length,
         }
+        if trainer.is_global_zero and self.length:
+            with self.folder.metrics.open("rb") as file:
+                os.fsync(file.fileno())  # a checkpoint must not know of more than the disk has
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take up the records where the checkpoint left them."""
-        self.losses, self.count = state_dict["losses"], state_dict["count"]
-        self.epoch, self.length = state_dict["epoch"], state_dict["length"]
+        records = checkpoint["records"]
+        losses = records["losses"]
+        if len(losses) == trainer.world_size:
+            self.losses = losses[trainer.global_rank]
+        elif losses[0] is not None:  # from another number of processes: what their mean is made of
+            self.losses = torch.stack(losses).mean(0)
+        self.count, self.epoch = records["count"], records["epoch"]
+        self.length = records["length"] if self.continues else 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Cut the file to what the checkpoint knows; a new run starts with an empty file."""
-        if trainer.is_global_zero:
-            self.folder.metrics.touch()
-            with self.folder.metrics.open("r+b") as file:
-                # A checkpoint from elsewhere may know of more than this folder has.
-                file.truncate(min(self.length, file.seek(0, os.SEEK_END)))
+        """Cut the file to what the checkpoint knows; a new run starts with an empty file.
+
+        Raises:
+            ConfigurationError: If the file lacks lines that the checkpoint knows.
+        """
+        if not trainer.is_global_zero:
+            return
+        self.folder.metrics.touch()
+        with self.folder.metrics.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, self.length - 1))
+            if size < self.length or (self.length and file.read(1) != b"\n"):
+                raise ConfigurationError(
+                    f"{self.folder.metrics} has {size} bytes, but the checkpoint knows of whole "
+                    f"lines of {self.length}: it was changed or cut. Put it back, or move the "
+                    "run's folder away and start anew."
+                )
+            file.truncate(self.length)
 
     def on_train_batch_end(
         self,

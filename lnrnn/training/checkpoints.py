@@ -1,35 +1,57 @@
-"""When a run is saved, what is kept, and what is read back."""
+"""When a run is saved, and that it stops between two steps if a signal asked for it."""
 
-import os
-from pathlib import Path
+import time
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 from lnrnn.data import Batch
-from lnrnn.training.checks import ConfigurationError
+from lnrnn.training.finite import NonFiniteError, bad_parameter
 from lnrnn.training.run import RunFolder
-from lnrnn.training.targets import check_data_only
+from lnrnn.training.signals import Interrupted, Signals
+
+# The counters of a validation that was begun and is to be done from its start.
+_BEGUN = {
+    "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
+    "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
+    "is_last_batch": False,
+}
 
 
-class Checkpoints(Callback):
-    """Saves every n optimizer steps and at the end of every epoch, and keeps the newest two.
+class Checkpoints(Checkpoint):
+    """Saves every n optimizer steps, at the end, and where a signal stops the run.
 
-    A save is never placed between a step and the validation that belongs to it: Lightning would
-    not run that validation after a resume. It waits for the next step, or the epoch's end.
+    A save that is due is not placed between a step and the validation that belongs to it: it waits
+    for the next step, or the epoch's end. Only a signal in the validation saves there, and the
+    resumed run begins with that validation.
+
+    Lightning runs this last among the callbacks, and after early stopping has decided, because it
+    is a ``Checkpoint``.
 
     Args:
         folder: The run's folder.
-        every_n_steps: Optimizer steps between two checkpoints inside an epoch.
-        contract: What must be the same where a run goes on, by name; kept in every checkpoint.
+        every_n_steps: Optimizer steps between two checkpoints.
+        contract: What must be the same where the run goes on, by name; kept in every checkpoint.
+        world: What may change, with a warning: versions and commit; kept likewise.
+        signals: Knows which signal has come.
     """
 
-    def __init__(self, folder: RunFolder, every_n_steps: int, contract: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        every_n_steps: int,
+        *,
+        contract: dict[str, Any],
+        world: dict[str, Any],
+        signals: Signals,
+    ) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.contract = contract
+        self.world = world
+        self.signals = signals
+        self.seconds: list[float] = []  # that each save of this session took
         self._saved_at = 0
 
     @property
@@ -48,8 +70,19 @@ class Checkpoints(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put in what the run was trained with."""
+        """Put in what the run was trained with, and whether a validation is to be done first."""
         checkpoint["contract"] = self.contract
+        checkpoint["world"] = {"processes": trainer.world_size, **self.world}
+        checkpoint["stopped_early"] = trainer.should_stop
+        if trainer.validating:
+            # Lightning would take the validation for done, or go on in the middle of it.
+            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BEGUN
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Train no further where early stopping had ended it; Lightning forgets that it did."""
+        trainer.should_stop = checkpoint["stopped_early"]
 
     def on_train_batch_end(
         self,
@@ -59,95 +92,88 @@ class Checkpoints(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Save if it is due and no validation follows this step."""
-        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        validates = trainer.is_last_batch or _validates_after(trainer, batch_idx + 1)
-        due = trainer.global_step - self._saved_at >= self.every_n_steps
-        if due and between_steps and not validates:
+        """Save if it is due and neither a validation nor the end follows this step."""
+        ends = trainer.is_last_batch or 0 < trainer.max_steps <= trainer.global_step
+        if ends or not _is_between_steps(trainer) or _validates_after(trainer, batch_idx + 1):
+            return
+        received = self.signals.agreed(trainer)
+        if received or self._is_due(trainer):
             self._save(trainer)
+        if received:
+            raise Interrupted(received, trainer.global_step)
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Save and stop if a signal has come: a validation may be long."""
+        if _is_between_steps(trainer) and (received := self.signals.agreed(trainer)):
+            self._save(trainer, "-validation")
+            raise Interrupted(received, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save."""
-        self._save(trainer)
+        """Save if it is due, or training ends here."""
+        epochs = trainer.fit_loop.epoch_progress.current.ready
+        ends = (
+            trainer.should_stop
+            or 0 < trainer.max_steps <= trainer.global_step
+            or 0 < (trainer.max_epochs or -1) <= epochs
+        )
+        received = self.signals.agreed(trainer)
+        if received or ends or self._is_due(trainer):
+            self._save(trainer)
+        if received:
+            raise Interrupted(received, trainer.global_step)
 
-    def _save(self, trainer: Trainer) -> None:
+    def on_test_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop if a signal has come; training is saved, and only the test is repeated."""
+        if received := self.signals.agreed(trainer):
+            raise Interrupted(received, trainer.global_step)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return trainer.global_step - self._saved_at >= self.every_n_steps
+
+    def _save(self, trainer: Trainer, suffix: str = "") -> None:
+        """Save, unless the last step has ruined the weights.
+
+        Raises:
+            NonFiniteError: Naming the first parameter that is not finite.
+        """
+        if (origin := bad_parameter(trainer.lightning_module)) is not None:
+            raise NonFiniteError(
+                f"step {trainer.global_step} made {origin} infinite or no number, so it is not "
+                "saved. A run of its own with a smaller optimizer.lr often helps. Checkpoints "
+                "from before are kept."
+            )
         self._saved_at = trainer.global_step
-        path = self.folder.checkpoints / f"step-{trainer.global_step:08d}.ckpt"
-        temporary = path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, path)
-            for old in sorted(self.folder.checkpoints.glob("step-*.ckpt"))[:-2]:
-                old.unlink(missing_ok=True)
+        name = f"step-{trainer.global_step:08d}{suffix}.ckpt"
+        begun = time.perf_counter()
+        trainer.save_checkpoint(self.folder.checkpoints / name)
+        self.seconds.append(time.perf_counter() - begun)
+
+
+def _is_between_steps(trainer: Trainer) -> bool:
+    """Return whether no gradient of a step that is not made yet has been accumulated."""
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return trainer.is_last_batch or done % trainer.accumulate_grad_batches == 0
 
 
 def _validates_after(trainer: Trainer, done: int) -> bool:
+    """Return whether a validation follows, ``done`` batches into the epoch."""
+    if not trainer.enable_validation:
+        return False
     if trainer.check_val_every_n_epoch is None:  # the interval runs over epochs
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
     interval = trainer.val_check_batch
     return isinstance(interval, int) and done % interval == 0
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint: tensors and plain values, never code.
-
-    Raises:
-        ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.
-    """
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: there is no such checkpoint")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ConfigurationError(
-            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {error}). Take "
-            "another of its folder, or move it away: resume=auto then takes the one before."
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
-    check_data_only(str(path), checkpoint)
-    return checkpoint
-
-
-def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: Path) -> None:
-    """Check that a run goes on with what it was trained with.
-
-    Raises:
-        ConfigurationError: Listing what differs.
-    """
-    before = checkpoint.get("contract", {})
-    lines = [
-        f"  {key}: {before.get(key)} in the checkpoint, {contract.get(key)} now"
-        for key in sorted(before.keys() | contract.keys())
-        if before.get(key) != contract.get(key)
-    ]
-    if lines:
-        shown = "\n".join(lines[:12])
-        raise ConfigurationError(
-            f"{path} was trained with something else:\n{shown}\n"
-            "A run goes on with the same model, data, optimizer and seed. Give the changed run a "
-            "name of its own (name=...), so that it starts anew."
-        )
-
-
-def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
-    """Check that a checkpoint's tensors are the module's, by name and shape.
-
-    Raises:
-        ConfigurationError: Listing what is missing, what is too much and what has another shape.
-    """
-    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    lines = [f"  {name}: the model has it, the checkpoint not" for name in wanted.keys() - saved]
-    lines += [f"  {name}: the checkpoint has it, the model not" for name in saved.keys() - wanted]
-    lines += [
-        f"  {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model"
-        for name in saved.keys() & wanted.keys()
-        if saved[name] != wanted[name]
-    ]
-    if lines:
-        shown = "\n".join(sorted(lines)[:12])
-        raise ConfigurationError(
-            f"{path} belongs to another model:\n{shown}\n"
-            "Use the model it was trained with, or start anew in another folder (name=...)."
-        )

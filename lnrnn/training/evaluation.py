@@ -1,5 +1,6 @@
 """Test a trained model again, from nothing but its run's folder."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lnrnn.training.build import build_data, build_task, quiet_lightning
-from lnrnn.training.checkpoints import check_fits, read_checkpoint
 from lnrnn.training.checks import check_keys, check_trust
 from lnrnn.training.configuration import instantiate
 from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.resume import check_fits
 from lnrnn.training.run import RunFolder
+from lnrnn.training.storage import newest_good, read_checkpoint
 from lnrnn.training.targets import resolve
 
 
@@ -87,7 +89,9 @@ def _locate(run: Path) -> tuple[Path, RunFolder]:
     """Return the checkpoint that ``run`` means and the folder it lies in."""
     folder = RunFolder(run.parent.parent if run.is_file() else run)
     folder.read_config()
-    checkpoint = run if run.is_file() else folder.newest_checkpoint()
+    checkpoint, skipped = (run, {}) if run.is_file() else newest_good(folder.checkpoints)
+    for path, why in skipped.items():
+        warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
     if checkpoint is None:
         raise ConfigurationError(f"run={run}: {folder.checkpoints} holds no checkpoint yet")
     return checkpoint, folder

@@ -1,39 +1,53 @@
 """One training run from configuration to result."""
 
 import hashlib
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from signal import SIGUSR1
+from statistics import median
 from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lnrnn.training.build import (
+    Training,
     build_data,
     build_task,
     build_trainer,
+    check_loops,
     contract_of,
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer
-from lnrnn.training.checkpoints import check_contract, check_fits, read_checkpoint
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import Experiment
 from lnrnn.training.curves import plot_curves
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.files import replace_text
+from lnrnn.training.lock import locked
 from lnrnn.training.metrics import PRIMARY_METRIC
+from lnrnn.training.resume import (
+    Start,
+    check_contract,
+    check_fits,
+    choose_start,
+    differences,
+    tidy,
+)
 from lnrnn.training.run import (
     RunFolder,
     check_configuration,
-    choose_checkpoint,
     current_commit,
     describe_machine,
     folder_of,
-    forget_later,
     installed_versions,
-    replace_text,
 )
+from lnrnn.training.signals import Interrupted, ask_for_requeue
+from lnrnn.training.storage import read_checkpoint
 from lnrnn.training.task import SequenceTask
 
 
@@ -51,43 +65,89 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
         The run's folder and the content of its ``run.json``.
 
     Raises:
-        ConfigurationError: If configuration, data, folder or checkpoint do not fit together.
+        ConfigurationError: If configuration, data, folder or checkpoint do not fit together, or
+            another process trains in the folder.
+        CheckpointError: If a checkpoint cannot be written; earlier ones are kept.
         NonFiniteError: If a loss or gradient is not finite; earlier checkpoints are kept.
+        Interrupted: If a signal asked to stop; the run is saved.
     """
     config, folder = experiment.config, folder_of(experiment, root)
-    checkpoint = choose_checkpoint(folder, config.resume)
     check_configuration(folder, config)
-    if folder.read_record().get("status") == "finished":
+    if config.resume != "never" and _is_finished(folder, config):
         return folder, folder.read_record()
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    with locked(folder.path) if first else nullcontext():
+        if config.resume == "never" and not first:
+            start = Start()  # the first process, which makes the folder, has looked
+        else:
+            start = choose_start(folder, config.resume)
+        check_configuration(folder, config)
+        if not _is_finished(folder, config):  # by one that held the lock a moment ago
+            _train(experiment, folder, start)
+    return folder, folder.read_record()
 
+
+def _is_finished(folder: RunFolder, config: DictConfig) -> bool:
+    """Return whether a run is finished.
+
+    Raises:
+        ConfigurationError: If it is, but its data have changed since.
+    """
+    record = folder.read_record()
+    if record.get("status") != "finished":
+        return False
+    before, now = record.get("data_fingerprint"), build_data(config).fingerprint
+    if before != now:
+        raise ConfigurationError(
+            f"{folder.path} holds a finished run, but the data have changed since: their "
+            f"fingerprint was {before} then and is {now} now. Give the run a name of its own "
+            "(name=...), or move that folder away."
+        )
+    return True
+
+
+def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
+    """Train from ``start`` to the end, and write down what came out."""
+    config = experiment.config
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     contract = contract_of(config, datamodule)
-    if checkpoint is not None:
-        saved = read_checkpoint(checkpoint)
-        check_fits(saved, task, checkpoint)
-        check_contract(saved, contract, checkpoint)
+    saved = None
+    if start.checkpoint is not None:
+        saved = read_checkpoint(start.checkpoint)
+        check_fits(saved, task, start.checkpoint)
+        check_contract(saved, contract, start.checkpoint)
     with quiet_lightning():
-        trainer, timer = build_trainer(config, folder, contract)
-        _open(folder, experiment, task, datamodule, checkpoint, trainer)
-        trainer.callbacks.append(Status(folder, timer))  # pyright: ignore[reportAttributeAccessIssue]
+        training = build_trainer(config, folder, contract, continues=start.continues)
+        trainer = training.trainer
+        datamodule.trainer = trainer  # as Lightning will: it knows how long an epoch is
+        check_loops(trainer, datamodule.batches_per_epoch())
+        changed = differences(saved, training.world) if saved else []
+        _open(folder, experiment, task, datamodule, start, training, changed)
+        trainer.callbacks.append(Status(folder, training.timer))  # pyright: ignore[reportAttributeAccessIssue]
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
-        try:
-            trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        except MisconfigurationException as error:
-            raise ConfigurationError(f"trainer: {error}") from error
-        trainer.test(task, datamodule=datamodule, verbose=False)
+        with training.signals:
+            _run(training, task, datamodule, start.checkpoint)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         folder.update_record(
             status="finished",
             steps=trainer.global_step,
-            **_step_time(folder, timer, trainer),
+            **_step_time(folder, training.timer, trainer),
+            seconds_per_save=median(training.checkpoints.seconds or [0.0]),
             metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         )
         plot_curves(folder.metrics, folder.curves)
-    return folder, folder.read_record()
+
+
+def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
+    trainer = training.trainer
+    try:
+        trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except MisconfigurationException as error:
+        raise ConfigurationError(f"trainer: {error}") from error
+    trainer.test(task, datamodule=datamodule, verbose=False)
 
 
 class Status(Callback):
@@ -100,7 +160,7 @@ class Status(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Write the status; the exception goes its way."""
+        """Write the status, and ask for a requeue if that was the signal; then it goes its way."""
         if not trainer.is_global_zero:
             return
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal
@@ -110,6 +170,11 @@ class Status(Callback):
             error=f"{type(exception).__name__}: {exception}",
             **_step_time(self.folder, self.timer, trainer),
         )
+        if isinstance(exception, Interrupted):
+            self.folder.update_record(signal=exception.signal.name, exit_code=exception.code)
+            if exception.signal == SIGUSR1:  # the record comes first: SLURM may be quick
+                exception.requeue = f", {ask_for_requeue()}"
+                self.folder.update_record(error=f"{type(exception).__name__}: {exception}")
 
 
 def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[str, float | None]:
@@ -125,15 +190,20 @@ def _open(
     experiment: Experiment,
     task: SequenceTask,
     datamodule: Any,
-    checkpoint: Path | None,
-    trainer: Trainer,
+    start: Start,
+    training: Training,
+    changed: list[str],
 ) -> None:
-    """Make the folder and write what is known before the first step."""
+    """Make the folder, tidy it, and write what is known before the first step."""
     metric, higher_is_better = PRIMARY_METRIC[datamodule.kind]
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    if checkpoint is not None:
-        forget_later(folder, checkpoint)
+    tidy(folder, start)
+    for path, why in start.skipped.items():
+        warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
+    for difference in changed:
+        warnings.warn(f"the run goes on with something else: {difference}", stacklevel=1)
     replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
+    before = folder.read_record()
     folder.write_record(
         {
             "status": "running",
@@ -145,14 +215,28 @@ def _open(
             "metric": metric,
             "higher_is_better": higher_is_better,
             "parameters": sum(parameter.numel() for parameter in task.parameters()),
-            "seconds_per_step": folder.read_record().get("seconds_per_step"),
+            "seconds_per_step": before.get("seconds_per_step"),
+            "processes": training.trainer.world_size,
             "versions": installed_versions(),
             "commit": current_commit(),
-            "machine": describe_machine(trainer.strategy.root_device.type),
+            "machine": describe_machine(training.trainer.strategy.root_device.type),
             "data_fingerprint": datamodule.fingerprint,
             "initial_parameters": _digests(task.model),
+            **_history(before, start, changed),
         }
     )
+
+
+def _history(before: dict[str, Any], start: Start, changed: list[str]) -> dict[str, Any]:
+    """Return where a run began and every place where it was gone on with."""
+    began, resumed = before.get("began_from"), before.get("resumed", [])
+    if start.checkpoint is None:
+        return {"began_from": None, "resumed": []}
+    if not start.continues:
+        began, resumed = str(start.checkpoint.resolve()), []
+    skipped = {path.name: why for path, why in start.skipped.items()}
+    entry = {"checkpoint": start.checkpoint.name, "changed": changed, "skipped": skipped}
+    return {"began_from": began, "resumed": [*resumed, entry]}
 
 
 def _digests(model: nn.Module) -> dict[str, str]:

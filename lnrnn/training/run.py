@@ -1,30 +1,30 @@
 """A run's folder: where it lies, whether it may be used, and what is recorded in it.
 
 ``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
-``checkpoints/`` and ``curves.png``. The folder follows from the configuration and never from the
-clock, so the same command finds the same run again.
+``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The folder follows from
+the configuration and never from the clock, so the same command finds the same run again.
 """
 
 import difflib
 import hashlib
 import json
-import os
 import platform
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from lnrnn.training.checks import ConfigurationError
 from lnrnn.training.configuration import Experiment
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.files import replace_text
+from lnrnn.training.storage import newest_good
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
 WITHOUT_EFFECT = (
@@ -124,16 +124,8 @@ class RunFolder:
         self.write_record({**self.read_record(), **changes})
 
     def newest_checkpoint(self) -> Path | None:
-        """Return the checkpoint with the highest step, or None."""
-        found = sorted(self.checkpoints.glob("step-*.ckpt"), key=lambda path: path.name)
-        return found[-1] if found else None
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and move it there in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+        """Return the newest checkpoint that is whole, or None."""
+        return newest_good(self.checkpoints)[0]
 
 
 def folder_of(experiment: Experiment, root: Path = Path("runs")) -> RunFolder:
@@ -175,7 +167,12 @@ _SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
 
 def is_without_effect(key: str) -> bool:
     """Return whether a key changes nothing in a run's numbers."""
-    return any(key == name or key.startswith(f"{name}.") for name in WITHOUT_EFFECT)
+    return is_part_of(key, WITHOUT_EFFECT)
+
+
+def is_part_of(key: str, names: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of ``names``, or lies below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _canonical(value: str) -> str:
@@ -231,47 +228,6 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
 def _comparable(config: Any) -> list[str]:
     keys = (key for key in sorted(leaf_keys(config)) if not is_without_effect(key))
     return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
-
-
-def choose_checkpoint(folder: RunFolder, resume: str) -> Path | None:
-    """Return the checkpoint from which a run goes on, or None where it starts anew.
-
-    Args:
-        folder: The run's folder.
-        resume: ``auto``, ``never``, or a checkpoint's path.
-
-    Raises:
-        ConfigurationError: If ``never`` meets a folder that is not empty, or the path is no file.
-    """
-    if resume == "auto":
-        return folder.newest_checkpoint()
-    if resume == "never":
-        # The first process may have made the folder before the others look.
-        first = getattr(rank_zero_only, "rank", 0) == 0
-        used = first and folder.path.exists() and any(folder.path.iterdir())
-        if used:
-            raise ConfigurationError(
-                f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "
-                "name of its own (name=...), move the folder away, or leave resume=auto."
-            )
-        return None
-    if not Path(resume).is_file():
-        raise ConfigurationError(
-            f"resume={resume}: there is no such file. Give auto, never, or a checkpoint's path "
-            "such as runs/DATA/MODEL/seed0/checkpoints/step-00000180.ckpt."
-        )
-    return Path(resume)
-
-
-def forget_later(folder: RunFolder, checkpoint: Path) -> None:
-    """Remove checkpoints of the folder that are newer than the one a run was told to go on from.
-
-    Otherwise the next start would take one of those, and the records in between would be missing.
-    """
-    if checkpoint.parent.resolve() == folder.checkpoints.resolve():
-        for path in folder.checkpoints.glob("step-*.ckpt"):
-            if path.name > checkpoint.name:
-                path.unlink()
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
+from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
+from lnrnn.training.ranks import gather, joined_state, share_of_state
 
 State = tuple[Tensor, ...] | None
 
@@ -22,10 +24,6 @@ HEADS = {
     "language_modeling": TokenHead,
     "regression": RegressionHead,
 }
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient is not a finite number; the message names the step."""
 
 
 class SequenceTask(LightningModule):
@@ -87,18 +85,28 @@ class SequenceTask(LightningModule):
         state = self.train_state if batch_idx > 0 else None
         predictions, self.train_state = self._predict(batch, state)
         total, count = sum_loss(predictions, batch.targets)
+        bad = ~torch.isfinite(total)
         if self.trainer.world_size > 1:
             # Ranks hold slices of one batch, of unequal size; averaged over ranks, each slice's
             # sum over the mean count gives the mean over the whole batch.
-            count = self.trainer.strategy.reduce(count, reduce_op="mean")
-        loss = total / count.clamp_min(1)
-        if not torch.isfinite(loss):
-            raise NonFiniteError(
-                f"the loss became {loss.item()} at step {self.global_step + 1} (epoch "
-                f"{self.current_epoch}). A run of its own with a smaller optimizer.lr or "
-                "trainer.gradient_clip_val often helps. Checkpoints from before are kept."
-            )
-        return loss
+            pair = torch.stack([count, bad.to(count)])
+            shared = self.trainer.strategy.reduce(pair, reduce_op="mean")
+            count, bad = shared[0], shared[1] > 0
+        if bad:  # in all processes alike: none waits for another that has stopped
+            self._stop_at_loss(total / count.clamp_min(1), batch, state)
+        return total / count.clamp_min(1)
+
+    def _stop_at_loss(self, loss: Tensor, batch: Batch, state: State) -> None:
+        finite = bool(torch.isfinite(loss))
+        origins = gather(None if finite else bad_activation(self.model, batch, state), self.trainer)
+        raise NonFiniteError(self._explain("loss is not finite", next(filter(None, origins))))
+
+    def _explain(self, what: str, origin: str) -> str:
+        return (
+            f"the {what} at step {self.global_step + 1} (epoch {self.current_epoch}). First to go "
+            f"wrong: {origin}. A run of its own with a smaller optimizer.lr or "
+            "trainer.gradient_clip_val often helps. Checkpoints from before are kept."
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
@@ -175,21 +183,21 @@ class SequenceTask(LightningModule):
             NonFiniteError: If the gradient's norm is not finite.
         """
         limit = gradient_clip_val or math.inf  # Lightning's None and 0 both mean no clipping
-        norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+        parameters = [part for part in self.parameters() if part.grad is not None]
+        norm = nn.utils.get_total_norm([part.grad for part in parameters])  # pyright: ignore[reportArgumentType]
         if not torch.isfinite(norm):
             raise NonFiniteError(
-                f"the gradient's norm became {norm.item()} at step {self.global_step + 1} (epoch "
-                f"{self.current_epoch}). A run of its own with a smaller optimizer.lr often helps. "
-                "Checkpoints from before are kept."
+                self._explain("gradient's norm is not finite", bad_gradient(self.model))
             )
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state that the next training window starts from."""
-        checkpoint["carried_state"] = self.train_state
+        """Keep the state that the next training window starts from, of all streams."""
+        checkpoint["carried_state"] = joined_state(self.train_state, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the carried state where it was left."""
-        state = checkpoint["carried_state"]
+        """Take up the carried state of this process's streams where it was left."""
+        state = share_of_state(checkpoint["carried_state"], self.trainer)
         self.train_state = state and tuple(part.to(self.device) for part in state)
 
 

@@ -123,3 +123,10 @@ def test_published_settings_build_their_cell() -> None:
     for cell, setting in settings:
         norm = eval(setting, {"CellNorm": lnrnn.CellNorm})
         getattr(lnrnn, cell)(3, 5, norm=norm)
+
+
+def test_the_tests_that_the_resume_page_names_exist():
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / "docs" / "resume.md").read_text())
+    assert len(named) > 20
+    for path, test in named:
+        assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"

@@ -1,13 +1,13 @@
 """Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from experiments import Interruption, compose, interrupt_call
+from sameness import assert_equal, assert_same_run, content
 
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
+from lnrnn.training.run import current_commit, installed_versions
 
 CLASSIFIER = (
     "model=lstm_ln",
@@ -29,44 +29,6 @@ LANGUAGE_MODEL = (
     "trainer.log_every_n_steps=4",
     "checkpoint_every_n_steps=4",
 )
-
-
-def content(folder: RunFolder) -> tuple[dict, bytes, dict]:
-    newest = folder.newest_checkpoint()
-    assert newest is not None
-    checkpoint = torch.load(newest, weights_only=True)
-    kept = {
-        key: checkpoint[key]
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
-    }
-    return {"file": newest.name, **kept}, folder.metrics.read_bytes(), folder.read_record()
-
-
-def assert_equal(one: Any, other: Any) -> None:
-    """Compare tensors bit for bit, inside dictionaries and lists too."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_equal(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for part, other_part in zip(one, other, strict=True):
-            assert_equal(part, other_part)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-def assert_same_run(one: RunFolder, other: RunFolder) -> None:
-    (state, metrics, record), (other_state, other_metrics, other_record) = (
-        content(one),
-        content(other),
-    )
-    assert_equal(state, other_state)
-    assert metrics == other_metrics
-    assert record["metrics"] == other_record["metrics"]
-    assert record["steps"] == other_record["steps"]
 
 
 def run(overrides, root: Path, *interruptions, monkeypatch) -> RunFolder:
@@ -208,6 +170,120 @@ def test_resume_from_a_checkpoint_of_another_folder(whole_classifier, tmp_path):
     state, metrics, _ = content(folder)
     assert_equal(state, content(whole_classifier)[0])
     assert metrics == whole_classifier.metrics.read_bytes()[-len(metrics) :]
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch) -> RunFolder:
+    """A run with two checkpoints and records after the newer one."""
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 15)
+        with pytest.raises(Interruption):
+            train(compose(*CLASSIFIER), tmp_path)
+    return RunFolder(next(tmp_path.glob("*/*/seed0")))
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 15, "epo', "{}\n" * 40])
+def test_records_after_the_checkpoint_are_written_again_whatever_is_left(
+    torn, stopped, whole_classifier, tmp_path
+):
+    with stopped.metrics.open("a") as file:
+        file.write(torn)
+    assert_same_run(train(compose(*CLASSIFIER), tmp_path)[0], whole_classifier)
+
+
+@pytest.mark.parametrize("damage", ["short", "joined"])
+def test_records_that_lack_what_the_checkpoint_knows_are_refused(damage, stopped, tmp_path):
+    lines = stopped.metrics.read_bytes()
+    lines = lines[:100] if damage == "short" else lines.replace(b"\n", b" ")
+    stopped.metrics.write_bytes(lines)
+    with pytest.raises(ConfigurationError, match=r"metrics\.jsonl has \d+ bytes, but the check"):
+        train(compose(*CLASSIFIER), tmp_path)
+    assert stopped.metrics.read_bytes() == lines
+
+
+def test_another_version_or_commit_goes_on_with_a_warning(
+    stopped, whole_classifier, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lnrnn.training.build.current_commit", lambda: "another")
+    versions = {**installed_versions(), "torch": "9.9"}
+    monkeypatch.setattr("lnrnn.training.build.installed_versions", lambda: versions)
+    with pytest.warns(UserWarning, match="goes on with something else") as caught:
+        folder, record = train(compose(*CLASSIFIER), tmp_path)
+    here = installed_versions()["torch"]
+    torch_changed = f"torch: {here} in the checkpoint, 9.9 now"
+    commit_changed = f"commit: {current_commit()} in the checkpoint, another now"
+    said = [str(warning.message) for warning in caught]
+    assert any(torch_changed in text for text in said)
+    assert any(commit_changed in text for text in said)
+    assert record["resumed"][-1]["changed"] == [commit_changed, torch_changed]
+    assert_same_run(folder, whole_classifier)
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("data.batch_size=16", r"data\.batch_size: 32 in the checkpoint, 16 now"),
+        ("seed=1", r"seed: 0 in the checkpoint, 1 now"),
+        ("model.eps=1e-3", r"model\.eps: 1e-05 in the checkpoint, 0\.001 now"),
+        ("early_stopping=3", r"early_stopping: None in the checkpoint, 3 now"),
+        (
+            "trainer.accumulate_grad_batches=2",
+            r"trainer\.accumulate_grad_batches: 1 in the checkpoint, 2 now",
+        ),
+    ],
+)
+def test_another_experiment_is_refused_with_the_difference(override, difference, stopped, tmp_path):
+    given = f"resume={stopped.newest_checkpoint()}"
+    with pytest.raises(ConfigurationError, match=difference):
+        train(compose(*CLASSIFIER, override, given), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_finished_run_with_other_data_is_refused(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abc " * 400)
+    overrides = (*LANGUAGE_MODEL, f"data.files={text}", "trainer.max_epochs=1")
+    folder, record = train(compose(*overrides), tmp_path)
+    text.write_text("xyz " * 400)
+    with pytest.raises(ConfigurationError, match="holds a finished run, but the data have changed"):
+        train(compose(*overrides), tmp_path)
+    assert folder.read_record() == record
+
+
+def test_a_run_begun_elsewhere_goes_on_with_its_own_checkpoints(
+    stopped, whole_classifier, tmp_path, monkeypatch
+):
+    given = f"resume={min(stopped.checkpoints.glob('*.ckpt'))}"
+    overrides = (*CLASSIFIER, given)
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, "training_step", 5)
+        with pytest.raises(Interruption):
+            train(compose(*overrides), tmp_path / "other")
+    folder, record = train(compose(*overrides), tmp_path / "other")
+    assert [entry["checkpoint"] for entry in record["resumed"]] == [
+        "step-00000012.ckpt",
+        "step-00000015.ckpt",
+    ]
+    assert_equal(content(folder)[0], content(whole_classifier)[0])
+    folder.update_record(status="interrupted")
+    newest = stopped.newest_checkpoint()
+    with pytest.raises(ConfigurationError, match="has checkpoints of its own"):
+        train(compose(*CLASSIFIER, f"resume={newest}"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainer.val_check_interval=8", "is more than an epoch's 7 batches"),
+        ("+trainer.overfit_batches=2", "overfit_batches is not supported"),
+        ("early_stopping=0", "a whole number from 1 up; got 0"),
+        ("early_stopping=true", "a whole number from 1 up; got True"),
+    ],
+)
+def test_what_could_not_be_resumed_is_refused(override, words, tmp_path):
+    with pytest.raises(ConfigurationError, match=words):
+        train(compose(*CLASSIFIER, override), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_resume_from_a_given_checkpoint(whole_classifier, tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ from experiments import compose
 from omegaconf import OmegaConf
 
 from lnrnn.training import ConfigurationError, RunFolder, folder_of
-from lnrnn.training.run import check_configuration, choose_checkpoint, derive_name
+from lnrnn.training.resume import Start, choose_start
+from lnrnn.training.run import check_configuration, derive_name
 
 
 @pytest.mark.parametrize(
@@ -85,26 +86,15 @@ def test_another_configuration_in_the_folder_is_shown(tmp_path):
 
 
 def test_never_wants_a_new_folder(tmp_path):
-    assert choose_checkpoint(RunFolder(tmp_path), "never") is None
+    assert choose_start(RunFolder(tmp_path), "never") == Start()
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ConfigurationError, match="not empty"):
-        choose_checkpoint(RunFolder(tmp_path), "never")
+        choose_start(RunFolder(tmp_path), "never")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigurationError, match=r"nowhere\.ckpt: there is no such file"):
-        choose_checkpoint(RunFolder(tmp_path), "nowhere.ckpt")
-
-
-def test_auto_takes_the_newest(tmp_path):
-    folder = RunFolder(tmp_path)
-    assert choose_checkpoint(folder, "auto") is None
-    folder.checkpoints.mkdir()
-    for step in (9, 100, 18):
-        (folder.checkpoints / f"step-{step:08d}.ckpt").touch()
-    newest = choose_checkpoint(folder, "auto")
-    assert newest is not None
-    assert newest.name == "step-00000100.ckpt"
+        choose_start(RunFolder(tmp_path), "nowhere.ckpt")
 
 
 def test_the_record_is_changed_in_one_step(tmp_path):

@@ -8,15 +8,16 @@ from experiments import compose
 from omegaconf import OmegaConf
 
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
-from lnrnn.training.checkpoints import read_checkpoint
+from lnrnn.training.storage import read_checkpoint
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
+LAST = ("step-00000014.ckpt", "step-00000014.json")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, RunFolder, dict]:
     root = tmp_path_factory.mktemp("runs")
-    return root, *train(compose(*SHORT), root)
+    return root, *train(compose(*SHORT, "checkpoint_every_n_steps=7"), root)
 
 
 def test_a_run_leaves_everything_in_its_folder(finished):
@@ -31,6 +32,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert record["machine"]["device"] == "cpu"
     assert record["versions"]["torch"].startswith("2.")
     assert 0 < record["seconds_per_step"] < 10
+    assert 0 < record["seconds_per_save"] < 10
     assert record["parameters"] == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
     assert set(record["metrics"]) == {"test/loss", "test/accuracy"}
 
@@ -47,7 +49,7 @@ def test_metrics_are_one_value_a_line_in_full_precision(finished):
 
 def test_a_finished_run_is_not_repeated(finished, monkeypatch):
     root, folder, record = finished
-    monkeypatch.setattr("lnrnn.training.fit.build_data", None)  # would be called first
+    monkeypatch.setattr("lnrnn.training.fit.build_task", None)  # would be called first
     assert train(compose(*SHORT), root) == (folder, record)
 
 
@@ -63,7 +65,8 @@ def test_evaluate_reproduces_the_test_metrics(finished):
 def test_two_newest_checkpoints_are_kept(finished):
     _, folder, _ = finished
     names = sorted(path.name for path in folder.checkpoints.iterdir())
-    assert names == ["step-00000007.ckpt", "step-00000014.ckpt"]
+    assert names == ["last", "step-00000007.ckpt", "step-00000007.json", *LAST]
+    assert (folder.checkpoints / "last").read_text() == "step-00000014.ckpt\n"
 
 
 def test_a_checkpoint_holds_tensors_and_plain_values(finished):

@@ -1,0 +1,118 @@
+"""One folder, one run: who trains in a folder, and whether that process still lives."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from lnrnn.training.errors import ConfigurationError
+
+LOCK = "run.lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; it is made if need be, and removed if it stays empty.
+
+    The lock is a file with the owner's process id, host and start. It counts as long as that
+    process lives: what a killed one left is taken over, also where its id now belongs to another.
+
+    Raises:
+        ConfigurationError: If another process that lives, or may live, holds the folder; or if it
+            may not be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _take(path)
+    except OSError as error:
+        raise ConfigurationError(f"cannot use the folder {folder}: {error}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        for parent in made:
+            with suppress(OSError):  # a run lies in it, or another has just begun there
+                parent.rmdir()
+
+
+def _take(path: Path) -> None:
+    """Write this process into the lock, unless its owner lives."""
+    me = _describe(os.getpid())
+    while True:
+        with path.open("a+") as file:
+            # Held while looking and writing only, so that of two that start at once one is first.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                continue  # its owner has removed it in between
+            owner = _read(file)
+            if owner and _may_live(owner, me):
+                raise ConfigurationError(_refusal(path, owner, me))
+            file.truncate(0)
+            file.write(json.dumps(me) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            return
+
+
+def _read(file: TextIO) -> dict[str, Any] | None:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+    except ValueError:  # killed while it wrote, before it trained
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _describe(pid: int) -> dict[str, Any]:
+    """Return what tells a process from every other one."""
+    return {
+        "pid": pid,
+        "host": socket.gethostname(),
+        "started": _start_of(pid),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _may_live(owner: dict[str, Any], me: dict[str, Any]) -> bool:
+    if owner.get("host") != me["host"]:
+        # A requeued job keeps its number, and runs once at a time.
+        return owner.get("job") is None or owner["job"] != me["job"]
+    pid = owner.get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's, so it lives
+        pass
+    return owner.get("started") == _start_of(pid)
+
+
+def _start_of(pid: int) -> str | None:
+    """Return the boot and the tick at which a living process began; None if that cannot be known.
+
+    A process that has ended and waits to be collected does not live.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # Behind the name, which may hold anything: the state, and 19 fields later the start.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # no Linux
+        return None
+    return f"{boot}/{fields[19]}" if fields[0] not in "ZX" else "ended"
+
+
+def _refusal(path: Path, owner: dict[str, Any], me: dict[str, Any]) -> str:
+    text = (
+        f"{path.parent} is in use: process {owner.get('pid')} on {owner.get('host')} trains there."
+    )
+    if owner.get("host") == me["host"]:
+        return f"{text} Wait for it, or stop it; two runs in one folder would spoil each other."
+    return f"{text} Whether it still lives cannot be seen from here; if not, remove {path}."

@@ -1,0 +1,164 @@
+"""Going on with a run: from which checkpoint, whether it fits, and what has changed around it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.files import remove_leftovers, replace_text
+from lnrnn.training.lock import LOCK
+from lnrnn.training.run import RunFolder
+from lnrnn.training.storage import (
+    POINTER,
+    checkpoints_in,
+    manifest_of,
+    newest_good,
+    order_of,
+    problem_of,
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins or goes on.
+
+    Args:
+        checkpoint: The checkpoint it goes on from; None where it starts anew.
+        continues: Whether that checkpoint is one of the run's own folder.
+        skipped: Newer checkpoints that are not whole, and what is wrong with each.
+    """
+
+    checkpoint: Path | None = None
+    continues: bool = False
+    skipped: Mapping[Path, str] = field(default_factory=dict)
+
+
+def choose_start(folder: RunFolder, resume: str) -> Start:
+    """Return where a run goes on.
+
+    Args:
+        folder: The run's folder.
+        resume: ``auto`` takes the newest checkpoint of the folder that is whole; ``never`` insists
+            on a new folder; or a checkpoint's path. Where a run began from another folder's
+            checkpoint, the same command goes on with its own.
+
+    Raises:
+        ConfigurationError: If ``never`` meets a folder that is not empty, the path is no file, or
+            no checkpoint of the folder can be used.
+    """
+    if resume == "never":
+        if folder.path.exists() and any(path.name != LOCK for path in folder.path.iterdir()):
+            raise ConfigurationError(
+                f"resume=never needs a new folder, but {folder.path} is not empty. Give the run a "
+                "name of its own (name=...), move the folder away, or leave resume=auto."
+            )
+        return Start()
+    newest, skipped = newest_good(folder.checkpoints)
+    if resume != "auto":
+        given = Path(resume)
+        if not given.is_file():
+            raise ConfigurationError(
+                f"resume={resume}: there is no such file. Give auto, never, or a checkpoint's path "
+                "such as runs/DATA/MODEL/seed0/checkpoints/step-00000180.ckpt."
+            )
+        if given.parent.resolve() == folder.checkpoints.resolve():
+            return Start(given, continues=True)
+        if newest is None:
+            return Start(given)
+        if folder.read_record().get("began_from") != str(given.resolve()):
+            raise ConfigurationError(
+                f"resume={resume} starts a run from a checkpoint of another folder, but "
+                f"{folder.path} has checkpoints of its own. Leave resume=auto to go on from "
+                "those, or give the run a name of its own (name=...)."
+            )
+    damaged = {path: why for path, why in skipped.items() if manifest_of(path).exists()}
+    if newest is None and damaged:
+        lines = "\n".join(f"  {path}: {why}" for path, why in damaged.items())
+        raise ConfigurationError(
+            f"no checkpoint in {folder.checkpoints} can be used:\n{lines}\n"
+            "Move that folder away to start anew."
+        )
+    return Start(newest, newest is not None, skipped)
+
+
+def tidy(folder: RunFolder, start: Start) -> None:
+    """Remove what killed processes left, and what the run does not go on from.
+
+    Checkpoints newer than the one it goes on from are void: the next start would take one of those,
+    and the records in between would be missing. What is damaged is set aside, not removed.
+    """
+    remove_leftovers(folder.path)
+    remove_leftovers(folder.checkpoints)
+    for path in checkpoints_in(folder.checkpoints):
+        if not start.continues or order_of(path) > order_of(start.checkpoint or path):
+            if manifest_of(path).exists() and problem_of(path) is not None:
+                path.replace(path.with_suffix(".damaged"))
+            manifest_of(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    for manifest in folder.checkpoints.glob("step-*.json"):
+        if not manifest.with_suffix(".ckpt").exists():
+            manifest.unlink()
+    if start.continues and start.checkpoint is not None:
+        replace_text(folder.checkpoints / POINTER, start.checkpoint.name + "\n")
+
+
+def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: Path) -> None:
+    """Check that a run goes on with what it was trained with.
+
+    Raises:
+        ConfigurationError: Listing what differs.
+    """
+    before = checkpoint.get("contract", {})
+    lines = [
+        f"  {key}: {before.get(key)} in the checkpoint, {contract.get(key)} now"
+        for key in sorted(before.keys() | contract.keys())
+        if before.get(key) != contract.get(key)
+    ]
+    if lines:
+        shown = "\n".join(lines[:12])
+        raise ConfigurationError(
+            f"{path} was trained with something else:\n{shown}\n"
+            "A run goes on with the same model, data, optimizer and seed. Give the changed run a "
+            "name of its own (name=...), so that it starts anew."
+        )
+
+
+def differences(checkpoint: dict[str, Any], world: Mapping[str, Any]) -> list[str]:
+    """Return what has changed around a run since its checkpoint, with both values.
+
+    Args:
+        checkpoint: Where the run goes on.
+        world: The number of processes, the commit and the versions of now.
+    """
+    before = checkpoint.get("world", {})
+    return [
+        f"{key}: {before.get(key)} in the checkpoint, {now} now"
+        for key, now in world.items()
+        if before.get(key) != now
+    ]
+
+
+def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
+    """Check that a checkpoint's tensors are the module's, by name and shape.
+
+    Raises:
+        ConfigurationError: Listing what is missing, what is too much and what has another shape.
+    """
+    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    lines = [f"  {name}: the model has it, the checkpoint not" for name in wanted.keys() - saved]
+    lines += [f"  {name}: the checkpoint has it, the model not" for name in saved.keys() - wanted]
+    lines += [
+        f"  {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model"
+        for name in saved.keys() & wanted.keys()
+        if saved[name] != wanted[name]
+    ]
+    if lines:
+        shown = "\n".join(sorted(lines)[:12])
+        raise ConfigurationError(
+            f"{path} belongs to another model:\n{shown}\n"
+            "Use the model it was trained with, or start anew in another folder (name=...)."
+        )

@@ -1,0 +1,105 @@
+"""Signals that ask a run to stop: noted when they come, obeyed between two steps."""
+
+import os
+import signal
+import subprocess
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class Interrupted(SystemExit):
+    """A run was stopped by a signal; its exit code is 128 and the signal's number.
+
+    Args:
+        name: The signal.
+        step: Optimizer steps done.
+    """
+
+    def __init__(self, name: signal.Signals, step: int) -> None:
+        super().__init__(128 + name)
+        self.signal = name
+        self.step = step
+        self.requeue = ""
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal.name} at step {self.step}{self.requeue}"
+
+
+class Signals(Callback):
+    """Notes SIGINT, SIGTERM and SIGUSR1 while it is entered; :class:`Checkpoints` asks for them.
+
+    Nothing is done inside a handler but to note the number. A second SIGINT ends the process at
+    once, wherever it is.
+    """
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Signals":
+        self._before = {number: signal.getsignal(number) for number in STOPPING}
+        self._listen()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            _handle(number, handler)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take SIGTERM back from Lightning, whose handler calls collectives from anywhere."""
+        self._listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do as for training."""
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in STOPPING:
+            if number != self._received:  # of a SIGINT that has come, the second one ends it all
+                _handle(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def agreed(self, trainer: Trainer) -> signal.Signals | None:
+        """Return the signal that any process has received, the same in all; None if there is none.
+
+        Every process must ask at the same step: with several, this is a collective operation.
+        """
+        number = self._received
+        if trainer.world_size > 1:
+            flag = torch.tensor(number, device=trainer.strategy.root_device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            number = int(flag)
+        return signal.Signals(number) if number else None
+
+
+def _handle(number: signal.Signals, handler: Any) -> None:
+    if threading.current_thread() is threading.main_thread():  # Python allows no other one
+        signal.signal(number, handler)
+
+
+def ask_for_requeue() -> str:
+    """Ask SLURM to run this job again, and return in words what came of it."""
+    job = os.environ.get("SLURM_JOB_ID")
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array is not None:
+        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
+    if job is None:
+        return "not requeued: this is no SLURM job"
+    command = ["scontrol", "requeue", job]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"not requeued: {error}"
+    if answer.returncode:
+        return f"not requeued: {answer.stderr.strip() or answer.returncode}"
+    return "requeued"

@@ -1,0 +1,200 @@
+"""Checkpoint files: written whole or not at all, and read only if they are what was written.
+
+In a run's ``checkpoints/`` lie ``step-00000100.ckpt``; its manifest ``step-00000100.json``, written
+after it, without which a checkpoint does not count; and ``last``, which names the newest.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+from lightning.fabric.plugins.io import CheckpointIO
+
+from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.files import replacing, sync_folder
+from lnrnn.training.targets import check_data_only
+
+POINTER = "last"
+# Saved at a step's end; with the second part, where the validation after that step is still to do.
+NAME = re.compile(r"step-\d{8,}(-validation)?\.ckpt")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the message says why, and what is still there."""
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes and reads checkpoints for Lightning.
+
+    Args:
+        versions: What the manifests note as the versions that wrote them.
+        keep: How many good checkpoints stay.
+    """
+
+    def __init__(self, versions: Mapping[str, str], keep: int = 2) -> None:
+        self.versions = dict(versions)
+        self.keep = keep
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, then its manifest, then the pointer; then remove the oldest.
+
+        Raises:
+            CheckpointError: If the disk is full, the folder may not be written, or the like; what
+                was there before is intact.
+        """
+        path = Path(path)
+        manifest = manifest_of(path)
+        digest, file = hashlib.sha256(), None
+        try:
+            manifest.unlink(missing_ok=True)  # it would not fit a checkpoint saved once more
+            with replacing(path) as target:
+                file = Digesting(target, digest)
+                torch.save(checkpoint, cast(BinaryIO, file))
+            content = {
+                "file": path.name,
+                "sha256": digest.hexdigest(),
+                "bytes": file.size,
+                "step": checkpoint["global_step"],
+                "versions": self.versions,
+            }
+            with replacing(manifest) as target:
+                target.write(json.dumps(content, indent=2).encode() + b"\n")
+            with replacing(path.parent / POINTER) as target:
+                target.write(path.name.encode() + b"\n")
+            sync_folder(path.parent)  # before older ones go
+        except (OSError, RuntimeError) as error:
+            # torch wraps what a file raises into words about its own internals.
+            cause = file.error if file is not None and file.error is not None else error
+            if not isinstance(cause, Exception):
+                raise cause from None
+            raise CheckpointError(
+                f"could not save {path}: {cause}. The checkpoints before it are intact; make room "
+                "or allow writing there, and start the same command again."
+            ) from error
+        self._prune(path.parent)
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = "cpu",
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Read a checkpoint, as :func:`read_checkpoint` does, whatever else is asked for."""
+        return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Remove a checkpoint; its manifest goes first, so that half of it is never taken."""
+        manifest_of(Path(path)).unlink(missing_ok=True)
+        Path(path).unlink(missing_ok=True)
+
+    def _prune(self, folder: Path) -> None:
+        """Keep the newest, and remove what a kill in between left of others."""
+        for path in checkpoints_in(folder)[self.keep :]:
+            self.remove_checkpoint(path)
+
+
+class Digesting:
+    """A file to write to that keeps the digest of what was written, and the error that stopped it.
+
+    Args:
+        file: Where the bytes go.
+        digest: Takes up the bytes.
+    """
+
+    def __init__(self, file: BinaryIO, digest: Any) -> None:
+        self.file = file
+        self.digest = digest
+        self.size = 0
+        self.error: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of ``data``, and return its length."""
+        try:
+            self.file.write(data)
+        except BaseException as error:
+            self.error = error
+            raise
+        self.digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed once, at its end."""
+
+
+def manifest_of(path: Path) -> Path:
+    """Return where the manifest of a checkpoint lies."""
+    return path.with_suffix(".json")
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the files in ``folder`` that are named like checkpoints, the newest first."""
+    found = (path for path in folder.glob("step-*.ckpt") if NAME.fullmatch(path.name))
+    return sorted(found, key=order_of, reverse=True)
+
+
+def order_of(path: Path) -> tuple[int, bool]:
+    """Return what sorts checkpoints by age: the step, and whether its validation is done."""
+    step = re.search(r"\d+", path.name)
+    return int(step[0]) if step else 0, "-validation" not in path.name
+
+
+def problem_of(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None if it is what its manifest says."""
+    try:
+        manifest = json.loads(manifest_of(path).read_text())
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        return f"it was not finished: {Path(error.filename).name} is missing"
+    except (OSError, ValueError) as error:
+        return f"it cannot be read ({error})"
+    if not isinstance(manifest, dict) or manifest.get("file") != path.name:
+        return f"{manifest_of(path).name} is not its manifest"
+    if manifest.get("sha256") != digest:
+        return f"it is damaged: its sha256 is not the one in {manifest_of(path).name}"
+    return None
+
+
+def newest_good(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """Return the newest checkpoint that is whole, and what is wrong with each newer one."""
+    skipped: dict[Path, str] = {}
+    for path in checkpoints_in(folder):
+        problem = problem_of(path)
+        if problem is None:
+            return path, skipped
+        skipped[path] = problem
+    return None, skipped
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint: tensors and plain values, never code.
+
+    Where its manifest lies beside it, the content must be what the manifest says.
+
+    Raises:
+        ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.
+    """
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such checkpoint")
+    problem = problem_of(path) if manifest_of(path).exists() else None
+    if problem is not None:
+        raise ConfigurationError(f"{path}: {problem}. Take another one of its folder.")
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ConfigurationError(
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}: {error}). Take "
+            "another of its folder, or move it away: resume=auto then takes the one before."
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
+    check_data_only(str(path), checkpoint)
+    return checkpoint

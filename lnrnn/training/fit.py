@@ -160,12 +160,13 @@ def fresh_memory_as_it_is() -> Iterator[None]:
     It helps to find reads of what nobody wrote; those are looked for in tests. In training it is a
     pass over every large tensor: a quarter of the time of a small layer with a norm in its step.
     """
-    before = deterministic.fill_uninitialized_memory
-    deterministic.fill_uninitialized_memory = False
+    settings: Any = deterministic  # a module that makes its attribute on import
+    before = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        deterministic.fill_uninitialized_memory = before
+        settings.fill_uninitialized_memory = before
 
 
 class Status(Callback):

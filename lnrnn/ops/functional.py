@@ -14,8 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lnrnn.ops import checks, cpu, reference
+from lnrnn.ops import checks, cpu, cuda, reference
 from lnrnn.ops import fused as kernels
+
+TRITON = {"cuda"}  # devices whose kernels are in Triton; what Triton's interpreter adds, tests say
 
 
 def project_input(
@@ -257,7 +259,8 @@ def _takes_kernel(op: str, fused: bool | None, tensors: Sequence[Tensor | None])
     """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
     if fused is False:
         return False
-    why = _uncovered([t for t in tensors if t is not None]) or _unavailable()
+    given = [t for t in tensors if t is not None]
+    why = _uncovered(given) or _unavailable(given[0].device.type)
     if why is not None and fused:
         raise NotImplementedError(
             f"fused=True insists on a fused kernel, and this call of {op} has none: {why}; "
@@ -268,9 +271,12 @@ def _takes_kernel(op: str, fused: bool | None, tensors: Sequence[Tensor | None])
 
 def _uncovered(tensors: Sequence[Tensor]) -> str | None:
     """Return what about the tensors no kernel covers, if anything."""
-    devices = {t.device.type for t in tensors}
-    if devices != {"cpu"}:
-        return f"kernels are for cpu, and tensors are on {', '.join(sorted(devices))}"
+    devices = sorted({str(t.device) for t in tensors})
+    device = tensors[0].device.type
+    if len(devices) > 1 or device not in {"cpu", *TRITON}:
+        return f"kernels are for one cpu or cuda device, and tensors are on {', '.join(devices)}"
+    if device in TRITON:
+        return cuda.uncovered(tensors)
     if torch.is_autocast_enabled("cpu"):
         return "kernels do not run under autocast"
     dtypes = {t.dtype for t in tensors}
@@ -280,9 +286,9 @@ def _uncovered(tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
-def _unavailable() -> str | None:
-    """Return why the kernels cannot be had on this machine, if so; the first call builds them."""
-    return cpu.missing()
+def _unavailable(device: str) -> str | None:
+    """Return why this machine has no kernels for a device, if so; the first call builds them."""
+    return cuda.missing() if device in TRITON else cpu.missing()
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.

@@ -51,8 +51,12 @@ class Op(NamedTuple):
         kept = ", ".join(f"Tensor {name}" for name in results)
         out = ", ".join("Tensor" for _ in results)
         back = ", ".join("Tensor" for _ in self.tensors)
-        _LIBRARY.define(f"{self.name}({tensors}, {rest}, bool keep) -> ({out})")
-        _LIBRARY.define(f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})")
+        for schema in (
+            f"{self.name}({tensors}, {rest}, bool keep) -> ({out})",
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})",
+        ):
+            # The CUDA kernels replay graphs of their own, which no other graph can hold.
+            _LIBRARY.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
 
 
 RNN = Op(
@@ -80,6 +84,14 @@ for _op in (RNN, LSTM, GRU):
     _op.define()
 
 
+def implement(
+    op: Op, forward: Callable[..., Any], backward: Callable[..., Any], key: str
+) -> None:
+    """Make two functions what a cell's operators run under a dispatch key."""
+    _LIBRARY.impl(op.name, forward, key)
+    _LIBRARY.impl(f"{op.name}_backward", backward, key)
+
+
 def run(
     op: Op,
     tensors: Sequence[Tensor | None],
@@ -100,10 +112,24 @@ def run(
     Returns:
         A tuple of the output and the final states.
     """
+    tensors = _autocast(op, tensors)
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if wanted:
         return _Fused.apply(op, again, batch_sizes, tuple(options), *tensors)
     return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
+
+
+def _autocast(op: Op, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Cast what is multiplied as autocast would, where it is on; it leaves float64 alone."""
+    device = next(t.device.type for t in tensors if t is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    multiplied = {"h_0", "weight_hh", "weight_hr?"}
+    return [
+        t.to(dtype) if t is not None and name in multiplied and t.dtype != torch.float64 else t
+        for name, t in zip(op.tensors, tensors, strict=True)
+    ]
 
 
 class _Fused(torch.autograd.Function):
@@ -159,31 +185,32 @@ def _backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     return getattr(torch.ops.lnrnn, f"{op.name}_backward")
 
 
-def _empty(like: Tensor, *shape: Any) -> Tensor:
-    return like.new_empty(shape)
+def _empty(like: Tensor, *shape: Any, wide: bool = False) -> Tensor:
+    dtype = torch.float32 if wide and like.dtype != torch.float64 else like.dtype
+    return like.new_empty(shape, dtype=dtype)
 
 
-def _outputs(x: Tensor, states: Sequence[Tensor], features: Any) -> list[Tensor]:
-    return [_empty(x, *x.shape[:-1], features), *(_empty(s, *s.shape) for s in states)]
+def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
+    """Return the output and the final states: in the dtype of the products, cell states wide."""
+    states = [_empty(h_0, *h_0.shape), *(_empty(c, *c.shape, wide=True) for c in cells)]
+    return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
 
 
-def _fake_kept(x: Tensor, keep: bool, *widths: Any) -> list[Tensor]:
+def _fake_kept(x: Tensor, h_0: Tensor, keep: bool, width: Any, *wide: Any) -> list[Tensor]:
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    return [_empty(x, rows, width) for width in widths]
+    return [_empty(h_0, rows, width), *(_empty(h_0, rows, w, wide=True) for w in wide)]
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
 def _fake_rnn(
     x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, joint, relu, centered, eps, keep
 ):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 2)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+    return *_outputs(x, h_0), *_fake_kept(x, h_0, keep, weight_hh.shape[0], 2)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
 def _fake_gru(x, h_0, weight_hh, gain, bias_hh, batch_sizes, reverse, spans, centered, eps, keep):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], 6)
-    return *_outputs(x, [h_0], h_0.shape[1]), *kept
+    return *_outputs(x, h_0), *_fake_kept(x, h_0, keep, weight_hh.shape[0], 6)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
@@ -206,8 +233,8 @@ def _fake_lstm(
     eps,
     keep,
 ):
-    kept = _fake_kept(x, keep, weight_hh.shape[0], c_0.shape[1], 10)
-    return *_outputs(x, [h_0, c_0], h_0.shape[1]), *kept
+    kept = _fake_kept(x, h_0, keep, weight_hh.shape[0], c_0.shape[1], 10)
+    return *_outputs(x, h_0, c_0), *kept
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:

@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lnrnn.ops.cuda_graphs import GRAPHS
+from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
     add_gates,
     add_to_own_row,

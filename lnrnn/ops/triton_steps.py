@@ -1,14 +1,12 @@
 """The loop over time steps around the Triton kernels: who is live when, and how to launch.
 
 Nothing here knows a cell or a GPU: a cell describes its loop (`Loop`), and `advance` launches it
-step by step. `lnrnn.ops.cuda_graphs` decides whether a step is launched or replayed.
+step by step. `lnrnn.ops.triton_graphs` decides whether a step is launched or replayed.
 
 Dimensions: T steps, B sequences, N rows of all steps together. Steps lie in order of time; packed
 sequences are sorted by falling length, so the live ones of a step are always the first.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -155,9 +153,8 @@ def launch(
     """
     shape = tile(constants["H"])
     sequences = shape.rows * constants.get("blocks", 1)
-    names = _parameters(kernel)
     kernel[(-(-live // sequences),)](
-        **{name: tensor for name, tensor in tensors.items() if name in names},
+        **{name: tensor for name, tensor in tensors.items() if name in kernel.arg_names},
         **constants,
         first=first,
         live=live,
@@ -166,11 +163,6 @@ def launch(
         num_warps=shape.warps,
         enable_fp_fusion=True,
     )
-
-
-@functools.cache
-def _parameters(kernel: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(kernel.fn).parameters)
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
@@ -210,10 +202,7 @@ def summed(
 
 
 def spans_of(gates: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return where each norm begins and ends, from how many gates each covers.
-
-    Example:
-        >>> spans_of([2, 1])
-        ((0, 2), (2, 3))
+    """Return where each norm begins and ends, from how many gates each covers: [2, 1] becomes
+    ((0, 2), (2, 3)).
     """
     return tuple(zip(accumulate(gates[:-1], initial=0), accumulate(gates), strict=True))

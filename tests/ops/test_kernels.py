@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import FEW, Case, every_case
-from numerics import assert_as_accurate, assert_close, assert_equal, output_and_grads
+from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op
 from torch import Tensor
 
@@ -48,23 +48,6 @@ def compare(case: Case, layout: dict[str, Any], *, change: Any = None, **more: A
     kernel, reference = op(case, **options, fused=True), op(case, **options, fused=False)
     named = dict(zip(names(case), args, strict=True))
     assert_as_accurate(kernel, reference, named, alike=[nudged(reference, k) for k in range(3)])
-
-
-def nudged(function: Callable[..., Any], key: int) -> Callable[..., Any]:
-    """Return the function of its arguments, each one rounding off.
-
-    Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
-    arguments' own included. No algorithm can be held to less than that, and one run of the
-    reference may be lucky.
-    """
-
-    def call(*args: Tensor) -> Any:
-        generator = torch.Generator().manual_seed(key)
-        eps = torch.finfo(args[0].dtype).eps
-        signs = [torch.randint(2, a.shape, generator=generator) * 2 - 1 for a in args]
-        return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
-
-    return call
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lnrnn.ops import fused
 
+
 def uncovered(tensors: Sequence[Tensor]) -> str | None:
     """Return what about a call's tensors no kernel covers, if anything."""
     dtypes = {tensor.dtype for tensor in tensors}

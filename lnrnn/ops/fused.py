@@ -84,9 +84,7 @@ for _op in (RNN, LSTM, GRU):
     _op.define()
 
 
-def implement(
-    op: Op, forward: Callable[..., Any], backward: Callable[..., Any], key: str
-) -> None:
+def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any], key: str) -> None:
     """Make two functions what a cell's operators run under a dispatch key."""
     _LIBRARY.impl(op.name, forward, key)
     _LIBRARY.impl(f"{op.name}_backward", backward, key)

@@ -10,7 +10,7 @@ Kept for the backward: W h as the product put it out, (N, 3H), and the moments o
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalOperand=false, reportReturnType=false, reportPossiblyUnbound=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 from typing import Any
 
@@ -244,9 +244,7 @@ def backward(
     )
 
 
-def _constants(
-    dtype: torch.dtype, hidden: int, spans: list[int], centered: bool
-) -> dict[str, Any]:
+def _constants(dtype: torch.dtype, hidden: int, spans: list[int], centered: bool) -> dict[str, Any]:
     constants = {"H": hidden, "SPANS": spans_of(spans), "CENTERED": centered}
     return {**constants, "ACC": accumulator(dtype)}
 

@@ -12,7 +12,7 @@ them and x.
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalOperand=false, reportReturnType=false, reportPossiblyUnbound=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 from typing import Any
 
@@ -207,9 +207,7 @@ def lstm_backward(
             d_state += later
         if CELL is not None:
             cell_sums = sum_rows(cell_sums, (d_state,), hat_c)
-            d_state = norm_backward(
-                (d_state,), gains_c, hat_c, scale_c, H, ((0, 1),), CENTERED
-            )[0]
+            d_state = norm_backward((d_state,), gains_c, hat_c, scale_c, H, ((0, 1),), CENTERED)[0]
         if CELL == "output":
             d_state += later
 

@@ -13,7 +13,7 @@ storage. Values are widened where they are loaded and narrowed where they are st
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalOperand=false, reportReturnType=false, reportPossiblyUnbound=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 import triton
 import triton.language as tl
@@ -65,7 +65,7 @@ def _measure_span(v, mask, H: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.cons
     scale = 1.0 / tl.sqrt(tl.sum(squares, 1)[:, None] / (len(v) * H) + EPS)
     means = ()
     scales = ()
-    for q in tl.static_range(len(v)):
+    for _ in tl.static_range(len(v)):
         means = means + (mean,)
         scales = scales + (scale,)
     return means, scales
@@ -157,10 +157,9 @@ def load_moments(stats, at, mask, FIRST: tl.constexpr, GATES: tl.constexpr, ACC:
     means = ()
     scales = ()
     for q in tl.static_range(GATES):
-        means = means + (tl.load(stats + at + 2 * (FIRST + q), mask=mask, other=0.0).to(ACC),)
-        scales = scales + (
-            tl.load(stats + at + 2 * (FIRST + q) + 1, mask=mask, other=0.0).to(ACC),
-        )
+        place = stats + at + 2 * (FIRST + q)
+        means = means + (tl.load(place, mask=mask, other=0.0).to(ACC),)
+        scales = scales + (tl.load(place + 1, mask=mask, other=0.0).to(ACC),)
     return means, scales
 
 

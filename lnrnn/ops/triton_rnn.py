@@ -1,6 +1,6 @@
-"""The Elman RNN of `lnrnn.ops.reference.ln_rnn` in Triton.
+"""The Elman RNN of `lnrnn.ops.reference.ln_rnn` in Triton: h' = act(z).
 
-h' = act(z), with u = gain * N(v) + bias and joint: v = x + W h, z = u; separate: v = W h, z = x + u.
+With u = gain * N(v) + bias and joint: v = x + W h, z = u; separate: v = W h, z = x + u.
 
 Kept for the backward: W h as the product put it out, (N, H), and the norm's moments, (N, 2). The
 rest is computed again from them and x: the output, which may be narrow, would not do for the
@@ -10,7 +10,7 @@ derivative of tanh.
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
-# pyright: reportOptionalOperand=false, reportReturnType=false, reportPossiblyUnbound=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 
 from typing import Any
 

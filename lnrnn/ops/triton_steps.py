@@ -190,9 +190,7 @@ def copied(state: Tensor, dtype: torch.dtype) -> Tensor:
     return state.to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def summed(
-    sums: Tensor, widths: Sequence[int], like: Sequence[Tensor | None]
-) -> list[Tensor]:
+def summed(sums: Tensor, widths: Sequence[int], like: Sequence[Tensor | None]) -> list[Tensor]:
     """Add up the programs' rows and return one gradient for each of ``like``, empty for None."""
     parts = sums.sum(0).split_with_sizes(list(widths))
     return [
@@ -202,7 +200,8 @@ def summed(
 
 
 def spans_of(gates: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Return where each norm begins and ends, from how many gates each covers: [2, 1] becomes
-    ((0, 2), (2, 3)).
+    """Return where each norm begins and ends, from how many gates each covers.
+
+    Of [2, 1] it makes ((0, 2), (2, 3)).
     """
     return tuple(zip(accumulate(gates[:-1], initial=0), accumulate(gates), strict=True))

@@ -9,7 +9,7 @@ import sys
 
 if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") != "1":
     raise RuntimeError(
-        "tests/interp needs a process of its own, and Triton has been imported in this one already; "
+        "tests/interp needs a process of its own, and this one has imported Triton already; "
         "run `make test-interp`"
     )
 os.environ["TRITON_INTERPRET"] = "1"
@@ -67,4 +67,3 @@ def nan_filled_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-

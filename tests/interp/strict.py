@@ -32,7 +32,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared_once() -> Iterator[None]:
-    """Patch the language once a launch instead of at every call of a helper: three times quicker."""
+    """Patch the language once a launch, not at every call of a helper: three times quicker."""
     prepared: set[tuple[bool, ...]] = set()
     patch, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
 
@@ -57,7 +57,7 @@ def prepared_once() -> Iterator[None]:
 
 @contextlib.contextmanager
 def poisoned_loads() -> Iterator[None]:
-    """Let masked lanes that no value is given for hold NaN: the interpreter says 0, a GPU anything."""
+    """Let masked lanes without a value hold NaN: the interpreter says 0, a GPU anything."""
     load = _BUILDER.create_masked_load
 
     def load_poison(self: Any, pointers: Any, mask: Any, other: Any, *rest: Any) -> Any:

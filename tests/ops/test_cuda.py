@@ -1,0 +1,79 @@
+"""What CUDA tensors get: which calls the Triton kernels cover, and what happens without Triton."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from lnrnn.ops import cuda, functional, ln_rnn
+
+F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
+
+
+def arguments(dtype: torch.dtype = F32) -> list[Tensor]:
+    return [torch.randn(shape, dtype=dtype) for shape in ((4, 2, 5), (2, 5), (5, 5), (5,))]
+
+
+@pytest.fixture
+def cpu_for_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let CPU tensors be judged as CUDA tensors, by a process that has not looked for Triton."""
+    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    cuda.missing.cache_clear()
+    yield
+    cuda.missing.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "covered"),
+    [
+        ([F32], True),
+        ([F64], True),
+        ([BF16], True),
+        ([F16, F32], True),
+        ([BF16, F32], True),
+        ([F64, F32], False),
+        ([BF16, F16], False),
+        ([torch.complex64], False),
+    ],
+)
+def test_dtypes(dtypes: list[torch.dtype], covered: bool) -> None:
+    why = cuda.uncovered([torch.zeros(1, dtype=dtype) for dtype in dtypes])
+    assert (why is None) == covered
+    if why is not None:
+        assert all(str(dtype) in why for dtype in dtypes)
+
+
+def test_tensors_of_two_devices_are_named() -> None:
+    x, *rest = arguments()
+    with pytest.raises(NotImplementedError, match=r"one cpu or cuda device, .* on cpu, meta"):
+        ln_rnn(x, *(t.to("meta") for t in rest), fused=True)
+
+
+def test_no_triton_is_one_warning_and_the_reference(
+    cpu_for_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [n for n in sys.modules if n.startswith("lnrnn.ops.triton_")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)  # whether it is installed or not
+    args = arguments()
+    with pytest.warns(RuntimeWarning, match=r"Triton cannot be imported .* a CUDA build of torch"):
+        first = ln_rnn(*args)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = ln_rnn(*args)[0]
+    assert torch.equal(first, ln_rnn(*args, fused=False)[0])
+    assert torch.equal(second, first)
+    with pytest.raises(NotImplementedError, match="has none: Triton cannot be imported"):
+        ln_rnn(*args, fused=True)
+
+
+def test_what_no_kernel_covers_does_not_look_for_triton(
+    cpu_for_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "register", pytest.fail)
+    x, *rest = arguments(F16)
+    ln_rnn(x.bfloat16(), *rest)
+    ln_rnn(x, *rest, fused=False)

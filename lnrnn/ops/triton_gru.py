@@ -11,6 +11,7 @@ Kept for the backward: W h as the product put it out, (N, 3H), and the moments o
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
+    accumulator,
     add_to_own_row,
     affine,
     load_gates,
@@ -38,7 +40,6 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
-    accumulator,
     blocks_of,
     copied,
     flat,

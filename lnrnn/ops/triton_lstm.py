@@ -13,6 +13,7 @@ them and x.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
+    accumulator,
     add_gates,
     add_to_own_row,
     affine,
@@ -41,7 +43,6 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
-    accumulator,
     blocks_of,
     copied,
     flat,

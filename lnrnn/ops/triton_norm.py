@@ -15,8 +15,16 @@ storage. Values are widened where they are loaded and narrowed where they are st
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 
+from typing import Any
+
+import torch
 import triton
 import triton.language as tl
+
+
+def accumulator(dtype: torch.dtype) -> Any:
+    """Return ACC, for hidden states stored in ``dtype``."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 @triton.jit

@@ -11,6 +11,7 @@ derivative of tanh.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
 
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
+    accumulator,
     add_gates,
     add_to_own_row,
     affine,
@@ -38,7 +40,6 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
-    accumulator,
     blocks_of,
     copied,
     flat,

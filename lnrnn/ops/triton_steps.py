@@ -13,7 +13,6 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 Tensors = dict[str, Tensor | None]
@@ -168,11 +167,6 @@ def launch(
 def widened(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of arithmetic, statistics and cell states."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def accumulator(dtype: torch.dtype) -> Any:
-    """Return the same by Triton's name."""
-    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def plain(tensor: Tensor | None) -> Tensor | None:

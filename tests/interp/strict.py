@@ -3,6 +3,10 @@
 All of this reaches into private parts of Triton's interpreter; constraints.txt pins its version.
 """
 
+# Triton is not there where the types are checked, and its kernels are not Python's.
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false
+
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any

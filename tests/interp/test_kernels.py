@@ -1,5 +1,9 @@
 """Every kernel and variant in the interpreter: exact in float64, as accurate as can be below."""
 
+# Triton is not there where the types are checked, and its kernels are not Python's.
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false
+
 import ast
 import inspect
 from collections.abc import Callable, Iterator
@@ -288,7 +292,7 @@ def test_activations_are_accurate_and_stay_in_range() -> None:
     x = torch.cat([near, -near, torch.tensor([0.0, -0.0, torch.inf, -torch.inf] + [torch.nan] * 4)])
     s, t = torch.empty_like(x), torch.empty_like(x)
     with np.errstate(all="ignore"):  # what is not taken may overflow
-        activate[(1,)](x, s, t, N=1024)  # pyright: ignore[reportArgumentType]
+        activate[(1,)](x, s, t, N=1024)
     for value, truth in ((s, x.double().sigmoid()), (t, x.double().tanh())):
         assert torch.equal(value.isnan(), x.isnan())
         error = (value.double() - truth).abs() / truth.abs().clamp_min(2.0**-126)

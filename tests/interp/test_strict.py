@@ -1,14 +1,15 @@
 """The stricter interpreter catches what it is there for."""
 
+# Triton is not there where the types are checked, and its kernels are not Python's.
+# pyright: reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false
+# pyright: reportCallIssue=false, reportOperatorIssue=false
+
 import numpy as np
 import pytest
 import torch
 import triton
 import triton.language as tl
 from interp.strict import Guarded, permuted_programs, poisoned_loads, rounded_bfloat16
-
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false
 
 
 @triton.jit

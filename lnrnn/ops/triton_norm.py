@@ -65,7 +65,7 @@ def _measure_span(v, mask, H: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.cons
             total = total + v[q]
         mean = tl.sum(total, 1)[:, None] / (len(v) * H)
     else:
-        mean = tl.sum(tl.zeros_like(v[0]), 1)[:, None]
+        mean = tl.zeros([v[0].shape[0], 1], v[0].dtype)
     squares = tl.zeros_like(v[0])
     for q in tl.static_range(len(v)):
         difference = tl.where(mask, v[q] - mean, 0.0)

@@ -129,7 +129,7 @@ def nudged(function: Callable[..., Result], key: int) -> Callable[..., Result]:
     def call(*args: Tensor) -> Result:
         generator = torch.Generator().manual_seed(key)
         eps = torch.finfo(args[0].dtype).eps
-        signs = [torch.randint(2, a.shape, generator=generator) * 2 - 1 for a in args]
+        signs = [torch.randint(2, a.shape, generator=generator).to(a.device) * 2 - 1 for a in args]
         return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
 
     return call

@@ -6,7 +6,7 @@ compilers and disassemblers come with Triton.
 """
 
 # Triton is not there where the types are checked, and parts of it are private.
-# pyright: reportMissingImports=false, reportOptionalMemberAccess=false
+# pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false
 
 import collections
 import contextlib
@@ -43,7 +43,7 @@ DEFAULTS = {cell: Case(cell, CellNorm()) for cell in CELLS}
 KERNELS = [f"{cell}_{way}" for cell in CELLS for way in ("forward", "backward")]
 BATCH = 64
 
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_TOOLS = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin"
 
 
 class AbsentGpu(DriverBase):

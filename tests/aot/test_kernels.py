@@ -1,9 +1,13 @@
 """Every kernel compiles for every GPU, without spills, within its memory, with wide loads."""
 
+# Triton is not there where the types are checked.
+# pyright: reportMissingImports=false
+
 import re
 
 import pytest
 import torch
+import triton
 from aot.compiled import KERNELS, SHARED, TARGETS, Resources, compile_kernel, resources
 from cases import Case
 
@@ -71,7 +75,7 @@ def test_variants_compile(case: Case, way: str) -> None:
 @pytest.mark.parametrize("hidden", [5, 200, 1000, 2048])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_any_size_compiles(kernel: str, hidden: int) -> None:
-    """Sizes that are no power of two, down to where a warp is not full, up to where it is crowded."""
+    """Sizes that are no power of two, from where a warp is not full to where it is crowded."""
     found = resources(compile_kernel(kernel, "sm_90", torch.float32, hidden))
     assert found.spilled == 0
 
@@ -94,8 +98,6 @@ def test_compiles_for_amd(kernel: str, dtype: str) -> None:
 
 def test_a_spill_shows() -> None:
     """Compiled for fewer registers than it needs, a kernel fails the check it passes without."""
-    import triton
-
     compiled = compile_kernel("lstm_backward", "sm_90", torch.float32, 512)
     assert resources(compiled).spilled == 0
     tight = triton.compile(

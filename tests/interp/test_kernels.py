@@ -16,7 +16,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from cases import FEW, Case, every_case
+from cases import FEW, Case
 from interp.strict import Guarded, permuted_programs, poisoned_loads, rounded_bfloat16
 from numerics import (
     EXACT,
@@ -27,7 +27,7 @@ from numerics import (
     output_and_grads,
     relative_error,
 )
-from recurrences import arguments, names, op
+from recurrences import arguments, distinct, names, op
 from torch import Tensor
 
 from lnrnn.ops import triton_gru, triton_lstm, triton_norm, triton_rnn, triton_steps
@@ -44,19 +44,6 @@ both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "r
 def nearest() -> Iterator[None]:
     with rounded_bfloat16():
         yield
-
-
-def distinct() -> list[Case]:
-    """Return one case for each thing that an op can be asked for."""
-    found: dict[Any, Case] = {}
-    for case in every_case():
-        n = case.norm
-        joint = case.cell != "gru" and n.is_joint(case.cell)
-        span = {"rnn": "", "lstm": n.span.replace("paper", "all")}.get(case.cell, n.span)
-        state = n.cell if case.cell == "lstm" else None
-        asked = (case.cell, joint, span, state, n.kind)
-        found.setdefault((*asked, case.bias, case.proj_size, case.nonlinearity), case)
-    return list(found.values())
 
 
 def compare(case: Case, layout: dict[str, Any], **more: Any) -> None:

@@ -4,6 +4,7 @@ Triton comes with a CUDA build of torch; it is imported by the first call that w
 """
 
 import functools
+import subprocess
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops import fused
+
+CAPABILITY = 8, 0  # the least that Triton supports: Ampere
 
 
 def uncovered(tensors: Sequence[Tensor]) -> str | None:
@@ -28,22 +31,51 @@ def uncovered(tensors: Sequence[Tensor]) -> str | None:
 
 @functools.cache
 def missing() -> str | None:
-    """Import Triton and register the kernels; return why that cannot be, if it cannot.
+    """Register the kernels and return why they cannot run here, if they cannot.
 
     A failure is warned of, once a process.
     """
-    try:
-        register("CUDA")
-    except ImportError as error:
-        why = f"Triton cannot be imported ({error}); a CUDA build of torch brings it along"
+    why = _old_device()
+    if why is None:
+        try:
+            register("CUDA")
+            _find_driver()
+        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            why = (
+                f"Triton cannot be used ({type(error).__name__}: {error}); a CUDA build of torch "
+                "brings it along, and it needs a C compiler"
+            )
+    if why is not None:
         warnings.warn(
             f"lnrnn runs norms inside the step without its fused CUDA kernels, which is many "
             f"times slower: {why}",
             RuntimeWarning,
             stacklevel=2,
         )
-        return why
-    return None
+    return why
+
+
+def _old_device() -> str | None:
+    """Return what is said of a GPU that Triton does not support, if there is one."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return None
+    devices = range(torch.cuda.device_count())
+    lowest = min(torch.cuda.get_device_capability(device) for device in devices)
+    if lowest >= CAPABILITY:
+        return None
+    found, needed = (".".join(map(str, capability)) for capability in (lowest, CAPABILITY))
+    return f"Triton needs GPUs of compute capability {needed} or more, and one here has {found}"
+
+
+def _find_driver() -> None:
+    """Load Triton's driver, which it compiles on first use.
+
+    Raises:
+        RuntimeError: If it finds no GPU or no compiler.
+    """
+    import triton  # pyright: ignore[reportMissingImports]
+
+    triton.runtime.driver.active.get_current_target()
 
 
 def register(key: str) -> None:

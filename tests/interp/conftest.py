@@ -42,6 +42,7 @@ def cpu_tensors_take_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     the layers, nor the code that launches.
     """
     monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setattr(cuda, "missing", lambda: None)  # it would look for a GPU
 
 
 @pytest.fixture(autouse=True)

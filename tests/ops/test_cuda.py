@@ -59,14 +59,16 @@ def test_no_triton_is_one_warning_and_the_reference(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "triton", None)  # whether it is installed or not
     args = arguments()
-    with pytest.warns(RuntimeWarning, match=r"Triton cannot be imported .* a CUDA build of torch"):
+    with pytest.warns(
+        RuntimeWarning, match=r"Triton cannot be used \(.*Error: .* a CUDA build of torch"
+    ):
         first = ln_rnn(*args)[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         second = ln_rnn(*args)[0]
     assert torch.equal(first, ln_rnn(*args, fused=False)[0])
     assert torch.equal(second, first)
-    with pytest.raises(NotImplementedError, match="has none: Triton cannot be imported"):
+    with pytest.raises(NotImplementedError, match="has none: Triton cannot be used"):
         ln_rnn(*args, fused=True)
 
 
@@ -77,3 +79,35 @@ def test_what_no_kernel_covers_does_not_look_for_triton(
     x, *rest = arguments(F16)
     ln_rnn(x.bfloat16(), *rest)
     ln_rnn(x, *rest, fused=False)
+
+
+def test_triton_without_a_gpu_or_compiler_is_one_warning(
+    cpu_for_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(cuda, "register", lambda key: None)
+    monkeypatch.setattr(cuda, "_find_driver", fail)
+    with pytest.warns(RuntimeWarning, match="RuntimeError: Failed to find C compiler"):
+        ln_rnn(*arguments())
+
+
+@pytest.mark.parametrize(("capabilities", "covered"), [([(7, 5), (9, 0)], False), ([(8, 0)], True)])
+def test_old_devices_have_no_kernels(
+    capabilities: list[tuple[int, int]],
+    covered: bool,
+    cpu_for_cuda: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i: capabilities[i])
+    monkeypatch.setattr(cuda, "register", lambda key: None)
+    monkeypatch.setattr(cuda, "_find_driver", lambda: None)
+    if covered:
+        assert cuda.missing() is None
+    else:
+        with pytest.warns(RuntimeWarning, match=r"capability 8\.0 or more, and one here has 7\.5"):
+            assert cuda.missing() is not None

@@ -38,8 +38,8 @@ test-aot: $(TRITON)/.installed
 
 # On a machine with a GPU. The table at the end can be pasted into an issue.
 test-gpu: $(STAMP)
-	$(BIN)/pytest -q -p no:cacheprovider tests/gpu $(ARGS)
-	$(BIN)/python scripts/benchmark.py --device cuda --modes training inference --markdown
+	$(BIN)/pytest -q tests/gpu $(ARGS)
+	$(BIN)/python scripts/benchmark_cuda.py
 
 aot-table: $(TRITON)/.installed
 	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from cases import FEW, Case
+from recurrences import arguments as arguments_of
+from recurrences import names, op
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lnrnn.ops import cuda, functional, ln_rnn
 
@@ -111,3 +115,30 @@ def test_old_devices_have_no_kernels(
     else:
         with pytest.warns(RuntimeWarning, match=r"capability 8\.0 or more, and one here has 7\.5"):
             assert cuda.missing() is not None
+
+
+@pytest.mark.parametrize("narrow", [F32, BF16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("case", FEW, ids=str)
+def test_cuda_tensors_go_to_the_operators(
+    case: Case, narrow: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tensors that have a device and no data (nor gradients, for which torch wants CUDA)."""
+    monkeypatch.setattr(cuda, "missing", lambda: None)
+    products = {"h_0", "weight_hh", "weight_hr"}
+    with FakeTensorMode():
+        args = [
+            torch.empty(a.shape, dtype=narrow if name in products else F32, device="cuda")
+            for name, a in zip(names(case), arguments_of(case), strict=True)
+        ]
+        output, h_n, *c_n = op(case, fused=True)(*args)
+        assert (output.dtype, h_n.dtype) == (narrow, narrow)
+        assert [c.dtype for c in c_n] == [F32] * (case.cell == "lstm")
+        for result in (output, h_n, *c_n):
+            assert result.device.type == "cuda"
+
+
+def test_cpu_states_beside_cuda_tensors_have_no_kernel() -> None:
+    with FakeTensorMode():
+        x, h_0, *rest = (torch.empty(a.shape, device="cuda") for a in arguments())
+        with pytest.raises(NotImplementedError, match="tensors are on cpu, cuda:0"):
+            ln_rnn(x, torch.empty(h_0.shape), *rest, fused=True)

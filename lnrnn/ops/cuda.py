@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lnrnn.ops import fused
 
+# What Triton raises where it, a driver or a compiler is missing.
+_FAILURES = ImportError, OSError, RuntimeError, AssertionError, subprocess.SubprocessError
 CAPABILITY = 8, 0  # the least that Triton supports: Ampere
 
 
@@ -40,7 +42,7 @@ def missing() -> str | None:
         try:
             register("CUDA")
             _find_driver()
-        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        except _FAILURES as error:
             why = (
                 f"Triton cannot be used ({type(error).__name__}: {error}); a CUDA build of torch "
                 "brings it along, and it needs a C compiler"

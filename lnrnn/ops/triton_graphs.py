@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -146,21 +147,32 @@ class GraphCache:
 GRAPHS = GraphCache()
 
 
+_BESIDE: dict[Hashable, tuple[Any, Any]] = {}  # for a stream, where its graphs are captured
+
+
 def record(steps: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Capture what ``steps`` launches and return what launches it again.
 
-    They run once before, on the stream of the capture: compiling, loading a kernel and what cuBLAS
-    does first are not allowed in a capture. The kernels stay loaded, since Triton keeps what it has
-    compiled for as long as the process lives.
+    They run once before: compiling, loading a kernel and what cuBLAS does first are not allowed in
+    a capture. The kernels stay loaded, since Triton keeps what it has compiled for as long as the
+    process lives.
+
+    cuBLAS's workspace belongs to the stream of a capture, and to the capture's memory if it is
+    first wanted there. So all graphs that are replayed on one stream, hence never at once, are
+    captured on one other and share their memory; and the run before takes a third.
     """
-    current, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    side.wait_stream(current)
-    with torch.cuda.stream(side):
+    current = torch.cuda.current_stream(device)
+    if stream(device) not in _BESIDE:
+        _BESIDE[stream(device)] = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+    beside, pool = _BESIDE[stream(device)]
+    before = torch.cuda.Stream(device)
+    before.wait_stream(current)
+    with torch.cuda.stream(before):
         steps()
-    current.wait_stream(side)
+    current.wait_stream(before)
     graph = torch.cuda.CUDAGraph()
     # Other threads (data loaders, NCCL's watchdog) may do as they like meanwhile.
-    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, stream=beside, capture_error_mode="thread_local"):
         steps()
     return graph.replay
 

@@ -107,6 +107,16 @@ def test_kernels_outlive_the_garbage_collector() -> None:
     check(output_and_grads(op(LSTM, fused=True), args), truth)
 
 
+def test_workspaces_given_up_elsewhere_stay_the_graphs_own() -> None:
+    """torch.compile's graphs make torch give cuBLAS's workspaces up; ours hold on to theirs."""
+    args = on_gpu(LSTM, hidden=512)
+    truth = output_and_grads(op(LSTM, fused=True), args)
+    torch._C._cuda_clearCublasWorkspaces()
+    others = [torch.zeros(2**20, device="cuda") for _ in range(64)]
+    check(output_and_grads(op(LSTM, fused=True), args), truth)
+    assert all(not other.any() for other in others)
+
+
 def test_another_stream_has_graphs_of_its_own(cache: Any) -> None:
     args = on_gpu(LSTM)
     truth = output_and_grads(op(LSTM, fused=True), args)

@@ -8,7 +8,13 @@ ARGS ?=
 # Suites that take minutes: `make test` leaves them out, `make test-all` does not.
 SLOW := tests/builds
 
-.PHONY: install train test test-all bench lint types imports check coverage clean
+# Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself
+# changes nothing for those who do not ask for it: torch.compile would take it for a GPU's.
+TRITON := $(VENV)/triton
+WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.PHONY: install train test test-all test-interp test-aot test-gpu aot-table roofline bench lint types \
+  imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -27,6 +33,29 @@ test: $(STAMP)
 
 test-all: test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SLOW)
+
+# Processes of their own: Triton is an interpreter or a compiler from its first import on.
+test-interp: $(TRITON)/.installed
+	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/interp $(ARGS)
+
+test-aot: $(TRITON)/.installed
+	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/aot $(ARGS)
+
+# On a machine with a GPU. The table at the end can be pasted into an issue.
+test-gpu: $(STAMP)
+	$(BIN)/pytest -q tests/gpu $(ARGS)
+	$(BIN)/python scripts/benchmark_cuda.py
+
+aot-table: $(TRITON)/.installed
+	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table
+
+roofline: $(STAMP)
+	@$(BIN)/python scripts/roofline.py
+
+$(TRITON)/.installed: $(STAMP)
+	@$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet \
+	  --disable-pip-version-check --no-deps --upgrade -c constraints.txt --target $(TRITON) triton
+	@mkdir -p $(TRITON) && touch $@
 
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py $(ARGS)

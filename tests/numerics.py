@@ -119,3 +119,22 @@ def assert_as_accurate(
         native = max(relative_error(results[i], truth[i]) for results in natives)
         error, allowed = relative_error(ours[i], truth[i]), slack * native + floor
         assert error <= allowed, f"{name} is off by {error:.2e}, allowed {allowed:.2e}"
+
+
+def nudged(
+    function: Callable[..., Result], key: int, dtype: torch.dtype | None = None
+) -> Callable[..., Result]:
+    """Return the function of its arguments, each one rounding off, of ``dtype`` or their own.
+
+    Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
+    arguments' own included. No algorithm can be held to less than that, and one run of the
+    reference may be lucky.
+    """
+
+    def call(*args: Tensor) -> Result:
+        generator = torch.Generator().manual_seed(key)
+        eps = torch.finfo(dtype or args[0].dtype).eps
+        signs = [torch.randint(2, a.shape, generator=generator).to(a.device) * 2 - 1 for a in args]
+        return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
+
+    return call

@@ -8,13 +8,26 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import Case
+from cases import Case, every_case
 from torch import Tensor
 
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 FEATURES = 3  # of an input that is not projected yet
+
+
+def distinct() -> list[Case]:
+    """Return one case for each thing that an op can be asked for: layers tell more apart."""
+    found: dict[Any, Case] = {}
+    for case in every_case():
+        n = case.norm
+        joint = case.cell != "gru" and n.is_joint(case.cell)
+        span = {"rnn": "", "lstm": n.span.replace("paper", "all")}.get(case.cell, n.span)
+        state = n.cell if case.cell == "lstm" else None
+        asked = (case.cell, joint, span, state, n.kind)
+        found.setdefault((*asked, case.bias, case.proj_size, case.nonlinearity), case)
+    return list(found.values())
 
 
 def names(case: Case, *, project: bool = True) -> list[str]:

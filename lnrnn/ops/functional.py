@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.ops import checks, cpu, reference
+from lnrnn.ops import checks, cpu, cuda, reference
 from lnrnn.ops import fused as kernels
 
-# What is stored narrowly and computed in float32.
+TRITON = {"cuda"}  # devices whose kernels are in Triton; what Triton's interpreter adds, tests say
+# What the CPU kernels store narrowly and compute in float32.
 NARROW = {torch.bfloat16, torch.float16}
 
 
@@ -127,12 +128,12 @@ def ln_rnn(
         kind=kind,
         eps=eps,
     )
-    again = _after_projection(recurrence, gates=1, span="paper", kind=kind, eps=eps)
+    project = partial(_projected, gates=1, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
     if not _takes_kernel(kernels.RNN, fused, tensors):
-        return again(*tensors)
+        return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return _run_kernel(kernels.RNN, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.RNN, tensors, batch_sizes, options, project, recurrence)
 
 
 def ln_lstm(
@@ -214,13 +215,13 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
-    again = _after_projection(recurrence, gates=4, span=span, kind=kind, eps=eps)
+    project = partial(_projected, gates=4, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr, *inputs)
     if not _takes_kernel(kernels.LSTM, fused, tensors):
-        return again(*tensors)
+        return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, 4, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, project, recurrence)
 
 
 def ln_gru(
@@ -284,29 +285,25 @@ def ln_gru(
         kind=kind,
         eps=eps,
     )
-    again = _after_projection(recurrence, gates=3, span=span, kind=kind, eps=eps)
+    project = partial(_projected, gates=3, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
     if not _takes_kernel(kernels.GRU, fused, tensors):
-        return again(*tensors)
+        return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, 3, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return _run_kernel(kernels.GRU, tensors, batch_sizes, options, again)
+    return _run_kernel(kernels.GRU, tensors, batch_sizes, options, project, recurrence)
 
 
-def _after_projection(
-    recurrence: Callable[..., Any], *, gates: int, span: str, kind: str, eps: float
-) -> Callable[..., Any]:
-    """Return the recurrence with the input side's tensors as its last four arguments."""
-
-    def call(x: Tensor, *tensors: Any) -> Any:
-        *rest, weight_ih, bias_ih, gain_ih, shift_ih = tensors
-        if weight_ih is not None:
-            widths = reference.norm_widths(span, gates, weight_ih.shape[0] // gates)
-            vectors = (bias_ih, gain_ih, shift_ih)
-            x = reference.project_input(x, weight_ih, *vectors, widths=widths, kind=kind, eps=eps)
-        return recurrence(x, *rest)
-
-    return call
+def _projected(
+    x: Tensor, *tensors: Any, gates: int, span: str, kind: str, eps: float
+) -> Sequence[Any]:
+    """Return a recurrence's tensors with x projected, and without the last four, which did it."""
+    *rest, weight_ih, bias_ih, gain_ih, shift_ih = tensors
+    if weight_ih is not None:
+        widths = reference.norm_widths(span, gates, weight_ih.shape[0] // gates)
+        vectors = (bias_ih, gain_ih, shift_ih)
+        x = reference.project_input(x, weight_ih, *vectors, widths=widths, kind=kind, eps=eps)
+    return x, *rest
 
 
 def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
@@ -314,7 +311,7 @@ def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor |
     if fused is False:
         return False
     given = {name: t for name, t in zip(op.tensors, tensors, strict=True) if t is not None}
-    why = _uncovered(given) or _unavailable()
+    why = _uncovered(given) or _unavailable(given["x"].device.type)
     if why is not None and fused:
         raise NotImplementedError(
             f"fused=True insists on a fused kernel, and this call of {op.name} has none: {why}; "
@@ -325,9 +322,12 @@ def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor |
 
 def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what about the tensors no kernel covers, if anything."""
-    devices = {t.device.type for t in tensors.values()}
-    if devices != {"cpu"}:
-        return f"kernels are for cpu, and tensors are on {', '.join(sorted(devices))}"
+    devices = sorted({str(t.device) for t in tensors.values()})
+    device = tensors["x"].device.type
+    if len(devices) > 1 or device not in {"cpu", *TRITON}:
+        return f"kernels are for one cpu or cuda device, and tensors are on {', '.join(devices)}"
+    if device in TRITON:
+        return cuda.uncovered(list(tensors.values()))
     dtypes = {t.dtype for t in tensors.values()}
     if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
         names = ", ".join(sorted(map(str, dtypes)))
@@ -346,11 +346,23 @@ def _run_kernel(
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
     options: Sequence[Any],
-    again: Callable[..., Any],
+    project: Callable[..., Sequence[Any]],
+    recurrence: Callable[..., Any],
 ) -> Any:
-    """Run a kernel in float32 or float64, and return states in the dtype the reference would."""
+    """Run a kernel, and return states in the dtype that the reference would.
+
+    The CPU's projects x itself, and computes in float32 or float64.
+    """
+
+    def again(*tensors: Any) -> Any:
+        return recurrence(*project(*tensors))
+
     x = tensors[0]
     assert x is not None
+    if x.device.type in TRITON:
+        inputs = (*project(*tensors), None, None, None, None)
+        cast = _autocast(op, inputs)
+        return kernels.run(op, cast, batch_sizes, options, None, again)
     dtype = x.dtype
     if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
@@ -360,9 +372,22 @@ def _run_kernel(
     return output.to(dtype), h_n.to(dtype), *c_n
 
 
-def _unavailable() -> str | None:
-    """Return why the kernels cannot be had on this machine, if so; the first call builds them."""
-    return cpu.missing()
+def _autocast(op: kernels.Op, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Cast what is multiplied as autocast would, where it is on; it leaves float64 alone."""
+    device = next(t.device.type for t in tensors if t is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    multiplied = {"h_0", "weight_hh", "weight_hr?"}
+    return [
+        t.to(dtype) if t is not None and name in multiplied and t.dtype != torch.float64 else t
+        for name, t in zip(op.tensors, tensors, strict=True)
+    ]
+
+
+def _unavailable(device: str) -> str | None:
+    """Return why this machine has no kernels for a device, if so; the first call builds them."""
+    return cuda.missing() if device in TRITON else cpu.missing()
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.

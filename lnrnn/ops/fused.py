@@ -53,10 +53,12 @@ class Op(NamedTuple):
         back = ", ".join("Tensor" for _ in self.tensors)
         more = "ScalarType? storage, bool keep"
         needed = f"bool[{len(LARGE)}] needed"
-        _LIBRARY.define(f"{self.name}({tensors}, {rest}, {more}) -> ({out})")
-        _LIBRARY.define(
-            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})"
-        )
+        for schema in (
+            f"{self.name}({tensors}, {rest}, {more}) -> ({out})",
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})",
+        ):
+            # The CUDA kernels replay graphs of their own, which no other graph can hold.
+            _LIBRARY.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
 
 
 # The input side, the same for all cells; without a weight, x has been projected before.
@@ -69,7 +71,7 @@ RNN = Op(
     ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "bool joint, bool relu",
     1,
-    ("side", "projected", "stats"),
+    ("side", "projected", "input_stats", "stats"),
 )
 LSTM = Op(
     "ln_lstm",
@@ -79,19 +81,47 @@ LSTM = Op(
     ),
     "bool joint, int[] spans, str? cell",
     2,
-    ("side", "projected", "cells", "stats"),
+    ("side", "projected", "input_stats", "cells", "stats"),
 )
 GRU = Op(
     "ln_gru",
     ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
     "int[] spans",
     1,
-    ("side", "projected", "stats"),
+    ("side", "projected", "input_stats", "stats"),
 )
-# Numbers a row in what is kept of its norms: two a gate and side, and two for the cell state.
-MOMENTS = {"ln_rnn": 4, "ln_lstm": 18, "ln_gru": 12}
+GATES = {"ln_rnn": 1, "ln_lstm": 4, "ln_gru": 3}
 for _op in (RNN, LSTM, GRU):
     _op.define()
+
+
+def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any], key: str) -> None:
+    """Make two functions what a cell's operators run under a dispatch key.
+
+    They know of a projected x alone, and of no other dtype to store in: their arguments and results
+    are the schema's without ``weight_ih`` and its kin, what is kept of them, ``storage`` and
+    ``needed``.
+    """
+    inputs, kept = len(_INPUTS), ("projected", "input_stats")
+    place = 1 + op.states + op.saved.index(kept[0])
+
+    def whole(*args: Any) -> tuple[Tensor, ...]:
+        tensors, rest = args[: len(op.tensors)], args[len(op.tensors) :]
+        *options, _storage, keep = rest
+        results = forward(*tensors[:-inputs], *options, keep)
+        width = tensors[op.tensors.index("weight_hh")].shape[0]
+        nothing = [_empty(tensors[1], 0, width), _empty(tensors[1], 0, 2 * GATES[op.name])]
+        return *results[:place], *nothing, *results[place:]
+
+    def whole_backward(*args: Any) -> tuple[Tensor, ...]:
+        first, last = 1 + op.states, 1 + op.states + len(op.tensors)
+        grads, tensors, rest = args[:first], args[first:last], args[last:]
+        results, options = rest[:place], rest[place + len(kept) : -1]
+        found = backward(*grads, *tensors[:-inputs], *results, *options)
+        return *found, *(_empty(tensors[1], 0) for _ in range(inputs))
+
+    _LIBRARY.impl(op.name, whole, key)
+    _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
 
 
 def run(
@@ -179,46 +209,49 @@ def _backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     return getattr(torch.ops.lnrnn, f"{op.name}_backward")
 
 
-def _empty(like: Tensor, *shape: Any) -> Tensor:
-    return like.new_empty(shape)
+def _empty(like: Tensor, *shape: Any, wide: bool = False) -> Tensor:
+    dtype = torch.float32 if wide and like.dtype != torch.float64 else like.dtype
+    return like.new_empty(shape, dtype=dtype)
 
 
-def _outputs(x: Tensor, states: Sequence[Tensor], features: Any) -> list[Tensor]:
-    return [_empty(x, *x.shape[:-1], features), *(_empty(s, *s.shape) for s in states)]
+def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
+    """Return the output and the final states: in the dtype of the products, cell states wide."""
+    states = [_empty(h_0, *h_0.shape), *(_empty(c, *c.shape, wide=True) for c in cells)]
+    return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
 
 
 def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Tensor]:
     """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
     given = dict(zip(op.tensors, args, strict=False))
-    x, width = given["x"], given["weight_hh"].shape[0]
+    x, h_0, width = given["x"], given["h_0"], given["weight_hh"].shape[0]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    apart = given["weight_ih?"] is not None and not joint
+    projects, normed = given["weight_ih?"] is not None, given["gain_ih?"] is not None
     shapes = {
         "side": (rows, width),
-        "projected": (rows if apart else 0, width),
+        "projected": (rows if projects and not joint else 0, width),
+        "input_stats": (rows if normed else 0, 2 * GATES[op.name]),
         "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
-        "stats": (rows, MOMENTS[op.name]),
+        "stats": (rows, 2 * (GATES[op.name] + op.states - 1)),
     }
-    return [_empty(x, *shapes[name]) for name in op.saved]
+    return [_empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved]
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
 def _fake_rnn(x, h_0, *rest):
     *_, joint, _relu, _centered, _eps, _storage, keep = rest
-    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
+    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
 def _fake_gru(x, h_0, *rest):
     keep = rest[-1]
-    return *_outputs(x, [h_0], h_0.shape[1]), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
+    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
 def _fake_lstm(x, h_0, c_0, *rest):
     *_, joint, _spans, _cell, _centered, _eps, _storage, keep = rest
-    states = _outputs(x, [h_0, c_0], h_0.shape[1])
-    return *states, *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
+    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import FEW, Case, every_case
-from numerics import assert_as_accurate, assert_close, assert_equal, output_and_grads
+from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op
 from torch import Tensor
 
@@ -60,7 +60,7 @@ def compare(
         kernel, reference = under_autocast(kernel), under_autocast(reference)
     named = dict(zip(names(case, project=project), args, strict=True))
     computed = torch.bfloat16 if autocast else dtype
-    alike = [nudged(reference, computed, key) for key in range(3)]
+    alike = [nudged(reference, key, computed) for key in range(3)]
     assert_as_accurate(kernel, reference, named, alike=alike)
 
 
@@ -70,23 +70,6 @@ def under_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Tensor) -> Any:
         with torch.autocast("cpu", torch.bfloat16):
             return function(*args)
-
-    return call
-
-
-def nudged(function: Callable[..., Any], dtype: torch.dtype, key: int) -> Callable[..., Any]:
-    """Return the function of its arguments, each one rounding of ``dtype`` off.
-
-    Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
-    arguments' own included. No algorithm can be held to less than that, and one run of the
-    reference may be lucky.
-    """
-
-    def call(*args: Tensor) -> Any:
-        generator = torch.Generator().manual_seed(key)
-        eps = torch.finfo(dtype).eps
-        signs = [torch.randint(2, a.shape, generator=generator) * 2 - 1 for a in args]
-        return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
 
     return call
 

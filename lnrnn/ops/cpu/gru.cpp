@@ -11,11 +11,11 @@
 namespace lnrnn {
 namespace {
 
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients =
     std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-constexpr int64_t kMoments = 6;  // of three gates of v, then of the input side
+constexpr int64_t kMoments = 3;  // one a gate
 
 // Pointers to what both passes read.
 template <typename T>
@@ -33,19 +33,20 @@ struct Gates {
 // The gates of unit j from a row of v and of the input side.
 template <typename T, class Lanes>
 inline Gates<T> gates_of(
-    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m) {
+    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
+    const Moments<T>* of_a) {
   const int64_t hidden = layer.norms.hidden;
-  const auto of_v = [&](int64_t q) {
+  const auto u = [&](int64_t q) {
     return affine(lanes, v, m, q, q * hidden + j, layer.gain, layer.bias);
   };
-  const auto of_a = [&](int64_t q) {
-    return affine(lanes, a, m + 3, q, q * hidden + j, layer.in.gain, layer.in.shift);
+  const auto x = [&](int64_t q) {
+    return affine(lanes, a, of_a, q, q * hidden + j, layer.in.gain, layer.in.shift);
   };
   Gates<T> gates;
-  gates.r = sigmoid<T>(of_a(0) + of_v(0));
-  gates.z = sigmoid<T>(of_a(1) + of_v(1));
-  gates.u_n = of_v(2);
-  gates.n = tanh<T>(at::vec::fmadd(gates.r, gates.u_n, of_a(2)));
+  gates.r = sigmoid<T>(x(0) + u(0));
+  gates.z = sigmoid<T>(x(1) + u(1));
+  gates.u_n = u(2);
+  gates.n = tanh<T>(at::vec::fmadd(gates.r, gates.u_n, x(2)));
   return gates;
 }
 
@@ -64,41 +65,43 @@ Results ln_gru(
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
   Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
+  Tensor input_stats = inputs.moments(keep ? kept : 0, kMoments);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
     const Run<T> run{
         w, width, hidden, layer.in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
-      Moments<T> m[kMoments];
+      Moments<T> m[kMoments], of_a[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
         const int64_t row = steps.first[t] + s;
         T* h = state + s * hidden;
         norms.measure(v, m);
-        layer.in.measure(a, m + 3);
+        layer.in.measure(row, a, of_a);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
-          const Gates<T> gate = gates_of(lanes, j, layer, v, a, m);
+          const Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
           lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
         });
       }
     });
   });
   if (!keep) side = side.new_empty({0, width}), projected = side;
-  return {output, h_n, side, projected, stats};
+  return {output, h_n, side, projected, input_stats, stats};
 }
 
 Gradients ln_gru_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
     const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
-    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& stats,
+    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
+    const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
     std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
@@ -117,7 +120,7 @@ Gradients ln_gru_backward(
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
     const T* vs = side.const_data_ptr<T>();
@@ -137,18 +140,18 @@ Gradients ln_gru_backward(
         d_affine.data_ptr<T>(),
         5 * width};
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a, int64_t) {
-      const Sums<T> of_v{sums, sums + width, nullptr};
-      const Sums<T> of_a{sums + 2 * width, sums + 3 * width, sums + 4 * width};
+      const Sums<T> v_sums{sums, sums + width, nullptr};
+      const Sums<T> a_sums{sums + 2 * width, sums + 3 * width, sums + 4 * width};
       for (int64_t s = low; s < high; s++, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
         const T *a = layer.in.row(row), *v = vs + row * width, *d_out = d_hs + row * hidden;
         const T* before = steps.before(hs, t, s, hidden);
         if (before == nullptr) before = to.h_0 + s * hidden;
-        const Moments<T>* m = saved + row * kMoments;
+        const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
           const Vec<T> one(T(1));
-          const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m);
+          const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m, of_a);
           const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
           const Vec<T> d_n = d * (one - z) * (one - n * n);
           const Vec<T> d_z = d * (lanes.load(before + j) - n) * z * (one - z);
@@ -161,8 +164,8 @@ Gradients ln_gru_backward(
           lanes.store(d_v + hidden + j, d_z);
           lanes.store(d_v + 2 * hidden + j, d_n * r);
         });
-        norms.backward(d_v, d_v, v, m, layer.gain, of_v);
-        layer.in.backward(d_a, a, m + 3, of_a);
+        norms.backward(d_v, d_v, v, m, layer.gain, v_sums);
+        layer.in.backward(d_a, a, of_a, a_sums);
       }
     };
     run_backward(steps, to, step, [](int64_t) {});

@@ -35,16 +35,28 @@ struct Inputs {
   const T* bias;              // (G), or null
   bool joint, normed;
   T* projected;               // z of every row, or of a step's; unused where x is z, or joint
+  Moments<T>* moments;        // (N, gates), where they are kept, else null
   GateNorms norms;
   const T *gain, *shift;      // (G); ones and zeros without a norm
 
   // A row of z, where z is apart.
   const T* row(int64_t i) const { return (weight ? projected : x) + i * norms.gates() * norms.hidden; }
 
-  // Takes the moments of a row of z; without a norm, those that change nothing.
-  void measure(const T* z, Moments<T>* m) const {
-    if (normed) norms.measure(z, m);
-    else std::fill(m, m + norms.gates(), Moments<T>{T(0), T(1)});
+  // The moments of a row of z, which go to `out`, and are kept if they are to be. Without a norm they
+  // are those that change nothing.
+  void measure(int64_t row, const T* z, Moments<T>* out) const {
+    if (!normed) {
+      std::fill(out, out + norms.gates(), Moments<T>{T(0), T(1)});
+      return;
+    }
+    norms.measure(z, out);
+    if (moments != nullptr) std::copy(out, out + norms.gates(), moments + row * norms.gates());
+  }
+
+  // The moments that were kept.
+  const Moments<T>* measured(int64_t row) const {
+    static constexpr Moments<T> none[4]{{T(0), T(1)}, {T(0), T(1)}, {T(0), T(1)}, {T(0), T(1)}};
+    return normed ? moments + row * norms.gates() : none;
   }
 
   // Turns the gradient of gain * N(z) + shift into that of z.
@@ -92,8 +104,15 @@ struct InputTensors {
     return {{weight.const_data_ptr<T>(), width, features(), forward}, uses};
   }
 
+  // What is kept of a norm of its own, of each row and gate.
+  Tensor moments(int64_t rows, int64_t gates) const {
+    return at::empty({normed ? rows : 0, 2 * gates}, x.options());
+  }
+
   template <typename T>
-  Inputs<T> with(const Weight<T>& packed, const Tensor& rows, const GateNorms& norms) const {
+  Inputs<T> with(
+      const Weight<T>& packed, const Tensor& rows, const Tensor& stats,
+      const GateNorms& norms) const {
     return {x.const_data_ptr<T>(),
             projects ? &packed : nullptr,
             features(),
@@ -101,6 +120,7 @@ struct InputTensors {
             joint,
             normed,
             rows.data_ptr<T>(),
+            stats.numel() ? reinterpret_cast<Moments<T>*>(stats.data_ptr<T>()) : nullptr,
             norms,
             gain.const_data_ptr<T>(),
             shift.const_data_ptr<T>()};

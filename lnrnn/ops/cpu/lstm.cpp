@@ -15,12 +15,13 @@
 namespace lnrnn {
 namespace {
 
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Results =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
     Tensor>;
 
-constexpr int64_t kCell = 4, kInput = 5, kMoments = 9;  // moments of v's gates, the cell, a's gates
+constexpr int64_t kCell = 4, kMoments = 5;  // of four gates and the cell
 
 enum class CellNorm { none, output, state };
 
@@ -48,13 +49,14 @@ struct Gates {
 // The gates of unit j from a row of v and, unless it is in v already, of the input side.
 template <typename T, class Lanes>
 inline Gates<T> gates_of(
-    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m) {
+    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
+    const Moments<T>* of_a) {
   const auto z = [&](int64_t q) {
     const int64_t at = q * layer.hidden() + j;
     const Vec<T> u = affine(lanes, v, m, q, at, layer.gain, layer.bias);
     if (a == nullptr) return u;
     return at::vec::fmadd(
-        normalized(lanes.load(a + at), m[kInput + q]), lanes.load(layer.in.gain + at), u);
+        normalized(lanes.load(a + at), of_a[q]), lanes.load(layer.in.gain + at), u);
   };
   return {sigmoid<T>(z(0)), sigmoid<T>(z(1)), tanh<T>(z(2)), sigmoid<T>(z(3))};
 }
@@ -63,12 +65,14 @@ inline Gates<T> gates_of(
 // step puts out before a projection. `open` is memory for the output gate, (H).
 template <typename T>
 void forward_row(
-    const Layer<T>& layer, const T* v, const T* a, T* c, Moments<T>* m, T* y, T* open) {
+    const Layer<T>& layer, int64_t row, const T* v, const T* a, T* c, Moments<T>* m, T* y,
+    T* open) {
   const int64_t hidden = layer.hidden();
   layer.norms.measure(v, m);
-  if (a != nullptr) layer.in.measure(a, m + kInput);
+  Moments<T> of_a[4];
+  if (a != nullptr) layer.in.measure(row, a, of_a);
   sweep<T>(hidden, [&](int64_t j, auto lanes) {
-    const Gates<T> gate = gates_of(lanes, j, layer, v, a, m);
+    const Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
     lanes.store(open + j, gate.o);
     lanes.store(c + j, at::vec::fmadd(gate.f, lanes.load(c + j), gate.i * gate.g));
   });
@@ -106,6 +110,7 @@ Results ln_lstm(
   Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
   Tensor cells = for_all_rows({keep ? kept : 0, hidden}, x);
   Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
+  Tensor input_stats = inputs.moments(keep ? kept : 0, 4);
   const Tensor opens = at::empty({steps.batch, hidden}, x.options());  // a row a sequence: no sharing
   const Tensor wide = at::empty({projects ? steps.batch : 0, hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
@@ -116,7 +121,7 @@ Results ln_lstm(
     const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, projected, norms),
+        inputs.with<T>(w_ih, projected, input_stats, norms),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),
@@ -132,7 +137,7 @@ Results ln_lstm(
         const int64_t row = steps.first[t] + s;
         T* c = cs + s * hidden;
         if (keep) std::memcpy(kept_cells + row * hidden, c, hidden * sizeof(T));
-        forward_row(layer, v, a, c, m, y + s * hidden, open + low * hidden);
+        forward_row(layer, row, v, a, c, m, y + s * hidden, open + low * hidden);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
       }
       if (!projects) return;
@@ -144,7 +149,7 @@ Results ln_lstm(
     run_forward(steps, run, step);
   });
   if (!keep) side = side.new_empty({0, width}), projected = side;
-  return {output, h_n, c_n, side, projected, cells, stats};
+  return {output, h_n, c_n, side, projected, input_stats, cells, stats};
 }
 
 // One row backward: from d_y, the gradient of what the step put out, and d_c, that of the cell
@@ -154,12 +159,12 @@ Results ln_lstm(
 template <typename T>
 void backward_row(
     const Layer<T>& layer, const T* v, const T* a, const T* c_before, const Moments<T>* m,
-    const T* d_y, const T* d_y_more, T* d_c, T* d_z, T* sums_c, T* memory, T* y) {
+    const Moments<T>* of_a, const T* d_y, const T* d_y_more, T* d_c, T* d_z, T* sums_c, T* memory, T* y) {
   const int64_t hidden = layer.hidden();
   T *i_ = memory, *f_ = i_ + hidden, *g_ = f_ + hidden, *c_ = g_ + hidden, *d_ = c_ + hidden;
   sweep<T>(hidden, [&](int64_t j, auto lanes) {
     const Vec<T> one(T(1));
-    const auto [i, f, g, o] = gates_of(lanes, j, layer, v, a, m);
+    const auto [i, f, g, o] = gates_of(lanes, j, layer, v, a, m, of_a);
     const Vec<T> c = at::vec::fmadd(f, lanes.load(c_before + j), i * g);
     lanes.store(i_ + j, i);
     lanes.store(f_ + j, f);
@@ -222,7 +227,7 @@ Gradients ln_lstm_backward(
     const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_, const Maybe& weight_hr,
     const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih,
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
-    const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
+    const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
     std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
@@ -252,7 +257,7 @@ Gradients ln_lstm_backward(
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, projected, norms),
+        inputs.with<T>(w_ih, projected, input_stats, norms),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),
@@ -290,21 +295,21 @@ Gradients ln_lstm_backward(
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a,
                           int64_t at) {
       T *before = sums + 3 * width, *sums_c = before + width;
-      const Sums<T> of_v{sums, sums + width, joint ? before : nullptr};
-      const Sums<T> of_a{sums + 2 * width, nullptr, before};
+      const Sums<T> v_sums{sums, sums + width, joint ? before : nullptr};
+      const Sums<T> a_sums{sums + 2 * width, nullptr, before};
       const int64_t first = steps.first[t];
       if (projects) projection.backward(first + low, low, at, high - low);
       for (int64_t s = low; s < high; s++, at++, d_v += width, d_a += width) {
         const int64_t row = first + s;
         const T *v = vs + row * width, *a = joint ? nullptr : layer.in.row(row);
-        const Moments<T>* m = saved + row * kMoments;
+        const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         const T* d_y = projects ? projection.d_wide + at * hidden : d_state + s * hidden;
         backward_row(
-            layer, v, a, cs + row * hidden, m, d_y, projects ? zeros : d_hs + row * hidden,
+            layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : d_hs + row * hidden,
             d_cs + s * hidden, d_a, sums_c, memory + low * 5 * hidden,
             projects ? projection.y + at * hidden : nullptr);
-        norms.backward(d_a, d_v, v, m, layer.gain, of_v);
-        if (!joint) layer.in.backward(d_a, a, m + kInput, of_a);
+        norms.backward(d_a, d_v, v, m, layer.gain, v_sums);
+        if (!joint) layer.in.backward(d_a, a, of_a, a_sums);
       }
     };
     run_backward(steps, to, step, [&](int64_t rows) {

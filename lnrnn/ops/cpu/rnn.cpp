@@ -9,11 +9,9 @@
 namespace lnrnn {
 namespace {
 
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients =
     std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-constexpr int64_t kMoments = 2;  // of v's norm and z's
 
 Results ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
@@ -28,28 +26,30 @@ Results ln_rnn(
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor side = for_all_rows({kept, hidden}, x), projected = inputs.room(kept);
-  Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
+  Tensor stats = at::empty({keep ? kept : 0, 2}, x.options());
+  Tensor input_stats = inputs.moments(keep ? kept : 0, 1);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
-    const Inputs<T> in = inputs.with<T>(w_ih, projected, norms);
+    const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
     const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
-    T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    T* const state = h_n.data_ptr<T>();
+    auto* saved = reinterpret_cast<Moments<T>*>(stats.data_ptr<T>());
     const Run<T> run{
         w, hidden, hidden, in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* z) {
-      Moments<T> m[kMoments];
+      Moments<T> m, of_z;
       for (int64_t s = low; s < high; s++, v += hidden, z += joint ? 0 : hidden) {
         const int64_t row = steps.first[t] + s;
         T* h = state + s * hidden;
-        norms.measure(v, m);
-        if (!joint) in.measure(z, m + 1);
-        if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
+        norms.measure(v, &m);
+        if (!joint) in.measure(row, z, &of_z);
+        if (keep) saved[row] = m;
         sweep<T>(hidden, [&](int64_t i, auto lanes) {
-          Vec<T> u = affine(lanes, v, m, 0, i, g, b);
-          if (!joint) u = u + affine(lanes, z, m + 1, 0, i, in.gain, in.shift);
+          Vec<T> u = affine(lanes, v, &m, 0, i, g, b);
+          if (!joint) u = u + affine(lanes, z, &of_z, 0, i, in.gain, in.shift);
           // A comparison, not a maximum: NaN has to stay NaN.
           const Vec<T> zero(T(0)), y = relu ? Vec<T>::blendv(u, zero, u < zero) : tanh<T>(u);
           lanes.store(h + i, y);
@@ -58,14 +58,15 @@ Results ln_rnn(
     });
   });
   if (!keep) side = side.new_empty({0, hidden}), projected = side;
-  return {output, h_n, side, projected, stats};
+  return {output, h_n, side, projected, input_stats, stats};
 }
 
 Gradients ln_rnn_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
     const Tensor& weight_, const Tensor& gain_, const Maybe&, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
-    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& stats,
+    const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
+    const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
     std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
@@ -82,7 +83,7 @@ Gradients ln_rnn_backward(
     const GateNorms norms{{centered, eps}, {1}, hidden};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
-    const Inputs<T> in = inputs.with<T>(w_ih, projected, norms);
+    const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
     const T *vs = side.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
@@ -110,9 +111,10 @@ Gradients ln_rnn_backward(
           lanes.store(d_z + i, relu ? Vec<T>::blendv(zero, d, h > zero) : d * (one - h * h));
         });
         T* const before = sums + 3 * hidden;
-        const Moments<T>* m = saved + row * kMoments;
-        norms.backward(d_z, d_v, vs + at, m, g, {sums, sums + hidden, joint ? before : nullptr});
-        if (!joint) in.backward(d_z, in.row(row), m + 1, {sums + 2 * hidden, nullptr, before});
+        norms.backward(d_z, d_v, vs + at, saved + row, g, {sums, sums + hidden, joint ? before : nullptr});
+        if (!joint) {
+          in.backward(d_z, in.row(row), in.measured(row), {sums + 2 * hidden, nullptr, before});
+        }
       }
     };
     run_backward(steps, to, step, [](int64_t) {});

@@ -1,0 +1,107 @@
+"""What the Triton kernels cover on a GPU, and their registration as operators.
+
+Triton comes with a CUDA build of torch; it is imported by the first call that wants it.
+"""
+
+import functools
+import subprocess
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnrnn.ops import fused
+
+# What Triton raises where it, a driver or a compiler is missing.
+_FAILURES = ImportError, OSError, RuntimeError, AssertionError, subprocess.SubprocessError
+CAPABILITY = 8, 0  # the least that Triton supports: Ampere
+
+
+def uncovered(tensors: Sequence[Tensor]) -> str | None:
+    """Return what about a call's tensors no kernel covers, if anything."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    narrow = dtypes - {torch.float32}
+    if dtypes == {torch.float64} or narrow in (set(), {torch.bfloat16}, {torch.float16}):
+        return None
+    return (
+        "kernels take torch.float32 with or without one of torch.bfloat16 and torch.float16, or "
+        f"torch.float64 alone, and tensors are in {', '.join(sorted(map(str, dtypes)))}"
+    )
+
+
+@functools.cache
+def missing() -> str | None:
+    """Register the kernels and return why they cannot run here, if they cannot.
+
+    A failure is warned of, once a process.
+    """
+    why = _old_device()
+    if why is None:
+        try:
+            register("CUDA")
+            _find_driver()
+        except _FAILURES as error:
+            why = (
+                f"Triton cannot be used ({type(error).__name__}: {error}); a CUDA build of torch "
+                "brings it along, and it needs a C compiler"
+            )
+    if why is not None:
+        warnings.warn(
+            f"lnrnn runs norms inside the step without its fused CUDA kernels, which is many "
+            f"times slower: {why}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return why
+
+
+def _old_device() -> str | None:
+    """Return what is said of a GPU that Triton does not support, if there is one."""
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return None
+    devices = range(torch.cuda.device_count())
+    lowest = min(torch.cuda.get_device_capability(device) for device in devices)
+    if lowest >= CAPABILITY:
+        return None
+    found, needed = (".".join(map(str, capability)) for capability in (lowest, CAPABILITY))
+    return f"Triton needs GPUs of compute capability {needed} or more, and one here has {found}"
+
+
+def _find_driver() -> None:
+    """Load Triton's driver, which it compiles on first use.
+
+    Raises:
+        RuntimeError: If it finds no GPU or no compiler.
+    """
+    import triton  # pyright: ignore[reportMissingImports]
+
+    triton.runtime.driver.active.get_current_target()
+
+
+def register(key: str) -> None:
+    """Make the kernels what the operators run under a dispatch key.
+
+    Raises:
+        ImportError: If there is no Triton.
+    """
+    from lnrnn.ops import triton_gru, triton_lstm, triton_rnn
+
+    for op, cell in {fused.RNN: triton_rnn, fused.LSTM: triton_lstm, fused.GRU: triton_gru}.items():
+        fused.implement(op, _alone(cell.forward), _alone(cell.backward), key)
+
+
+def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Run on the device of the first tensor, where neither autograd nor autocast interferes."""
+
+    @functools.wraps(function)
+    def call(first: Tensor, *rest: Any) -> Any:
+        with (
+            torch.no_grad(),
+            torch.autocast(first.device.type, enabled=False),
+            torch.cuda.device_of(first),
+        ):
+            return function(first, *rest)
+
+    return call

@@ -1,0 +1,266 @@
+"""The GRU of `lnrnn.ops.reference.ln_gru` in Triton, gates in torch's order r, z, n.
+
+With v = W h and u = gain * N(v) + bias: r, z = sigmoid(x + u), n = tanh(x_n + r u_n),
+h' = n + z (h - n).
+
+Kept for the backward: W h as the product put it out, (N, 3H), and the moments of each gate's norm,
+(N, 6). The gates are computed again from them and x.
+"""
+
+# Inside @triton.jit it is Triton, not Python, that gives the names their types.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_norm import (
+    accumulator,
+    add_to_own_row,
+    affine,
+    load_gates,
+    load_moments,
+    measure,
+    no_sums,
+    norm_backward,
+    normalized,
+    save_moments,
+    sigmoid,
+    store_gates,
+    sum_rows,
+    tanh,
+)
+from lnrnn.ops.triton_steps import (
+    Loop,
+    Steps,
+    blocks_of,
+    copied,
+    flat,
+    launch,
+    plain,
+    spans_of,
+    summed,
+    widened,
+)
+
+MOMENTS = 3  # of three gates
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def gru_forward(
+    x,  # (N, 3H)
+    product,  # (B, 3H), W h
+    gain,  # (3H,)
+    bias,  # (3H,) or None
+    h,  # (B, H), replaced
+    output,  # (N, H), the same
+    side,  # (N, 3H), W h kept, or None
+    stats,  # (N, 6), or None
+    first,  # row of this step's first sequence in what has N rows
+    live,  # sequences of this step
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step, from W h to the new state."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
+    exists = sequences < live
+    mask = exists & inside
+    sequences = sequences.to(tl.int64)
+    rows = first + sequences
+
+    v = load_gates(product, sequences * (3 * H) + columns, mask, 3, H, ACC)
+    inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
+    before = tl.load(h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    if side is not None:
+        store_gates(side, rows * (3 * H) + columns, mask, v, H)
+        save_moments(stats, rows * 6, exists, means, scales)
+    gains = load_gates(gain, columns, inside, 3, H, ACC)
+    biases = load_gates(bias, columns, inside, 3, H, ACC)
+    u = affine(normalized(v, mask, means, scales), gains, biases)
+    r = sigmoid(inputs[0] + u[0])
+    z = sigmoid(inputs[1] + u[1])
+    n = tanh(inputs[2] + r * u[2])
+    y = n + z * (before - n)
+    tl.store(h + sequences * H + columns, y, mask=mask)
+    tl.store(output + rows * H + columns, y, mask=mask)
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def gru_backward(
+    d_output,  # (N, H)
+    d_h,  # (B, H), gradient of the state from the next step, by way of its W h
+    d_direct,  # (B, H), the rest of it, replaced by that of the state before
+    x,  # (N, 3H)
+    before,  # (N, H), the state before each step
+    side,  # (N, 3H)
+    stats,  # (N, 6)
+    gain,  # (3H,)
+    bias,  # (3H,) or None
+    d_x,  # (N, 3H), written
+    d_product,  # (B, 3H), written: gradient of W h
+    d_side,  # (N, 3H), the same, kept
+    sums,  # (programs, 6H), added to: gradients of gain and bias
+    first,
+    live,
+    blocks,  # tiles of a program
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    CENTERED: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step backward, to the gradients of W h and of the state before it."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    gains = load_gates(gain, columns, inside, 3, H, ACC)
+    biases = load_gates(bias, columns, inside, 3, H, ACC)
+    affine_sums = no_sums(6, BH, ACC)
+    for block in range(blocks):
+        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
+        exists = sequences < live
+        mask = exists & inside
+        sequences = sequences.to(tl.int64)
+        rows = first + sequences
+
+        v = load_gates(side, rows * (3 * H) + columns, mask, 3, H, ACC)
+        inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
+        earlier = tl.load(before + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        d = tl.load(d_direct + sequences * H + columns, mask=mask, other=0.0)
+        d += tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
+
+        hats = normalized(v, mask, means, scales)
+        u = affine(hats, gains, biases)
+        r = sigmoid(inputs[0] + u[0])
+        z = sigmoid(inputs[1] + u[1])
+        n = tanh(inputs[2] + r * u[2])
+        d_n = d * (1.0 - z) * (1.0 - n * n)
+        d_z = d * (earlier - n) * z * (1.0 - z)
+        d_r = d_n * u[2] * r * (1.0 - r)
+        tl.store(d_direct + sequences * H + columns, d * z, mask=mask)
+        store_gates(d_x, rows * (3 * H) + columns, mask, (d_r, d_z, d_n), H)
+        d_u = (d_r, d_z, d_n * r)
+        affine_sums = sum_rows(affine_sums, d_u, hats)
+        d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
+        store_gates(d_product, sequences * (3 * H) + columns, mask, d_v, H)
+        store_gates(d_side, rows * (3 * H) + columns, mask, d_v, H)
+    own = tl.program_id(0).to(tl.int64) * (6 * H)
+    add_to_own_row(sums, own, tl.arange(0, BH), affine_sums, H)
+
+
+def forward(
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    spans: list[int],
+    centered: bool,
+    eps: float,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_gru``."""
+    order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
+    kept = order.total if keep else 0
+    output, h = h_0.new_empty(order.total, hidden), copied(h_0, dtype)
+    side = h_0.new_empty(kept, 3 * hidden)
+    stats = h_0.new_empty(kept, 2 * MOMENTS, dtype=widened(dtype))
+    saved = {"side": side, "stats": stats}
+    loop = Loop(
+        name="ln_gru",
+        step=_forward_step,
+        constants={**_constants(dtype, hidden, spans, centered), "EPS": eps},
+        read={"x": flat(x)},
+        written={"output": output, **(saved if keep else dict.fromkeys(saved))},
+        state={"h": h},
+        scratch={"product": h_0.new_empty(order.batch, 3 * hidden)},
+        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+    )
+    GRAPHS.run(loop, order)
+    return output.view(*x.shape[:-1], hidden), h, side, stats
+
+
+def backward(
+    d_output: Tensor,
+    d_h_n: Tensor,
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    output: Tensor,
+    h_n: Tensor,
+    side: Tensor,
+    stats: Tensor,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    spans: list[int],
+    centered: bool,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_gru_backward``."""
+    order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
+    wide, (programs, blocks) = widened(dtype), blocks_of(order.batch, hidden)
+    before = order.before(flat(output), h_0)
+    # Apart, so that what does not pass through the product is not narrowed at every step.
+    d_h, d_direct = copied(d_h_n, dtype), h_0.new_zeros(h_0.shape, dtype=wide)
+    sums = h_0.new_zeros(programs, 6 * hidden, dtype=wide)
+    d_x, d_side = x.new_empty(order.total, 3 * hidden), h_0.new_empty(order.total, 3 * hidden)
+    read = {"d_output": flat(d_output), "x": flat(x), "before": before}
+    loop = Loop(
+        name="ln_gru_backward",
+        step=_backward_step,
+        constants={**_constants(dtype, hidden, spans, centered), "blocks": blocks},
+        read={**read, "side": side, "stats": stats},
+        written={"d_x": d_x, "d_side": d_side},
+        state={"d_h": d_h, "d_direct": d_direct, "sums": sums},
+        scratch={"d_product": h_0.new_empty(order.batch, 3 * hidden)},
+        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+    )
+    GRAPHS.run(loop, order, backward=True)
+    return (
+        d_x.view(x.shape),
+        (d_direct + d_h).to(dtype),
+        d_side.t().mm(before),
+        *summed(sums, [3 * hidden, 3 * hidden], [gain, bias_hh]),
+    )
+
+
+def _constants(dtype: torch.dtype, hidden: int, spans: list[int], centered: bool) -> dict[str, Any]:
+    constants = {"H": hidden, "SPANS": spans_of(spans), "CENTERED": centered}
+    return {**constants, "ACC": accumulator(dtype)}
+
+
+def _forward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
+    launch(gru_forward, constants, t, first, live)
+
+
+def _backward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    launch(gru_backward, constants, t, first, live)
+    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])

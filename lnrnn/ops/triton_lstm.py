@@ -1,0 +1,413 @@
+"""The LSTM of `lnrnn.ops.reference.ln_lstm` in Triton, gates in torch's order i, f, g, o.
+
+With u = gain * N(v) + bias and joint: v = x + W h, z = u; separate: v = W h, z = x + u,
+c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = W_hr (sigmoid(o) tanh(c^)); c^ is what the norm of the
+cell state makes of c', which it also replaces if it is the state that is normalized.
+
+Kept for the backward: W h as the product put it out, (N, 4H); the cell states before each step,
+(N, H); the moments of each gate's norm and of the cell's, (N, 10). The rest is computed again from
+them and x.
+"""
+
+# Inside @triton.jit it is Triton, not Python, that gives the names their types.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_norm import (
+    accumulator,
+    add_gates,
+    add_to_own_row,
+    affine,
+    load_gates,
+    load_moments,
+    measure,
+    no_sums,
+    norm_backward,
+    normalized,
+    save_moments,
+    sigmoid,
+    store_gates,
+    sum_rows,
+    tanh,
+)
+from lnrnn.ops.triton_steps import (
+    Loop,
+    Steps,
+    blocks_of,
+    copied,
+    flat,
+    launch,
+    plain,
+    spans_of,
+    summed,
+    widened,
+)
+
+MOMENTS = 5  # of four gates and the cell
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def lstm_forward(
+    x,  # (N, 4H)
+    product,  # (B, 4H), W h
+    gain,  # (4H,)
+    bias,  # (4H,) or None
+    gain_c,  # (H,) or None
+    shift_c,  # (H,) or None
+    c,  # (B, H), replaced
+    h,  # (B, H), written: what the step puts out before a projection
+    output,  # (N, H), the same; None if it is projected
+    side,  # (N, 4H), W h kept, or None
+    cells,  # (N, H), c as it was, or None
+    stats,  # (N, 10), or None
+    first,  # row of this step's first sequence in what has N rows
+    live,  # sequences of this step
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    JOINT: tl.constexpr,
+    CELL: tl.constexpr,  # "output", "state" or None
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step, from W h to the new states."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
+    exists = sequences < live
+    mask = exists & inside
+    sequences = sequences.to(tl.int64)
+    rows = first + sequences
+
+    v = load_gates(product, sequences * (4 * H) + columns, mask, 4, H, ACC)
+    inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
+    before = tl.load(c + sequences * H + columns, mask=mask, other=0.0)
+    if side is not None:
+        store_gates(side, rows * (4 * H) + columns, mask, v, H)
+        tl.store(cells + rows * H + columns, before, mask=mask)
+    if JOINT:
+        v = add_gates(v, inputs)
+    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    gains = load_gates(gain, columns, inside, 4, H, ACC)
+    biases = load_gates(bias, columns, inside, 4, H, ACC)
+    z = affine(normalized(v, mask, means, scales), gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+
+    state = sigmoid(z[1]) * before + sigmoid(z[0]) * tanh(z[2])
+    state = tl.where(mask, state, 0.0)
+    seen = state
+    if CELL is not None:
+        mean_c, scale_c = measure((state,), mask, H, ((0, 1),), CENTERED, EPS)
+        hat = normalized((state,), mask, mean_c, scale_c)
+        gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
+        shifts_c = load_gates(shift_c, columns, inside, 1, H, ACC)
+        seen = affine(hat, gains_c, shifts_c)[0]
+        means = means + mean_c
+        scales = scales + scale_c
+    if side is not None:
+        save_moments(stats, rows * 10, exists, means, scales)
+    if CELL == "state":
+        state = seen
+    y = sigmoid(z[3]) * tanh(seen)
+    tl.store(c + sequences * H + columns, state, mask=mask)
+    tl.store(h + sequences * H + columns, y, mask=mask)
+    if output is not None:
+        tl.store(output + rows * H + columns, y, mask=mask)
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def lstm_backward(
+    d_output,  # (N, H), gradient of what the step put out; None if it was projected
+    d_h,  # (B, H), the same from the next step (or from the projection)
+    d_c,  # (B, H), gradient of the cell state that the step left, replaced by that of the found
+    x,  # (N, 4H)
+    side,  # (N, 4H)
+    cells,  # (N, H)
+    stats,  # (N, 10)
+    gain,  # (4H,)
+    bias,  # (4H,) or None
+    gain_c,  # (H,) or None
+    shift_c,  # (H,) or None
+    d_x,  # (N, 4H), written; None if joint, where it is d_side
+    d_product,  # (B, 4H), written: gradient of W h
+    d_side,  # (N, 4H), the same, kept
+    y,  # (N, H), written: what the step put out before a projection; None if there is none
+    sums,  # (programs, 10H), added to: gradients of gain, bias, gain_c, shift_c
+    first,
+    live,
+    blocks,  # tiles of a program
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    JOINT: tl.constexpr,
+    CELL: tl.constexpr,
+    CENTERED: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step backward, to the gradients of W h and of the states before it."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    gains = load_gates(gain, columns, inside, 4, H, ACC)
+    biases = load_gates(bias, columns, inside, 4, H, ACC)
+    gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
+    shifts_c = load_gates(shift_c, columns, inside, 1, H, ACC)
+    affine_sums = no_sums(8, BH, ACC)
+    cell_sums = no_sums(2, BH, ACC)
+    for block in range(blocks):
+        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
+        exists = sequences < live
+        mask = exists & inside
+        sequences = sequences.to(tl.int64)
+        rows = first + sequences
+
+        v = load_gates(side, rows * (4 * H) + columns, mask, 4, H, ACC)
+        inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
+        before = tl.load(cells + rows * H + columns, mask=mask, other=0.0)
+        later = tl.load(d_c + sequences * H + columns, mask=mask, other=0.0)
+        d_y = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        if d_output is not None:
+            d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        means, scales = load_moments(stats, rows * 10, exists, 0, 4, ACC)
+
+        if JOINT:
+            v = add_gates(v, inputs)
+        hats = normalized(v, mask, means, scales)
+        z = affine(hats, gains, biases)
+        if not JOINT:
+            z = add_gates(z, inputs)
+        i = sigmoid(z[0])
+        f = sigmoid(z[1])
+        g = tanh(z[2])
+        o = sigmoid(z[3])
+        state = tl.where(mask, f * before + i * g, 0.0)
+
+        seen = state
+        if CELL is not None:
+            mean_c, scale_c = load_moments(stats, rows * 10, exists, 4, 1, ACC)
+            hat_c = normalized((state,), mask, mean_c, scale_c)
+            seen = affine(hat_c, gains_c, shifts_c)[0]
+        bent = tanh(seen)
+        if y is not None:
+            tl.store(y + rows * H + columns, o * bent, mask=mask)
+        d_state = d_y * o * (1.0 - bent * bent)
+        if CELL != "output":
+            d_state += later
+        if CELL is not None:
+            cell_sums = sum_rows(cell_sums, (d_state,), hat_c)
+            d_state = norm_backward((d_state,), gains_c, hat_c, scale_c, H, ((0, 1),), CENTERED)[0]
+        if CELL == "output":
+            d_state += later
+
+        d_z = (
+            d_state * g * i * (1.0 - i),
+            d_state * before * f * (1.0 - f),
+            d_state * i * (1.0 - g * g),
+            d_y * bent * o * (1.0 - o),
+        )
+        tl.store(d_c + sequences * H + columns, d_state * f, mask=mask)
+        if not JOINT:
+            store_gates(d_x, rows * (4 * H) + columns, mask, d_z, H)
+        affine_sums = sum_rows(affine_sums, d_z, hats)
+        d_v = norm_backward(d_z, gains, hats, scales, H, SPANS, CENTERED)
+        store_gates(d_product, sequences * (4 * H) + columns, mask, d_v, H)
+        store_gates(d_side, rows * (4 * H) + columns, mask, d_v, H)
+    own = tl.program_id(0).to(tl.int64) * (10 * H)
+    columns = tl.arange(0, BH)
+    add_to_own_row(sums, own, columns, affine_sums, H)
+    if CELL is not None:
+        add_to_own_row(sums, own + 8 * H, columns, cell_sums, H)
+
+
+def forward(
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    gain_c: Tensor | None,
+    shift_c: Tensor | None,
+    weight_hr: Tensor | None,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    joint: bool,
+    spans: list[int],
+    cell: str | None,
+    centered: bool,
+    eps: float,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_lstm``."""
+    order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
+    dtype, wide = h_0.dtype, widened(h_0.dtype)
+    kept = order.total if keep else 0
+    output = h_0.new_empty(order.total, h_0.shape[1])
+    side = h_0.new_empty(kept, 4 * hidden)
+    cells = h_0.new_empty(kept, hidden, dtype=wide)
+    stats = h_0.new_empty(kept, 2 * MOMENTS, dtype=wide)
+    h, c = copied(h_0, dtype), copied(c_0, wide)
+    saved = {"side": side, "cells": cells, "stats": stats}
+    loop = Loop(
+        name="ln_lstm",
+        step=_forward_step,
+        constants={**_constants(dtype, hidden, joint, spans, cell, centered), "EPS": eps},
+        read={"x": flat(x)},
+        written={"output": output, **(saved if keep else dict.fromkeys(saved))},
+        state={"h": h, "c": c},
+        scratch={
+            "product": h_0.new_empty(order.batch, 4 * hidden),
+            "y": None if weight_hr is None else h_0.new_empty(order.batch, hidden),
+        },
+        fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+    )
+    GRAPHS.run(loop, order)
+    return output.view(*x.shape[:-1], h_0.shape[1]), h, c, side, cells, stats
+
+
+def backward(
+    d_output: Tensor,
+    d_h_n: Tensor,
+    d_c_n: Tensor,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    gain_c: Tensor | None,
+    shift_c: Tensor | None,
+    weight_hr: Tensor | None,
+    output: Tensor,
+    h_n: Tensor,
+    c_n: Tensor,
+    side: Tensor,
+    cells: Tensor,
+    stats: Tensor,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    joint: bool,
+    spans: list[int],
+    cell: str | None,
+    centered: bool,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_lstm_backward``."""
+    order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
+    dtype, wide = h_0.dtype, widened(h_0.dtype)
+    batch, total, projected = order.batch, order.total, weight_hr is not None
+    programs, blocks = blocks_of(batch, hidden)
+    d_h, d_c = copied(d_h_n, dtype), copied(d_c_n, wide)
+    sums = h_0.new_zeros(programs, 10 * hidden, dtype=wide)
+    d_x = None if joint else x.new_empty(total, 4 * hidden)
+    d_side = h_0.new_empty(total, 4 * hidden)
+    d_projected = h_0.new_empty(total, h_0.shape[1]) if projected else None
+    y = h_0.new_empty(total, hidden) if projected else None
+    loop = Loop(
+        name="ln_lstm_backward",
+        step=_backward_step,
+        constants={
+            **_constants(dtype, hidden, joint, spans, cell, centered),
+            "blocks": blocks,
+        },
+        read={
+            "d_output": flat(d_output),
+            "x": flat(x),
+            "side": side,
+            "cells": cells,
+            "stats": stats,
+        },
+        written={"d_x": d_x, "d_side": d_side, "d_projected": d_projected, "y": y},
+        state={"d_h": d_h, "d_c": d_c, "sums": sums},
+        scratch={
+            "d_product": h_0.new_empty(batch, 4 * hidden),
+            "d_sum": h_0.new_empty(batch, h_0.shape[1]) if projected else None,
+            "d_y": h_0.new_empty(batch, hidden) if projected else None,
+        },
+        fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+    )
+    GRAPHS.run(loop, order, backward=True)
+    before = order.before(flat(output), h_0)
+    affine_grads = summed(
+        sums, [4 * hidden, 4 * hidden, hidden, hidden], [gain, bias_hh, gain_c, shift_c]
+    )
+    return (
+        (d_side.to(x.dtype) if d_x is None else d_x).view(x.shape),
+        d_h,
+        d_c.to(c_0.dtype),
+        d_side.t().mm(before),
+        *affine_grads,
+        h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
+    )
+
+
+def _constants(
+    dtype: torch.dtype,
+    hidden: int,
+    joint: bool,
+    spans: list[int],
+    cell: str | None,
+    centered: bool,
+) -> dict[str, Any]:
+    return {
+        "H": hidden,
+        "SPANS": spans_of(spans),
+        "JOINT": joint,
+        "CELL": cell,
+        "CENTERED": centered,
+        "ACC": accumulator(dtype),
+    }
+
+
+def _fixed(
+    weight: Tensor,
+    gain: Tensor,
+    bias: Tensor | None,
+    gain_c: Tensor | None,
+    shift_c: Tensor | None,
+    weight_hr: Tensor | None,
+) -> dict[str, Tensor | None]:
+    fixed = {"weight": weight, "gain": gain, "bias": bias}
+    fixed |= {"gain_c": gain_c, "shift_c": shift_c, "weight_hr": weight_hr}
+    return {name: plain(tensor) for name, tensor in fixed.items()}
+
+
+def _forward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
+    if t["y"] is None:
+        launch(lstm_forward, constants, t, first, live)
+        return
+    launch(lstm_forward, constants, {**t, "h": t["y"], "output": None}, first, live)
+    torch.mm(t["y"][:live], t["weight_hr"].t(), out=t["h"][:live])
+    t["output"][first : first + live].copy_(t["h"][:live])
+
+
+def _backward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    if t["d_projected"] is None:
+        launch(lstm_backward, constants, t, first, live)
+    else:
+        here = slice(first, first + live)
+        torch.add(t["d_h"][:live], t["d_output"][here], out=t["d_sum"][:live])
+        t["d_projected"][here].copy_(t["d_sum"][:live])
+        torch.mm(t["d_sum"][:live], t["weight_hr"], out=t["d_y"][:live])
+        launch(lstm_backward, constants, {**t, "d_h": t["d_y"], "d_output": None}, first, live)
+    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])

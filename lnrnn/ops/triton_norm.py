@@ -1,0 +1,230 @@
+"""What the Triton kernels of the three cells share: rows in tiles, norms over gates, activations.
+
+A program computes a tile of BB rows (sequences) and all H units of a gate, padded to the power of
+two BH; a value is a tuple of such tiles, (BB, BH), one a gate. Every norm is thus taken inside one
+program. Lanes past H or past the last row are masked: loaded as 0, left out of sums, never stored.
+
+Storage may be float32, bfloat16, float16 or float64; arithmetic is in ACC, float32 but for float64
+storage. Values are widened where they are loaded and narrowed where they are stored, nowhere else.
+
+``SPANS`` says which gates share a norm: ((0, 4),) for all four, ((0, 2), (2, 3)) for two and one.
+"""
+
+# Inside @triton.jit it is Triton, not Python, that gives the names their types.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+
+def accumulator(dtype: torch.dtype) -> Any:
+    """Return ACC, for hidden states stored in ``dtype``."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+@triton.jit
+def load_gates(base, at, mask, GATES: tl.constexpr, H: tl.constexpr, ACC: tl.constexpr):
+    """Return the gates that lie H apart from ``base + at`` on; zeros if ``base`` is None."""
+    gates = ()
+    for q in tl.static_range(GATES):
+        if base is None:
+            gates = gates + (tl.zeros(mask.shape, ACC),)
+        else:
+            gates = gates + (tl.load(base + at + q * H, mask=mask, other=0.0).to(ACC),)
+    return gates
+
+
+@triton.jit
+def store_gates(base, at, mask, gates, H: tl.constexpr):
+    """Store the gates, H apart from ``base + at`` on."""
+    for q in tl.static_range(len(gates)):
+        tl.store(base + at + q * H, gates[q], mask=mask)
+
+
+@triton.jit
+def add_gates(a, b):
+    """Return the sums of two tuples' members."""
+    sums = ()
+    for q in tl.static_range(len(a)):
+        sums = sums + (a[q] + b[q],)
+    return sums
+
+
+@triton.jit
+def _measure_span(v, mask, H: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.constexpr):
+    # In two passes, so that values that differ little keep their variance. The gates are summed
+    # first and reduced once: a reduction across warps waits for all of them.
+    if CENTERED:
+        total = v[0]
+        for q in tl.static_range(1, len(v)):
+            total = total + v[q]
+        mean = tl.sum(total, 1)[:, None] / (len(v) * H)
+    else:
+        mean = tl.zeros([v[0].shape[0], 1], v[0].dtype)
+    squares = tl.zeros_like(v[0])
+    for q in tl.static_range(len(v)):
+        difference = tl.where(mask, v[q] - mean, 0.0)
+        squares = squares + difference * difference
+    scale = 1.0 / tl.sqrt(tl.sum(squares, 1)[:, None] / (len(v) * H) + EPS)
+    means = ()
+    scales = ()
+    for _ in tl.static_range(len(v)):
+        means = means + (mean,)
+        scales = scales + (scale,)
+    return means, scales
+
+
+@triton.jit
+def measure(
+    v, mask, H: tl.constexpr, SPANS: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.constexpr
+):
+    """Return each gate's mean and scale, (BB, 1): N(v) = (v - mean) * scale."""
+    means = ()
+    scales = ()
+    for s in tl.static_range(len(SPANS)):
+        span = v[SPANS[s][0] : SPANS[s][1]]
+        mean, scale = _measure_span(span, mask, H, CENTERED, EPS)
+        means = means + mean
+        scales = scales + scale
+    return means, scales
+
+
+@triton.jit
+def normalized(v, mask, means, scales):
+    """Return N(v), zero where masked."""
+    hats = ()
+    for q in tl.static_range(len(v)):
+        hats = hats + (tl.where(mask, (v[q] - means[q]) * scales[q], 0.0),)
+    return hats
+
+
+@triton.jit
+def affine(hats, gains, biases):
+    """Return gain * N(v) + bias."""
+    values = ()
+    for q in tl.static_range(len(hats)):
+        values = values + (hats[q] * gains[q] + biases[q],)
+    return values
+
+
+@triton.jit
+def _span_backward(d_hats, hats, scales, H: tl.constexpr, CENTERED: tl.constexpr):
+    total = tl.zeros_like(d_hats[0])
+    along = tl.zeros_like(d_hats[0])
+    for q in tl.static_range(len(d_hats)):
+        total = total + d_hats[q]
+        along = along + d_hats[q] * hats[q]
+    slope = tl.sum(along, 1)[:, None] / (len(d_hats) * H)
+    d_v = ()
+    if CENTERED:
+        mean = tl.sum(total, 1)[:, None] / (len(d_hats) * H)
+        for q in tl.static_range(len(d_hats)):
+            d_v = d_v + ((d_hats[q] - mean - hats[q] * slope) * scales[q],)
+    else:
+        for q in tl.static_range(len(d_hats)):
+            d_v = d_v + ((d_hats[q] - hats[q] * slope) * scales[q],)
+    return d_v
+
+
+@triton.jit
+def norm_backward(
+    d_u, gains, hats, scales, H: tl.constexpr, SPANS: tl.constexpr, CENTERED: tl.constexpr
+):
+    """Pass the gradient of u = gain * N(v) + bias back to v."""
+    d_hats = ()
+    for q in tl.static_range(len(d_u)):
+        d_hats = d_hats + (d_u[q] * gains[q],)
+    d_v = ()
+    for s in tl.static_range(len(SPANS)):
+        d_v = d_v + _span_backward(
+            d_hats[SPANS[s][0] : SPANS[s][1]],
+            hats[SPANS[s][0] : SPANS[s][1]],
+            scales[SPANS[s][0] : SPANS[s][1]],
+            H,
+            CENTERED,
+        )
+    return d_v
+
+
+@triton.jit
+def save_moments(stats, at, mask, means, scales):
+    """Store each gate's mean and scale side by side, from ``stats + at`` on."""
+    for q in tl.static_range(len(means)):
+        tl.store(stats + at + 2 * q, means[q], mask=mask)
+        tl.store(stats + at + 2 * q + 1, scales[q], mask=mask)
+
+
+@triton.jit
+def load_moments(stats, at, mask, FIRST: tl.constexpr, GATES: tl.constexpr, ACC: tl.constexpr):
+    """Return what `save_moments` stored for GATES gates from gate FIRST on."""
+    means = ()
+    scales = ()
+    for q in tl.static_range(GATES):
+        place = stats + at + 2 * (FIRST + q)
+        means = means + (tl.load(place, mask=mask, other=0.0).to(ACC),)
+        scales = scales + (tl.load(place + 1, mask=mask, other=0.0).to(ACC),)
+    return means, scales
+
+
+@triton.jit
+def no_sums(GATES: tl.constexpr, BH: tl.constexpr, ACC: tl.constexpr):
+    """Return zeros to add up the rows of GATES gates in."""
+    sums = ()
+    for _ in tl.static_range(GATES):
+        sums = sums + (tl.zeros([BH], ACC),)
+    return sums
+
+
+@triton.jit
+def sum_rows(sums, d_u, hats):
+    """Add the rows of a tile to the gradients of the gains, then of the biases."""
+    gains = ()
+    biases = ()
+    for q in tl.static_range(len(d_u)):
+        gains = gains + (sums[q] + tl.sum(d_u[q] * hats[q], 0),)
+        biases = biases + (sums[len(d_u) + q] + tl.sum(d_u[q], 0),)
+    return gains + biases
+
+
+@triton.jit
+def add_to_own_row(base, at, columns, sums, H: tl.constexpr):
+    """Add this program's sums to a row of ``base`` that no other program touches.
+
+    So nothing is atomic, and the gradients repeat bit for bit.
+    """
+    mask = columns < H
+    for q in tl.static_range(len(sums)):
+        place = base + at + q * H + columns
+        tl.store(place, tl.load(place, mask=mask, other=0.0) + sums[q], mask=mask)
+
+
+@triton.jit
+def sigmoid(v):
+    """Return the logistic function; no exponent overflows, and a small result keeps its digits."""
+    small = tl.exp(-tl.abs(v))
+    return tl.where(v < 0, small, 1.0) / (1.0 + small)
+
+
+@triton.jit
+def tanh(v):
+    """Return tanh from ``exp``, which the interpreter has too (it lacks libdevice's tanh).
+
+    Near zero, float32 takes the polynomial of Cephes' tanhf: the difference of two numbers close to
+    1 would lose every digit of a small result. Both are good to 2 units in the last place.
+    """
+    small = tl.exp(-2.0 * tl.abs(v))
+    far = (1.0 - small) / (1.0 + small)
+    far = tl.where(v < 0, -far, far)
+    if v.dtype == tl.float64:
+        return far
+    square = v * v
+    series = -5.70498872745e-3 * square + 2.06390887954e-2
+    series = series * square - 5.37397155531e-2
+    series = series * square + 1.33314422036e-1
+    series = series * square - 3.33332819422e-1
+    return tl.where(tl.abs(v) < 0.625, series * square * v + v, far)

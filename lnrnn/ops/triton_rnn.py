@@ -1,0 +1,271 @@
+"""The Elman RNN of `lnrnn.ops.reference.ln_rnn` in Triton: h' = act(z).
+
+With u = gain * N(v) + bias and joint: v = x + W h, z = u; separate: v = W h, z = x + u.
+
+Kept for the backward: W h as the product put it out, (N, H), and the norm's moments, (N, 2). The
+rest is computed again from them and x: the output, which may be narrow, would not do for the
+derivative of tanh.
+"""
+
+# Inside @triton.jit it is Triton, not Python, that gives the names their types.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
+# pyright: reportPossiblyUnboundVariable=false
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_norm import (
+    accumulator,
+    add_gates,
+    add_to_own_row,
+    affine,
+    load_gates,
+    load_moments,
+    measure,
+    no_sums,
+    norm_backward,
+    normalized,
+    save_moments,
+    store_gates,
+    sum_rows,
+    tanh,
+)
+from lnrnn.ops.triton_steps import (
+    Loop,
+    Steps,
+    blocks_of,
+    copied,
+    flat,
+    launch,
+    plain,
+    summed,
+    widened,
+)
+
+MOMENTS = 1
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def rnn_forward(
+    x,  # (N, H)
+    product,  # (B, H), W h
+    gain,  # (H,)
+    bias,  # (H,) or None
+    h,  # (B, H), written
+    output,  # (N, H), the same
+    side,  # (N, H), W h kept, or None
+    stats,  # (N, 2), or None
+    first,  # row of this step's first sequence in what has N rows
+    live,  # sequences of this step
+    H: tl.constexpr,
+    JOINT: tl.constexpr,
+    RELU: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step, from W h to the new state."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
+    exists = sequences < live
+    mask = exists & inside
+    sequences = sequences.to(tl.int64)
+    rows = first + sequences
+
+    v = load_gates(product, sequences * H + columns, mask, 1, H, ACC)
+    inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
+    if side is not None:
+        store_gates(side, rows * H + columns, mask, v, H)
+    if JOINT:
+        v = add_gates(v, inputs)
+    means, scales = measure(v, mask, H, ((0, 1),), CENTERED, EPS)
+    if side is not None:
+        save_moments(stats, rows * 2, exists, means, scales)
+    gains = load_gates(gain, columns, inside, 1, H, ACC)
+    biases = load_gates(bias, columns, inside, 1, H, ACC)
+    z = affine(normalized(v, mask, means, scales), gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+    if RELU:
+        y = tl.where(z[0] < 0, 0.0, z[0])  # not a maximum: NaN has to stay NaN
+    else:
+        y = tanh(z[0])
+    tl.store(h + sequences * H + columns, y, mask=mask)
+    tl.store(output + rows * H + columns, y, mask=mask)
+
+
+@triton.jit(do_not_specialize=["first", "live"])
+def rnn_backward(
+    d_output,  # (N, H)
+    d_h,  # (B, H), gradient of the state from the next step
+    x,  # (N, H)
+    side,  # (N, H)
+    stats,  # (N, 2)
+    gain,  # (H,)
+    bias,  # (H,) or None
+    d_x,  # (N, H), written; None if joint, where it is d_side
+    d_product,  # (B, H), written: gradient of W h
+    d_side,  # (N, H), the same, kept
+    sums,  # (programs, 2H), added to: gradients of gain and bias
+    first,
+    live,
+    blocks,  # tiles of a program
+    H: tl.constexpr,
+    JOINT: tl.constexpr,
+    RELU: tl.constexpr,
+    CENTERED: tl.constexpr,
+    ACC: tl.constexpr,
+    BB: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """One step backward, to the gradient of W h."""
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    gains = load_gates(gain, columns, inside, 1, H, ACC)
+    biases = load_gates(bias, columns, inside, 1, H, ACC)
+    affine_sums = no_sums(2, BH, ACC)
+    for block in range(blocks):
+        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
+        exists = sequences < live
+        mask = exists & inside
+        sequences = sequences.to(tl.int64)
+        rows = first + sequences
+
+        v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
+        inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
+        d = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
+
+        if JOINT:
+            v = add_gates(v, inputs)
+        hats = normalized(v, mask, means, scales)
+        z = affine(hats, gains, biases)
+        if not JOINT:
+            z = add_gates(z, inputs)
+        if RELU:
+            d = tl.where(z[0] > 0, d, 0.0)
+        else:
+            y = tanh(z[0])
+            d = d * (1.0 - y * y)
+        if not JOINT:
+            store_gates(d_x, rows * H + columns, mask, (d,), H)
+        affine_sums = sum_rows(affine_sums, (d,), hats)
+        d_v = norm_backward((d,), gains, hats, scales, H, ((0, 1),), CENTERED)
+        store_gates(d_product, sequences * H + columns, mask, d_v, H)
+        store_gates(d_side, rows * H + columns, mask, d_v, H)
+    own = tl.program_id(0).to(tl.int64) * (2 * H)
+    add_to_own_row(sums, own, tl.arange(0, BH), affine_sums, H)
+
+
+def forward(
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    joint: bool,
+    relu: bool,
+    centered: bool,
+    eps: float,
+    keep: bool,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_rnn``."""
+    order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
+    kept = order.total if keep else 0
+    output, h = h_0.new_empty(order.total, hidden), copied(h_0, dtype)
+    side = h_0.new_empty(kept, hidden)
+    stats = h_0.new_empty(kept, 2 * MOMENTS, dtype=widened(dtype))
+    saved = {"side": side, "stats": stats}
+    loop = Loop(
+        name="ln_rnn",
+        step=_forward_step,
+        constants={**_constants(dtype, hidden, joint, relu, centered), "EPS": eps},
+        read={"x": flat(x)},
+        written={"output": output, **(saved if keep else dict.fromkeys(saved))},
+        state={"h": h},
+        scratch={"product": h_0.new_empty(order.batch, hidden)},
+        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+    )
+    GRAPHS.run(loop, order)
+    return output.view(x.shape), h, side, stats
+
+
+def backward(
+    d_output: Tensor,
+    d_h_n: Tensor,
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor,
+    bias_hh: Tensor | None,
+    output: Tensor,
+    h_n: Tensor,
+    side: Tensor,
+    stats: Tensor,
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    joint: bool,
+    relu: bool,
+    centered: bool,
+    eps: float,
+) -> tuple[Tensor, ...]:
+    """Run ``lnrnn::ln_rnn_backward``."""
+    order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
+    programs, blocks = blocks_of(order.batch, hidden)
+    d_h = copied(d_h_n, dtype)
+    sums = h_0.new_zeros(programs, 2 * hidden, dtype=widened(dtype))
+    d_side = h_0.new_empty(order.total, hidden)
+    d_x = None if joint else x.new_empty(order.total, hidden)
+    loop = Loop(
+        name="ln_rnn_backward",
+        step=_backward_step,
+        constants={**_constants(dtype, hidden, joint, relu, centered), "blocks": blocks},
+        read={"d_output": flat(d_output), "x": flat(x), "side": side, "stats": stats},
+        written={"d_x": d_x, "d_side": d_side},
+        state={"d_h": d_h, "sums": sums},
+        scratch={"d_product": h_0.new_empty(order.batch, hidden)},
+        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+    )
+    GRAPHS.run(loop, order, backward=True)
+    return (
+        (d_side.to(x.dtype) if d_x is None else d_x).view(x.shape),
+        d_h,
+        d_side.t().mm(order.before(flat(output), h_0)),
+        *summed(sums, [hidden, hidden], [gain, bias_hh]),
+    )
+
+
+def _constants(
+    dtype: torch.dtype, hidden: int, joint: bool, relu: bool, centered: bool
+) -> dict[str, Any]:
+    constants = {"H": hidden, "JOINT": joint, "RELU": relu, "CENTERED": centered}
+    return {**constants, "ACC": accumulator(dtype)}
+
+
+def _forward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
+    launch(rnn_forward, constants, t, first, live)
+
+
+def _backward_step(
+    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
+) -> None:
+    t = tensors
+    launch(rnn_backward, constants, t, first, live)
+    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])

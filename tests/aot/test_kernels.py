@@ -1,0 +1,106 @@
+"""Every kernel compiles for every GPU, without spills, within its memory, with wide loads."""
+
+# Triton is not there where the types are checked.
+# pyright: reportMissingImports=false
+
+import re
+
+import pytest
+import torch
+import triton
+from aot.compiled import KERNELS, SHARED, TARGETS, Resources, compile_kernel, resources
+from cases import Case
+
+from lnrnn import CellNorm
+from lnrnn.ops import reference
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HIDDEN = [64, 128, 512, 1024]
+IN_FULL = ["sm_80", "sm_90"]
+# `make aot-table` compiles all; the suite, for the other GPUs, one size.
+COMBINATIONS = [
+    (kernel, target, dtype, hidden)
+    for target in SHARED
+    for hidden in (HIDDEN if target in IN_FULL else [512])
+    for dtype in DTYPES
+    for kernel in KERNELS
+]
+VARIANTS = [
+    Case("rnn", CellNorm(inputs="separate", kind="rms"), bias=False, nonlinearity="relu"),
+    Case("lstm", CellNorm(inputs="joint", span="gate", cell="state"), proj_size=256),
+    Case("lstm", CellNorm(cell=None, kind="rms"), bias=False),
+    Case("gru", CellNorm(span="gate")),
+    Case("gru", CellNorm(span="all", kind="rms"), bias=False),
+]
+
+
+def most_barriers(case: Case) -> int:
+    """Return how many barriers a step may have: three a sum over a row that crosses warps.
+
+    A norm takes two such sums, forward and backward (kind "rms": one).
+    """
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}[case.cell]
+    norms = len(reference.norm_widths(case.norm.span, gates, 1))
+    norms += case.cell == "lstm" and case.norm.cell is not None
+    return 3 * norms * (2 if case.norm.kind == "layer" else 1)
+
+
+@pytest.mark.parametrize(("kernel", "target", "dtype", "hidden"), COMBINATIONS)
+def test_compiles_for_nvidia(kernel: str, target: str, dtype: str, hidden: int) -> None:
+    found = resources(compile_kernel(kernel, target, DTYPES[dtype], hidden))
+    assert found.spilled == 0
+    assert found.registers <= 255
+    assert found.shared <= SHARED[target]
+    assert found.barriers <= most_barriers(Case(kernel.partition("_")[0], CellNorm()))
+    if hidden >= 256:
+        check_wide_loads(kernel, found)
+
+
+def check_wide_loads(kernel: str, found: Resources) -> None:
+    """Check that a thread loads four numbers at once, but for the moments of a row."""
+    moments = {"rnn": 2, "lstm": 10, "gru": 6}[kernel.partition("_")[0]]
+    narrow = sum(count for width, count in found.loads.items() if width < 8)
+    assert narrow == (moments if kernel.endswith("backward") else 0)
+    assert sum(found.loads.values()) > narrow
+
+
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("case", VARIANTS, ids=str)
+def test_variants_compile(case: Case, way: str) -> None:
+    found = resources(compile_kernel(f"{case.cell}_{way}", "sm_90", torch.bfloat16, 512, case))
+    assert found.spilled == 0
+    assert found.barriers <= most_barriers(case)
+
+
+@pytest.mark.parametrize("hidden", [5, 200, 1000, 2048])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_any_size_compiles(kernel: str, hidden: int) -> None:
+    """Sizes that are no power of two, from where a warp is not full to where it is crowded."""
+    found = resources(compile_kernel(kernel, "sm_90", torch.float32, hidden))
+    assert found.spilled == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=["fp16", "fp64"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_other_dtypes_compile(kernel: str, dtype: torch.dtype) -> None:
+    assert resources(compile_kernel(kernel, "sm_90", dtype, 512)).registers <= 255
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_compiles_for_amd(kernel: str, dtype: str) -> None:
+    compiled = compile_kernel(kernel, "gfx942", DTYPES[dtype], 512)
+    assert TARGETS["gfx942"].backend == "hip"
+    spills = re.findall(r"\.(?:vgpr|sgpr)_spill_count: +(\d+)", compiled.asm["amdgcn"])
+    assert spills
+    assert set(spills) == {"0"}
+
+
+def test_a_spill_shows() -> None:
+    """Compiled for fewer registers than it needs, a kernel fails the check it passes without."""
+    compiled = compile_kernel("lstm_backward", "sm_90", torch.float32, 512)
+    assert resources(compiled).spilled == 0
+    tight = triton.compile(
+        compiled.src, target=TARGETS["sm_90"], options={"num_warps": 4, "maxnreg": 40}
+    )
+    assert resources(tight).spilled > 0

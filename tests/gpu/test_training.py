@@ -1,0 +1,134 @@
+"""Training on a GPU: mixed precision, memory, several devices."""
+
+import copy
+import gc
+from typing import Any
+
+import pytest
+import torch
+from cases import LAYERS, randomized, run
+from numerics import BFLOAT16, assert_close, assert_equal
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+pytestmark = pytest.mark.gpu
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device", allow_module_level=True)
+every_cell = pytest.mark.parametrize("cell", list(LAYERS))
+
+
+def build(cell: str, hidden: int = 37, **options: Any) -> Any:
+    settings = {"norm": "cell", "device": "cuda", "fused": True, **options}
+    return randomized(LAYERS[cell](3, hidden, **settings))
+
+
+def losses(layer: Any, steps: int, dtype: torch.dtype | None) -> list[float]:
+    """Train to reproduce the input's running mean and return the losses."""
+    generator = torch.Generator("cuda").manual_seed(1)
+    x = torch.randn(40, 16, 3, device="cuda", generator=generator)
+    target = x.cumsum(0)[..., :1] / torch.arange(1, 41, device="cuda").view(-1, 1, 1)
+    head = nn.Linear(layer.hidden_size, 1, device="cuda")
+    nn.init.constant_(head.weight, 0.01)
+    nn.init.zeros_(head.bias)
+    optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], 1e-2)
+    found = []
+    for _ in range(steps):
+        with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
+            loss = (head(run(layer, x)[0]) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss))
+    return found
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=str)
+def test_training_goes_as_with_the_reference(cell: str, dtype: torch.dtype | None) -> None:
+    layer = build(cell)
+    other = copy.deepcopy(layer)
+    other.fused = False
+    ours, theirs = (losses(each, 30, dtype) for each in (layer, other))
+    assert ours[-1] < 0.5 * ours[0]
+    assert ours[-1] == pytest.approx(theirs[-1], rel=0.1)
+
+
+@every_cell
+def test_training_repeats_bit_for_bit(cell: str) -> None:
+    layer = build(cell)
+    other = copy.deepcopy(layer)
+    assert losses(layer, 10, torch.bfloat16) == losses(other, 10, torch.bfloat16)
+
+
+@every_cell
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_layers_under_autocast_are_near_the_reference(cell: str, packed: bool) -> None:
+    layer = build(cell, num_layers=2, bidirectional=True)
+    other = copy.deepcopy(layer)
+    other.fused = False
+    x: Any = torch.randn(40, 4, 3, device="cuda")
+    if packed:
+        x = pack_padded_sequence(x, torch.tensor([7, 40, 1, 12]), enforce_sorted=False)
+    results = []
+    for each in (layer, other):
+        with torch.autocast("cuda", torch.bfloat16):
+            output, *final = run(each, x)
+        output = output.data if isinstance(output, PackedSequence) else output
+        assert output.dtype == torch.bfloat16
+        results.append([output, *final])
+    for value, truth in zip(*results, strict=True):
+        assert value.dtype == truth.dtype
+        # Forty steps, and four layers' worth of rounding.
+        assert_close(value, truth, 4 * BFLOAT16)
+
+
+def peak(layer: Any, x: Tensor) -> int:
+    """Return the bytes that a training step takes on top of what is there."""
+    for _ in range(2):
+        run(layer, x)[0].square().mean().backward()
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run(layer, x)[0].square().mean().backward()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@every_cell
+def test_a_training_step_takes_less_memory_than_the_reference(cell: str) -> None:
+    layer, x = build(cell, 256), torch.randn(128, 64, 3, device="cuda")
+    other = copy.deepcopy(layer)
+    other.fused = False
+    assert peak(layer, x) < peak(other, x)
+
+
+def test_memory_does_not_grow() -> None:
+    layer, x = build("lstm", 128), torch.randn(64, 16, 3, device="cuda")
+    levels = []
+    for _ in range(3):
+        for _ in range(10):
+            run(layer, x)[0].square().mean().backward()
+            layer.zero_grad()
+        gc.collect()
+        levels.append(torch.cuda.memory_allocated())
+    assert levels[1] == levels[2]
+
+
+@every_cell
+def test_two_devices(cell: str) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    first, x = build(cell), torch.randn(40, 4, 3, device="cuda:0")
+    second = copy.deepcopy(first).to("cuda:1")
+    for _ in range(2):  # the current device stays the first
+        truth = run(first, x)
+        for value, expected in zip(run(second, x.to("cuda:1")), truth, strict=True):
+            assert value.device == torch.device("cuda:1")
+            assert_equal(value.to("cuda:0"), expected)
+    run(second, x.to("cuda:1"))[0].square().mean().backward()
+    assert all(p.grad.device == torch.device("cuda:1") for p in second.parameters())
+
+
+def test_tensors_of_two_devices_have_no_kernel() -> None:
+    layer = build("rnn")
+    with pytest.raises(NotImplementedError, match=r"one cpu or cuda device, .* cpu, cuda:0"):
+        layer(torch.randn(4, 2, 3, device="cuda"), torch.randn(1, 2, 37))

@@ -1,0 +1,212 @@
+"""The bookkeeping of CUDA graphs, with a stand-in for what only CUDA can do: record and replay.
+
+Windows, copies, what is left over, the check of the first result and the bounds are ours and the
+same everywhere. tests/gpu runs them with true graphs.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from cases import FEW, Case
+from numerics import assert_equal, output_and_grads
+from recurrences import arguments, op
+
+from lnrnn.ops import triton_graphs, triton_gru, triton_lstm, triton_rnn
+from lnrnn.ops.triton_graphs import GraphCache
+
+few = pytest.mark.parametrize("case", FEW, ids=str)
+both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+
+class Recorder:
+    """Stands for CUDA: what is recorded runs once, and again at every replay."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+        self.fault: Callable[[], None] | None = None
+        self.capturing = False
+        self.stream = 0
+
+    def record(self, steps: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        steps()
+        self.recorded += 1
+
+        def replay() -> None:
+            steps()
+            self.replayed += 1
+            if self.fault is not None:
+                self.fault()
+
+        return replay
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder, cache = Recorder(), GraphCache()
+    for module in (triton_rnn, triton_lstm, triton_gru):
+        monkeypatch.setattr(module, "GRAPHS", cache)
+    monkeypatch.setattr(triton_graphs, "record", recorder.record)
+    monkeypatch.setattr(triton_graphs, "capturing", lambda device: recorder.capturing)
+    monkeypatch.setattr(triton_graphs, "stream", lambda device: (device, recorder.stream))
+    monkeypatch.setattr(triton_graphs, "synchronize", lambda device: None)
+    monkeypatch.setattr(triton_graphs, "LONGEST", 2)
+    monkeypatch.setattr(triton_graphs, "SHORTEST", 2)
+    return recorder
+
+
+def plain(case: Case, args: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
+    with monkeypatch.context() as patch:
+        patch.setattr(triton_graphs, "capturing", lambda device: True)
+        return output_and_grads(op(case, fused=True, **options), args)
+
+
+def check(values: Any, truths: Any) -> None:
+    for value, truth in zip(values, truths, strict=True):
+        assert_equal(value, truth)
+
+
+@few
+@both_ways
+def test_replays_equal_plain_launches(
+    case: Case, reverse: bool, cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run, one of other values, and one of another length, with a step left over."""
+    function = op(case, fused=True, reverse=reverse)
+    for steps, replayed in ((2, 2), (4, 4), (5, 4)):
+        args, before = arguments(case, steps=steps, batch=3), cuda.replayed
+        truth = plain(case, args, monkeypatch, reverse=reverse)
+        check(output_and_grads(function, args), truth)
+        assert cuda.replayed - before == replayed
+    assert cuda.recorded == 2  # forward and backward
+
+
+def test_results_are_nobody_elses(cuda: Recorder) -> None:
+    """A later replay must not change what an earlier one gave."""
+    function = op(FEW[2], fused=True)
+    output_and_grads(function, arguments(FEW[2], steps=2))
+    first = output_and_grads(function, arguments(FEW[2], steps=2))
+    kept = [value.clone() for value in first]
+    output_and_grads(function, arguments(FEW[2], steps=2))
+    check(first, kept)
+
+
+def test_what_differs_gets_a_graph_of_its_own(cuda: Recorder) -> None:
+    def run(case: Case, batch: int = 2, hidden: int = 5, **more: Any) -> None:
+        dtype = more.pop("dtype", torch.float32)
+        with torch.no_grad():
+            op(case, fused=True, **more)(
+                *arguments(case, steps=2, batch=batch, hidden=hidden, dtype=dtype)
+            )
+
+    different: list[Callable[[], None]] = [
+        lambda: run(FEW[0]),
+        lambda: run(FEW[0], batch=3),
+        lambda: run(FEW[0], hidden=6),
+        lambda: run(FEW[0], dtype=torch.float64),
+        lambda: run(FEW[0], reverse=True),
+        lambda: run(FEW[0], eps=1e-3),
+        lambda: run(FEW[1]),
+        lambda: run(FEW[5]),
+        lambda: run(FEW[6]),
+    ]
+    for i, call in enumerate(different):
+        call()
+        assert cuda.recorded == i + 1
+        call()
+        assert cuda.recorded == i + 1
+    cuda.stream = 1
+    run(FEW[0])
+    assert cuda.recorded == len(different) + 1
+
+
+@pytest.mark.parametrize("why", ["packed", "short", "large", "capturing"])
+def test_what_cannot_be_replayed_is_launched(
+    why: str, cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = arguments(FEW[0], steps=1 if why == "short" else 4, batch=2)
+    sizes = None
+    cuda.capturing = why == "capturing"
+    if why == "packed":
+        args[0], sizes = args[0].flatten(0, 1), torch.tensor([2] * 4)
+    if why == "large":
+        monkeypatch.setattr(triton_graphs, "MAX_BYTES", 300)
+    op(FEW[0], fused=True, batch_sizes=sizes)(*args)
+    assert cuda.recorded == cuda.replayed == 0
+
+
+def test_a_graph_that_differs_is_one_warning_and_never_used(
+    cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, args = op(FEW[0], fused=True), arguments(FEW[0], steps=4)
+    truth = plain(FEW[0], args, monkeypatch)
+    original = triton_graphs._copy
+
+    def spoil(source: Any, target: Any) -> None:
+        original(source, target)
+        if "gain" in target:  # what the window holds, and the loop does not see
+            target["gain"][0] += 1e-15
+
+    monkeypatch.setattr(triton_graphs, "_copy", spoil)
+    with pytest.warns(RuntimeWarning, match=r"first result differed .* launched one by one"):
+        check(output_and_grads(function, args), truth)
+    replayed = cuda.replayed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(output_and_grads(function, args), truth)
+    assert cuda.replayed == replayed
+
+
+def test_a_failed_recording_is_one_warning(cuda: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    function, args = op(FEW[0], fused=True), arguments(FEW[0], steps=4)
+    truth = plain(FEW[0], args, monkeypatch)[0]
+    monkeypatch.setattr(triton_graphs, "record", fail)
+    with pytest.warns(RuntimeWarning, match="recording a CUDA graph failed: operation not perm"):
+        assert_equal(function(*args)[0], truth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_equal(function(*args)[0], truth)
+
+
+def test_nan_equals_itself(cuda: Recorder) -> None:
+    """A first run on bad data must not look like a bad graph."""
+    args = arguments(FEW[0], steps=2)
+    args[0][0, 0, 0] = torch.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert op(FEW[0], fused=True)(*args)[0].isnan().any()
+    assert cuda.replayed == 1
+
+
+def test_the_cache_is_bounded_and_keeps_what_is_used(
+    cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton_graphs, "MAX_GRAPHS", 2)
+    monkeypatch.setattr(triton_graphs, "IDLE_AFTER", 4)
+
+    def run(batch: int) -> int:
+        before = cuda.replayed
+        with torch.no_grad():
+            op(FEW[0], fused=True)(*arguments(FEW[0], steps=2, batch=batch))
+        return cuda.replayed - before
+
+    assert [run(1), run(2), run(3), run(1)] == [1, 1, 0, 1]  # no place for the third
+    assert [run(1) for _ in range(3)] == [1, 1, 1]
+    assert run(3) == 1  # in place of the second, long idle
+    assert [run(2), run(1)] == [0, 1]
+
+
+def test_inference_mode_does_not_spoil_a_graph(cuda: Recorder) -> None:
+    args = arguments(FEW[2], steps=4)
+    with torch.inference_mode():
+        first = op(FEW[2], fused=True)(*args)[0]
+        second = op(FEW[2], fused=True)(*args)[0]
+    with torch.no_grad():
+        third = op(FEW[2], fused=True)(*args)[0]
+    check([second.clone(), third], [first.clone(), first.clone()])
+    assert cuda.recorded == 1

@@ -114,7 +114,7 @@ def _target_nodes(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
 def _locate(path: str, target: Any) -> Any:
     """Return what ``target`` names, if it was defined where a configuration may name things.
 
-    The path alone proves nothing: ``lnrnn.training.files.os.unlink`` begins well too.
+    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too.
     """
     found = None
     if _lies_in(str(target), TARGET_PACKAGES):

@@ -112,7 +112,7 @@ def test_a_chain_of_interruptions(chain, tmp_path):
     again = tmp_path / "again"
     folder = RunFolder(again / "runs" / whole.path.relative_to(tmp_path / "whole"))
     for index, number in enumerate(signals):
-        size = int(total * (index + draw.random()) / (len(signals) + 1))
+        size = int(total * (index + draw.random()) / (len(signals) + 2))
         printed = interrupt(again, overrides, size, draw.random() / 20, number)
         if number != SIGKILL:
             name = signal.Signals(number).name

@@ -1,5 +1,6 @@
 """Composing the real configurations for tests, and interrupting runs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from lnrnn.training import Experiment, SequenceTask, compose_experiment
@@ -15,6 +16,12 @@ class Interruption(Exception):
 def compose(*overrides: str) -> Experiment:
     """Compose an experiment that prints nothing."""
     return compose_experiment([*QUIET, *overrides], CONF)
+
+
+def only(paths: Iterable[Path]) -> Path:
+    """Return the one path there is; a search that is left half done warns when it is forgotten."""
+    (path,) = paths
+    return path
 
 
 def interrupt_call(monkeypatch, method: str, number: int) -> None:

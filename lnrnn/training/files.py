@@ -8,19 +8,24 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``, and put it in place once its content is on the disk.
 
     The same folder is the same file system, so the last move is one step; ``$TMPDIR`` may lie
     anywhere. If the body fails, ``path`` is what it was and nothing is left beside it. That the new
     name is on the disk too, :func:`sync_folder` sees to.
+
+    Args:
+        path: The file to make or replace.
+        flushed: Whether to wait for the disk; what can be made again need not.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if flushed:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ class CheckpointFiles(CheckpointIO):
             }
             with replacing(manifest) as target:
                 target.write(json.dumps(content, indent=2).encode() + b"\n")
-            with replacing(path.parent / POINTER) as target:
+            with replacing(path.parent / POINTER, flushed=False) as target:
                 target.write(path.name.encode() + b"\n")
             sync_folder(path.parent)  # before older ones go
         except (OSError, RuntimeError) as error:

@@ -16,7 +16,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 import torch
-from experiments import compose
+from experiments import compose, only
 from sameness import assert_same_run, predictions
 
 from lnrnn.training import RunFolder, train
@@ -72,7 +72,7 @@ def finish(place: Path, overrides: tuple[str, ...]) -> RunFolder:
     process = start(place, overrides)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
-    return RunFolder(next(place.glob("runs/*/*/seed0")))
+    return RunFolder(only(place.glob("runs/*/*/seed0")))
 
 
 def interrupt(place: Path, overrides: tuple[str, ...], size: int, delay: float, number: int) -> str:
@@ -90,7 +90,7 @@ def interrupt(place: Path, overrides: tuple[str, ...], size: int, delay: float, 
 def is_at(place: Path, pid: int, size: int, begun: float) -> bool:
     """Return whether this process, and no earlier one, has written so many bytes of records."""
     try:
-        folder = RunFolder(next(place.glob("runs/*/*/seed0")))
+        folder = RunFolder(only(place.glob("runs/*/*/seed0")))
         owner = json.loads((folder.path / "run.lock").read_text())["pid"]
         records = folder.metrics.stat()
     except (StopIteration, OSError, ValueError):
@@ -112,7 +112,7 @@ def test_a_chain_of_interruptions(chain, tmp_path):
     again = tmp_path / "again"
     folder = RunFolder(again / "runs" / whole.path.relative_to(tmp_path / "whole"))
     for index, number in enumerate(signals):
-        size = int(total * (index + draw.random()) / (len(signals) + 1))
+        size = int(total * (index + draw.random()) / (len(signals) + 2))
         printed = interrupt(again, overrides, size, draw.random() / 20, number)
         if number != SIGKILL:
             name = signal.Signals(number).name

@@ -10,6 +10,7 @@ from signal import SIGKILL, SIGTERM
 
 import pytest
 import torch
+from experiments import only
 from sameness import assert_same_run, content
 
 from lnrnn.training import RunFolder
@@ -40,7 +41,7 @@ def finish(place: Path, overrides: tuple[str, ...], processes: int = 2) -> tuple
     process = launch(place, overrides, processes)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
-    return RunFolder(next(place.glob("runs/*/*/seed0"))), printed
+    return RunFolder(only(place.glob("runs/*/*/seed0"))), printed
 
 
 def ranks_of(launcher: int) -> list[int]:
@@ -81,7 +82,7 @@ def test_one_of_two_processes_is_stopped_or_killed(tmp_path):
     total = whole.metrics.stat().st_size
     again = tmp_path / "again"
     code, printed = interrupt(again, overrides, total // 4, SIGTERM)
-    folder = RunFolder(next(again.glob("runs/*/*/seed0")))
+    folder = RunFolder(only(again.glob("runs/*/*/seed0")))
     assert code != 0
     assert folder.read_record()["signal"] == "SIGTERM", printed
     assert printed.count("interrupted: stopped by SIGTERM") == 1

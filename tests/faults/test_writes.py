@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments import compose
+from experiments import compose, only
 from sameness import assert_same_run
 
 from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, evaluate, train
@@ -182,7 +182,7 @@ def test_a_run_goes_on_after_a_save_that_failed(k, error, whole, tmp_path):
         patch.setattr(CheckpointFiles, "save_checkpoint", failing_save(k, error))
         with pytest.raises((CheckpointError, Killed)):
             train(compose(*SMALL), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     if isinstance(error, OSError):
         assert folder.read_record()["status"] == "failed"
         assert "No space left" in folder.read_record()["error"]
@@ -208,7 +208,7 @@ def failing_save(k: int, error: BaseException):
 
 def test_every_checkpoint_damaged_is_an_error(whole, tmp_path):
     train(compose(*SMALL), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     folder.update_record(status="interrupted")
     for path in checkpoints_in(folder.checkpoints):
         path.write_bytes(path.read_bytes()[:-1])
@@ -219,7 +219,7 @@ def test_every_checkpoint_damaged_is_an_error(whole, tmp_path):
 
 def test_a_damaged_checkpoint_is_named_and_skipped(whole, tmp_path):
     train(compose(*SMALL), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     folder.update_record(status="interrupted")
     newest = folder.newest_checkpoint()
     assert newest is not None

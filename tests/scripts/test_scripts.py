@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from experiments import only
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["model.hidden_size=8", "trainer.max_epochs=1"]
@@ -89,7 +90,7 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("test/accuracy") == 1
     curves = [
-        next(tmp_path.glob(f"{name}/runs/*/*/seed0/metrics.jsonl")) for name in ("one", "two")
+        only(tmp_path.glob(f"{name}/runs/*/*/seed0/metrics.jsonl")) for name in ("one", "two")
     ]
     lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in curves]
     for single, double in zip(*lines, strict=True):

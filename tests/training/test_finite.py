@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from experiments import compose
+from experiments import compose, only
 
 from lnrnn.data import Batch
 from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
@@ -49,7 +49,7 @@ def test_the_run_stops_within_the_step_and_says_where(place, words, tmp_path, mo
     with pytest.raises(NonFiniteError, match=words) as caught:
         train(compose(*SMALL, "checkpoint_every_n_steps=1"), tmp_path)
     assert f"at step {AT} (epoch 0)" in str(caught.value)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     record = folder.read_record()
     assert (record["status"], record["steps"]) == ("failed", AT - 1)
     assert (folder.checkpoints / "last").read_text() == f"step-{AT - 1:08d}.ckpt\n"
@@ -67,7 +67,7 @@ def test_weights_that_a_step_has_ruined_are_never_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(StepTimer, "on_train_batch_end", ruin)  # runs before the save
     with pytest.raises(NonFiniteError, match=r"step 5 made the parameter .*head\.linear\.bias"):
         train(compose(*SMALL, "checkpoint_every_n_steps=1"), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     assert (folder.checkpoints / "last").read_text() == "step-00000004.ckpt\n"
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from experiments import Interruption, compose, interrupt_call
+from experiments import Interruption, compose, interrupt_call, only
 from sameness import assert_equal, assert_same_run, content
 
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
@@ -131,7 +131,7 @@ def test_an_older_checkpoint_makes_the_later_ones_void(whole_classifier, tmp_pat
         interrupt_call(patch, "training_step", 20)
         with pytest.raises(Interruption):
             train(compose(*CLASSIFIER), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     older = min(folder.checkpoints.glob("*.ckpt"))
     with monkeypatch.context() as patch:
         interrupt_call(patch, "training_step", 1)
@@ -157,11 +157,11 @@ def test_data_that_changed_under_a_run_are_noticed(tmp_path, monkeypatch):
         interrupt_call(patch, "training_step", 9)
         with pytest.raises(Interruption):
             train(compose(*overrides), tmp_path)
-    before = RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"]
+    before = RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"]
     text.write_text("xyz " * 400)
     with pytest.raises(ConfigurationError, match="fingerprint of the data"):
         train(compose(*overrides), tmp_path)
-    assert RunFolder(next(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"] == before
+    assert RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"] == before
 
 
 def test_resume_from_a_checkpoint_of_another_folder(whole_classifier, tmp_path):
@@ -179,7 +179,7 @@ def stopped(tmp_path, monkeypatch) -> RunFolder:
         interrupt_call(patch, "training_step", 15)
         with pytest.raises(Interruption):
             train(compose(*CLASSIFIER), tmp_path)
-    return RunFolder(next(tmp_path.glob("*/*/seed0")))
+    return RunFolder(only(tmp_path.glob("*/*/seed0")))
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 15, "epo', "{}\n" * 40])
@@ -291,7 +291,7 @@ def test_resume_from_a_given_checkpoint(whole_classifier, tmp_path, monkeypatch)
         interrupt_call(patch, "training_step", 19)
         with pytest.raises(Interruption):
             train(compose(*CLASSIFIER), tmp_path)
-    folder = next(tmp_path.glob("*/*/seed0"))
+    folder = only(tmp_path.glob("*/*/seed0"))
     older = min((folder / "checkpoints").glob("*.ckpt"))
     experiment = compose(*CLASSIFIER, f"resume={older}")
     assert_same_run(train(experiment, tmp_path)[0], whole_classifier)

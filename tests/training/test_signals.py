@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from experiments import compose
+from experiments import compose, only
 
 from lnrnn.training import Interrupted, RunFolder, SequenceTask, train
 from lnrnn.training.signals import Signals, ask_for_requeue
@@ -34,7 +34,7 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
     with pytest.raises(Interrupted) as caught:
         train(compose(*SHORT), tmp_path)
     assert caught.value.code == code
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     record = folder.read_record()
     assert record["status"] == "interrupted"
     assert record["signal"] == number.name
@@ -58,7 +58,7 @@ def test_a_validation_is_left_and_done_from_its_start(tmp_path, monkeypatch):
     one_epoch = (*SHORT, "trainer.max_epochs=1")
     with pytest.raises(Interrupted):
         train(compose(*one_epoch), tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     assert (folder.checkpoints / "last").read_text() == "step-00000007-validation.ckpt\n"
     assert seen == [0]
     train(compose(*one_epoch), tmp_path)
@@ -98,7 +98,7 @@ def test_a_requeue_that_fails_is_said_and_the_run_is_saved(scontrol, tmp_path, m
     send_at_step(monkeypatch, signal.SIGUSR1)
     with pytest.raises(Interrupted):
         train(compose(*SHORT), tmp_path)
-    record = json.loads(next(tmp_path.glob("*/*/seed0/run.json")).read_text())
+    record = json.loads(only(tmp_path.glob("*/*/seed0/run.json")).read_text())
     assert record["error"].endswith("stopped by SIGUSR1 at step 4, not requeued: no")
 
 

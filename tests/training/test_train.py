@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments import compose
+from experiments import compose, only
 from omegaconf import OmegaConf
 
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     experiment = compose(*overrides, "model=lstm", "checkpoint_every_n_steps=1")
     with pytest.raises(NonFiniteError, match=r"at step \d+ \(epoch 0\)"):
         train(experiment, tmp_path)
-    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     assert folder.read_record()["status"] == "failed"
     assert "NonFiniteError" in folder.read_record()["error"]
     newest = folder.newest_checkpoint()

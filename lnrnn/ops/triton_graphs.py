@@ -194,7 +194,7 @@ def synchronize(device: torch.device) -> None:
 
 def _window_length(loop: Loop, steps: Steps) -> int:
     """Return the steps of a window, a power of two, or 0 where there is none."""
-    if steps.packed:
+    if steps.packed or steps.batch == 0:
         return 0
     tensors = [t for t in (*loop.read.values(), *loop.written.values()) if t is not None]
     bytes_of_step = steps.batch * sum(t.shape[1] * t.element_size() for t in tensors)

@@ -133,7 +133,7 @@ def tile(hidden: int) -> Tile:
 
 def blocks_of(batch: int, hidden: int) -> tuple[int, int]:
     """Return how many programs a backward kernel has, and how many tiles each computes in turn."""
-    tiles = -(-batch // tile(hidden).rows)
+    tiles = max(1, -(-batch // tile(hidden).rows))  # of no sequences too
     each = -(-tiles // MAX_PROGRAMS)
     return -(-tiles // each), each
 

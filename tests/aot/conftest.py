@@ -5,6 +5,7 @@
 
 import os
 import sys
+import tempfile
 
 if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") == "1":
     raise RuntimeError(
@@ -12,3 +13,6 @@ if "triton" in sys.modules and os.environ.get("TRITON_INTERPRET") == "1":
         "run `make test-aot`"
     )
 os.environ["TRITON_INTERPRET"] = "0"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share what the process they come from has
+    _CACHE = tempfile.TemporaryDirectory(prefix="lnrnn-triton-")
+    os.environ["TRITON_CACHE_DIR"] = _CACHE.name

@@ -80,6 +80,15 @@ def test_any_size_compiles(kernel: str, hidden: int) -> None:
     assert found.spilled == 0
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_are_found_in_64_bits(kernel: str) -> None:
+    """A row's number times its width passes 2**31 in a large batch of long sequences."""
+    compiled = compile_kernel(kernel, "sm_90", torch.bfloat16, 512)
+    types = re.findall(r"arith\.muli .* : ([^\n]*?)(?: loc|$)", compiled.asm["ttir"], re.M)
+    assert types
+    assert {re.sub(r".*x(i\d+)>", r"\1", kind) for kind in types} == {"i64"}
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=["fp16", "fp64"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_other_dtypes_compile(kernel: str, dtype: torch.dtype) -> None:

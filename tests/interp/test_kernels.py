@@ -90,6 +90,14 @@ def test_every_size_is_exact_in_float64(
 
 
 @few
+def test_no_sequences_have_results_of_their_shape_and_no_gradients(case: Case) -> None:
+    args = arguments(case, steps=2, batch=0)
+    found = [output_and_grads(op(case, fused=fused), args) for fused in (True, False)]
+    for value, truth in zip(*found, strict=True):
+        assert_equal(value, truth)
+
+
+@few
 @pytest.mark.parametrize("sizes", [[5, 5], [5, 3, 1]], ids=["full", "falling"])
 def test_programs_that_compute_several_tiles_are_exact(
     case: Case,

@@ -118,7 +118,7 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
         grads, tensors, rest = args[:first], args[first:last], args[last:]
         results, options = rest[:place], rest[place + len(kept) : -1]
         found = backward(*grads, *tensors[:-inputs], *results, *options)
-        return *found, *(_empty(tensors[1], 0) for _ in range(inputs))
+        return *found, *(_empty(tensors[0], 0) for _ in range(inputs))
 
     _LIBRARY.impl(op.name, whole, key)
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)

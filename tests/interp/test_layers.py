@@ -129,8 +129,8 @@ def test_operators_are_what_their_schemas_say(name: str, dtype: torch.dtype) -> 
     shapes = {"x": (3, 2, gates * hidden), "c_0": (2, 5), "gain_c": (5,), "shift_c": (5,)}
     shapes |= {"gain": (gates * hidden,), "bias_hh": (gates * hidden,), **narrow}
     tensors = [
-        torch.randn(shapes[n.rstrip("?")], dtype=dtype if n.rstrip("?") in narrow else wide)
-        for n in which.tensors
+        torch.randn(shapes[n], dtype=dtype if n in narrow else wide) if n in shapes else None
+        for n in (name.rstrip("?") for name in which.tensors)  # x has been projected
     ]
     options: tuple[Any, ...] = {
         "rnn": (True, False),
@@ -140,17 +140,19 @@ def test_operators_are_what_their_schemas_say(name: str, dtype: torch.dtype) -> 
     rest = (None, True, *options, True, 1e-2)
     checks = ("test_schema", "test_faketensor")
     forward = getattr(torch.ops.lnrnn, which.name).default
-    torch.library.opcheck(forward, (*tensors, *rest, True), test_utils=checks)
-    kept = forward(*tensors, *rest, True)
+    torch.library.opcheck(forward, (*tensors, *rest, None, True), test_utils=checks)
+    kept = forward(*tensors, *rest, None, True)
     grads = [torch.randn_like(result) for result in kept[: 1 + which.states]]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
-    torch.library.opcheck(backward, (*grads, *tensors, *kept, *rest), test_utils=checks)
+    needed = [True, True, True]
+    every = (*grads, *tensors, *kept, *rest, needed)
+    torch.library.opcheck(backward, every, test_utils=checks)
 
 
 def test_the_operators_run_in_the_weights_dtype_whatever_autocast_says() -> None:
     """Called as they are, without the function that casts for autocast."""
-    args = arguments(FEW[0], steps=2, dtype=torch.float32)
-    rest = (None, False, True, False, True, 1e-2, False)
+    args = arguments(FEW[0], steps=2, dtype=torch.float32, project=False)
+    rest = (*[None] * 5, False, True, False, True, 1e-2, None, False)
     truth = torch.ops.lnrnn.ln_rnn(*args, *rest)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert_equal(torch.ops.lnrnn.ln_rnn(*args, *rest)[0], truth)

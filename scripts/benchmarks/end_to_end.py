@@ -99,7 +99,7 @@ def _run(experiment: Experiment, root: Path) -> Callable[[], float]:
         clock = _Clock()
         trainer.callbacks.append(clock)  # pyright: ignore[reportAttributeAccessIssue]
         with fresh_memory_as_it_is():
-            trainer.fit(task, datamodule=datamodule)
+            trainer.fit(task, datamodule=datamodule, weights_only=True)
         return clock.step()
 
     return train

@@ -43,7 +43,7 @@ def main(config: DictConfig) -> None:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
         failures.append(f"stopped: {error}")
-        console.print(failures[-1])
+        print_failure(failures[-1])
         return
     except Interrupted as stop:
         print_stop(stop)
@@ -52,6 +52,12 @@ def main(config: DictConfig) -> None:
         print("interrupted before the first step")
         sys.exit(130)
     print_result(folder, record)
+
+
+@rank_zero_only
+def print_failure(failure: str) -> None:
+    """Print why a run has failed, when the others of a sweep go on."""
+    console.print(failure)
 
 
 @rank_zero_only

@@ -13,7 +13,9 @@ from lnrnn.models import RecurrentEncoder
 class Encoder(RecurrentEncoder):
     """Appends the first value of every sequence, which names it, to a file of the process."""
 
-    def forward(self, inputs: Tensor, *arguments: Any) -> Any:
+    def forward(
+        self, inputs: Tensor, lengths: Tensor | None = None, state: Any = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         line = {
             "process": os.getpid(),
@@ -22,4 +24,4 @@ class Encoder(RecurrentEncoder):
         }
         with (Path(os.environ["SEEN"]) / rank).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        return super().forward(inputs * 0.01, *arguments)
+        return super().forward(inputs * 0.01, lengths, state)

@@ -63,7 +63,8 @@ def print_failure(failure: str) -> None:
 @rank_zero_only
 def print_stop(stop: Interrupted) -> None:
     """Print how an interrupted run goes on."""
-    console.print(f"interrupted: {stop}; it is saved, and the same command goes on from there")
+    words = f"interrupted: {stop}; it is saved, and the same command goes on from there"
+    console.print(words, soft_wrap=True)
 
 
 @rank_zero_only

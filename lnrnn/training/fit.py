@@ -2,7 +2,8 @@
 
 import hashlib
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from signal import SIGUSR1
 from statistics import median
@@ -13,6 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.utils import deterministic
 
 from lnrnn.training.agreement import Agreement
 from lnrnn.training.build import (
@@ -147,11 +149,28 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
 
 def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
     trainer = training.trainer
+    with fresh_memory_as_it_is():
+        try:
+            trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except MisconfigurationException as error:
+            raise ConfigurationError(f"trainer: {error}") from error
+        trainer.test(task, datamodule=datamodule, verbose=False)
+
+
+@contextmanager
+def fresh_memory_as_it_is() -> Iterator[None]:
+    """Keep torch from filling memory it hands out, which ``deterministic`` otherwise turns on.
+
+    It helps to find reads of what nobody wrote; those are looked for in tests. In training it is a
+    pass over every large tensor: a quarter of the time of a small layer with a norm in its step.
+    """
+    settings: Any = deterministic  # a module that makes its attribute on import
+    before = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False
     try:
-        trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except MisconfigurationException as error:
-        raise ConfigurationError(f"trainer: {error}") from error
-    trainer.test(task, datamodule=datamodule, verbose=False)
+        yield
+    finally:
+        settings.fill_uninitialized_memory = before
 
 
 class Status(Callback):

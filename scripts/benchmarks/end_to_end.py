@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from benchmarks.workloads import OURS, REFERENCE, TORCH
 from lnrnn.training import Experiment, compose_experiment, folder_of
 from lnrnn.training.build import build_data, build_task, build_trainer, contract_of, quiet_lightning
+from lnrnn.training.fit import fresh_memory_as_it_is
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 WARM_UP = 6  # steps of each call that do not count
@@ -94,10 +95,11 @@ def _run(experiment: Experiment, root: Path) -> Callable[[], float]:
     task, contract = build_task(config, datamodule), contract_of(config, datamodule)
 
     def train() -> float:
-        trainer, _ = build_trainer(config, folder, contract)
+        trainer = build_trainer(config, folder, contract).trainer
         clock = _Clock()
         trainer.callbacks.append(clock)  # pyright: ignore[reportAttributeAccessIssue]
-        trainer.fit(task, datamodule=datamodule)
+        with fresh_memory_as_it_is():
+            trainer.fit(task, datamodule=datamodule)
         return clock.step()
 
     return train

@@ -1,5 +1,7 @@
 """A run's folder, a checkpoint and an archive that came from somebody else."""
 
+import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -15,8 +17,8 @@ from experiments import compose as compose_ours
 from lnrnn.data import embedded
 from lnrnn.training import ConfigurationError, RunFolder, evaluate, train
 from lnrnn.training.build import build_data
-from lnrnn.training.checkpoints import read_checkpoint
-from lnrnn.training.run import choose_checkpoint
+from lnrnn.training.resume import choose_start
+from lnrnn.training.storage import manifest_of, newest_good, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.hidden_size=8", "trainer.max_steps=3", "trainer.limit_val_batches=1")
@@ -104,10 +106,15 @@ def test_a_run_of_a_trusted_package_is_evaluated_if_it_is_trusted_again(package,
     assert evaluate(folder.path, [package]).metrics
 
 
+def newest_checkpoint(folder: RunFolder) -> Path:
+    newest, _ = newest_good(folder.checkpoints)
+    assert newest is not None
+    return newest
+
+
 def tampered(folder: RunFolder, **changes: Any) -> Path:
     """Return a checkpoint beside the run's own, with other entries."""
-    newest = folder.newest_checkpoint()
-    assert newest is not None
+    newest = newest_checkpoint(folder)
     saved = torch.load(newest, weights_only=True)
     path = folder.path.parent / "tampered.ckpt"
     torch.save({**saved, **changes}, path)
@@ -147,10 +154,12 @@ def test_training_and_evaluation_read_checkpoints_that_way(folder, changes, cana
         "hyperparameter": {"hyper_parameters": {"_instantiator": "os.system"}},
         None: {"hyper_parameters": {"lr": 0.1}},
     }[changes]
-    newest = folder.newest_checkpoint()
-    assert newest is not None
+    newest = newest_checkpoint(folder)
     path = tampered(folder, **entries)
     shutil.copy(path, newest)
+    digest = hashlib.sha256(newest.read_bytes()).hexdigest()  # who can swap it can do that too
+    manifest = json.loads(manifest_of(newest).read_text())
+    manifest_of(newest).write_text(json.dumps({**manifest, "sha256": digest}))
     experiment = compose_ours(*SMALL, "name=other", f"resume={path}")
     if changes is None:
         assert evaluate(newest).metrics
@@ -162,12 +171,35 @@ def test_training_and_evaluation_read_checkpoints_that_way(folder, changes, cana
         train(experiment, folder.path.parent / "runs")
 
 
+@pytest.mark.parametrize("place", ["../../other.ckpt", "absolute", None])
+def test_a_manifest_that_points_out_of_its_folder_is_refused(folder, place, tmp_path):
+    newest = newest_checkpoint(folder)
+    other = tmp_path / "other.ckpt"
+    shutil.copy(newest, other)  # the very content that the manifest promises
+    manifest = json.loads(manifest_of(newest).read_text())
+    name = {"absolute": str(other), None: newest.name}.get(place, place)
+    manifest_of(newest).write_text(json.dumps({**manifest, "file": name}))
+    if place is None:
+        assert evaluate(newest).metrics
+        return
+    with pytest.raises(ConfigurationError, match="is not its manifest"):
+        evaluate(newest)
+    assert newest_good(folder.checkpoints)[0] != newest
+
+
+def test_a_pointer_that_points_out_of_its_folder_is_not_followed(folder, tmp_path):
+    newest = newest_checkpoint(folder)
+    shutil.copy(newest, tmp_path / "other.ckpt")
+    (folder.checkpoints / "last").write_text("../../other.ckpt\n")
+    assert newest_checkpoint(folder) == newest
+
+
 def test_nothing_is_loaded_from_an_address(folder):
     address = "https://localhost/runs/seed0/checkpoints/step-00000003.ckpt"
     with pytest.raises(ConfigurationError, match="no run lies there"):
         evaluate(Path(address))
     with pytest.raises(ConfigurationError, match="no such file"):
-        choose_checkpoint(folder, address)
+        choose_start(folder, address)
     with pytest.raises(ConfigurationError, match="no such checkpoint"):
         read_checkpoint(Path(address))
 

@@ -75,7 +75,7 @@ def test_a_key_without_a_default_must_be_given():
         "torch.load",
         "torch.nn.init.torch.load",
         "torch.nn.functional.relu",
-        "lnrnn.training.run.os.unlink",
+        "lnrnn.training.files.os.unlink",
         "lnrnn.training.run.Path",
         "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
     ],

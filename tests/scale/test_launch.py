@@ -1,5 +1,10 @@
 """What is refused before processes that do not fit together could wait for one another."""
 
+import pickle
+import runpy
+from pathlib import Path
+from types import FunctionType, ModuleType
+
 import pytest
 from experiments import compose
 
@@ -43,3 +48,15 @@ def test_what_was_started_is_what_the_trainer_is_to_have(overrides, environment)
 def test_another_number_of_processes_is_refused(overrides, environment, words):
     with pytest.raises(ConfigurationError, match=words):
         check(overrides, environment)
+
+
+def test_a_launcher_can_send_the_script_elsewhere():
+    """Launchers such as submitit's pickle what the script's functions refer to."""
+    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "train.py"))
+    own = [
+        value
+        for name, value in script.items()
+        if not name.startswith("__") and not isinstance(value, ModuleType | FunctionType)
+    ]
+    assert own
+    pickle.dumps(own)

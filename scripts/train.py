@@ -31,7 +31,6 @@ except ModuleNotFoundError as error:
 
 failures: list[str] = []  # runs of a sweep that diverged; the others go on
 CONF = Path(__file__).resolve().parent.parent / "conf"
-console = Console()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -43,7 +42,7 @@ def main(config: DictConfig) -> None:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
         failures.append(f"stopped: {error}")
-        console.print(failures[-1])
+        print_failure(failures[-1])
         return
     except Interrupted as stop:
         print_stop(stop)
@@ -55,10 +54,16 @@ def main(config: DictConfig) -> None:
 
 
 @rank_zero_only
+def print_failure(failure: str) -> None:
+    """Print why a run has failed, when the others of a sweep go on."""
+    Console().print(failure)
+
+
+@rank_zero_only
 def print_stop(stop: Interrupted) -> None:
     """Print how an interrupted run goes on."""
     words = f"interrupted: {stop}; it is saved, and the same command goes on from there"
-    console.print(words, soft_wrap=True)
+    Console().print(words, soft_wrap=True)
 
 
 @rank_zero_only
@@ -71,8 +76,8 @@ def print_result(folder: RunFolder, record: dict) -> None:
     table.add_row("optimizer steps", f"{record['steps']:,}")
     if record["seconds_per_step"] is not None:
         table.add_row("time per step", f"{1000 * record['seconds_per_step']:.2f} ms")
-    console.print(table)
-    console.print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
+    Console().print(table)
+    Console().print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
 
 
 def check_command_line() -> None:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.models import SequenceModel
 from lnrnn.seeding import initialize
+from lnrnn.training.agreement import check_launch
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoints import Checkpoints
 from lnrnn.training.configuration import instantiate
@@ -145,14 +146,10 @@ def build_trainer(
         continues: Whether the run goes on with the records in its folder.
 
     Raises:
-        ConfigurationError: If Lightning refuses the settings, or a logger's package is missing.
+        ConfigurationError: If Lightning refuses the settings, other processes were started than
+            they say, or a logger's package is missing.
     """
-    launched = {"WORLD_SIZE", "SLURM_NTASKS"} & set(os.environ)
-    if str(config.trainer.strategy).startswith("ddp") and not launched:
-        raise ConfigurationError(
-            "several processes are started by torchrun (or SLURM), not by the script itself: "
-            "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"
-        )
+    check_launch(config.trainer, os.environ)
     timer, signals = StepTimer(), Signals()
     versions = installed_versions()
     world = {"commit": current_commit(), **versions}

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils import deterministic
 
+from lnrnn.training.agreement import Agreement
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -126,7 +127,9 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         check_loops(trainer, datamodule.batches_per_epoch())
         changed = differences(saved, training.world) if saved else []
         _open(folder, experiment, task, datamodule, start, training, changed)
-        trainer.callbacks.append(Status(folder, training.timer))  # pyright: ignore[reportAttributeAccessIssue]
+        position = start.checkpoint and (start.checkpoint.name, start.continues)
+        agreement = Agreement({**contract, "goes on from": position})
+        trainer.callbacks += [agreement, Status(folder, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
         with training.signals:
@@ -141,6 +144,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
             metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         )
         plot_curves(folder.metrics, folder.curves)
+    trainer.strategy.barrier()  # a sweep's next job may be this run again: all find it finished
 
 
 def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:

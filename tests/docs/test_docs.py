@@ -125,8 +125,9 @@ def test_published_settings_build_their_cell() -> None:
         getattr(lnrnn, cell)(3, 5, norm=norm)
 
 
-def test_the_tests_that_the_resume_page_names_exist():
-    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / "docs" / "resume.md").read_text())
-    assert len(named) > 20
+@pytest.mark.parametrize(("page", "least"), [("resume.md", 20), ("scaling.md", 8)])
+def test_the_tests_that_a_page_names_exist(page, least):
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (ROOT / "docs" / page).read_text())
+    assert len(named) > least
     for path, test in named:
         assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"

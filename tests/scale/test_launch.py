@@ -1,0 +1,62 @@
+"""What is refused before processes that do not fit together could wait for one another."""
+
+import pickle
+import runpy
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+from experiments import compose
+
+from lnrnn.training import ConfigurationError
+from lnrnn.training.agreement import check_launch
+
+TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1"}
+TASK = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+
+
+def check(overrides: str, environment: dict[str, str]) -> None:
+    check_launch(compose(*overrides.split()).config.trainer, environment)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment"),
+    [
+        ("", {}),
+        ("trainer=ddp", TORCHRUN),
+        ("trainer=ddp trainer.devices=1 trainer.num_nodes=2", TORCHRUN),
+        ("trainer=ddp trainer.devices=auto", TORCHRUN),  # Lightning compares, once it has counted
+        ("trainer=ddp", TASK),
+        ("", {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}),  # a job script's own, without srun
+    ],
+)
+def test_what_was_started_is_what_the_trainer_is_to_have(overrides, environment):
+    check(overrides, environment)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment", "words"),
+    [
+        ("trainer=ddp", {}, "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"),
+        ("", TORCHRUN, "2 processes were started.*Take trainer=ddp"),
+        ("trainer.devices=2", TORCHRUN, "trainer.strategy=auto is something else"),
+        ("trainer=ddp trainer.num_nodes=2", TORCHRUN, "trainer.devices=2 on trainer.num_nodes=2"),
+        ("trainer=ddp", {**TASK, "SLURM_NTASKS": "3"}, "3 processes were started"),
+        ("", TASK, "2 processes were started.*--ntasks-per-node"),
+    ],
+)
+def test_another_number_of_processes_is_refused(overrides, environment, words):
+    with pytest.raises(ConfigurationError, match=words):
+        check(overrides, environment)
+
+
+def test_a_launcher_can_send_the_script_elsewhere():
+    """Launchers such as submitit's pickle what the script's functions refer to."""
+    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "train.py"))
+    own = [
+        value
+        for name, value in script.items()
+        if not name.startswith("__") and not isinstance(value, ModuleType | FunctionType)
+    ]
+    assert own
+    pickle.dumps(own)

@@ -215,7 +215,7 @@ def tanh(v):
     """Return tanh from ``exp``, which the interpreter has too (it lacks libdevice's tanh).
 
     Near zero, float32 takes the polynomial of Cephes' tanhf: the difference of two numbers close to
-    1 would lose every digit of a small result. Both are good to 2 units in the last place.
+    1 would lose every digit of a small result. Both are good to 3 units in the last place.
     """
     small = tl.exp(-2.0 * tl.abs(v))
     far = (1.0 - small) / (1.0 + small)

@@ -28,6 +28,7 @@ def cache() -> Iterator[Any]:
 
     triton_graphs.GRAPHS.windows.clear()
     yield triton_graphs.GRAPHS
+    torch.cuda.synchronize()
     triton_graphs.GRAPHS.windows.clear()
 
 

@@ -38,7 +38,7 @@ def losses(layer: Any, steps: int, dtype: torch.dtype | None) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        found.append(float(loss))
+        found.append(float(loss.detach()))
     return found
 
 

@@ -89,6 +89,12 @@ class DataModule(L.LightningDataModule):
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
+    @property
+    def order(self) -> str:
+        """16 hexadecimal digits that tell the first epoch's batches: what is in each, in order."""
+        batches = self._batches("train")
+        return hashlib.sha256(repr(list(batches)).encode()).hexdigest()[:16]
+
     def prepare_data(self) -> None:
         """Read the data in one process first, so that only one downloads."""
         self.setup("prepare")
@@ -121,12 +127,8 @@ class DataModule(L.LightningDataModule):
         return self._loader("test")
 
     def _loader(self, name: str, epoch: int = 0, start: int = 0) -> DataLoader[Batch]:
-        split = self.splits[name]
-        shuffled = name == "train" and isinstance(split, Sequences)
-        batches = GlobalBatches(
-            len(split),
-            self.batch_size,
-            shuffle_seed=self.seed if shuffled else None,
+        batches = self._batches(
+            name,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=self.trainer.world_size if self.trainer else 1,
             epoch=epoch,
@@ -136,12 +138,28 @@ class DataModule(L.LightningDataModule):
         # and Lightning calls set_epoch on exactly this attribute. Without a generator of its own a
         # loader draws from torch's global one, and validating would change the training.
         return _Loader(
-            split,
+            self.splits[name],
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
             worker_init_fn=_listen_to_the_parent,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
+        )
+
+    def _batches(
+        self, name: str, *, rank: int = 0, world_size: int = 1, epoch: int = 0, start: int = 0
+    ) -> GlobalBatches:
+        """Return which examples the batches of a split hold."""
+        split = self.splits[name]
+        shuffled = name == "train" and isinstance(split, Sequences)
+        return GlobalBatches(
+            len(split),
+            self.batch_size,
+            shuffle_seed=self.seed if shuffled else None,
+            rank=rank,
+            world_size=world_size,
+            epoch=epoch,
+            start=start,
         )
 
 

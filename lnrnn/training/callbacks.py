@@ -36,7 +36,12 @@ class StepSeed(Callback):
     ) -> None:
         """Seed every generator that a training step draws from."""
         step = trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(derive_seed(self.seed, "dropout", step, trainer.global_rank))
+        torch.manual_seed(dropout_seed(self.seed, step, trainer.global_rank))
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """Return what torch's generators start from in one training step of one process."""
+    return derive_seed(seed, "dropout", step, rank)
 
 
 class Records(Callback):

@@ -26,7 +26,7 @@ from lnrnn.training.build import (
     contract_of,
     quiet_lightning,
 )
-from lnrnn.training.callbacks import StepTimer
+from lnrnn.training.callbacks import StepTimer, dropout_seed
 from lnrnn.training.configuration import Experiment
 from lnrnn.training.curves import plot_curves
 from lnrnn.training.errors import ConfigurationError
@@ -244,6 +244,8 @@ def _open(
             "commit": current_commit(),
             "machine": describe_machine(training.trainer.strategy.root_device.type),
             "data_fingerprint": datamodule.fingerprint,
+            "data_order": datamodule.order,
+            "dropout_seed": dropout_seed(experiment.config.seed, step=0, rank=0),
             "initial_parameters": _digests(task.model),
             **_history(before, start, changed),
         }

@@ -2,10 +2,12 @@ from functools import partial
 
 import pytest
 import torch
+from experiments import compose
 from torch import nn
 
 from lnrnn.models import ClassificationHead, RecurrentEncoder, SequenceModel
 from lnrnn.seeding import derive_seed, initialize
+from lnrnn.training import train
 
 
 def build(norm, seed=0):
@@ -27,6 +29,15 @@ def test_variants_share_the_initial_value_of_every_parameter_they_share(norm):
 def test_another_seed_gives_other_values():
     one, other = build(None, 0), build(None, 1)
     assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_record_shows_what_two_runs_of_one_seed_share(tmp_path):
+    few = ["trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    runs = [("rnn", 0), ("lstm_ln", 0), ("rnn", 1)]
+    arms = [compose(f"model={model}", f"seed={seed}", *few) for model, seed in runs]
+    one, other, third = (train(arm, tmp_path)[1] for arm in arms)
+    for key in ("data_order", "dropout_seed"):
+        assert one[key] == other[key] != third[key]
 
 
 def test_the_global_generator_is_left_alone():

@@ -99,6 +99,9 @@ class Unreadable:
     error: str
 
 
+RunOrFolder = str | os.PathLike[str] | Run | Unreadable
+
+
 def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read one run.
 
@@ -137,9 +140,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     )
 
 
-def read_runs(
-    folders: Iterable[str | os.PathLike[str] | Run | Unreadable],
-) -> list[Run | Unreadable]:
+def read_runs(folders: Iterable[RunOrFolder]) -> list[Run | Unreadable]:
     """Read many runs, in the order of their seeds; a broken one is kept as ``Unreadable``.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lnrnn.comparison.plots import learning_curves, png
-from lnrnn.comparison.records import RecordError, Run, Unreadable, read_runs
+from lnrnn.comparison.records import RecordError, Run, RunOrFolder, Unreadable, read_runs
 from lnrnn.comparison.statistics import (
     LEVEL,
     Paired,
@@ -32,7 +32,6 @@ from lnrnn.comparison.validity import (
 )
 from lnrnn.comparison.wording import decimals, verdict
 
-RunOrFolder = str | os.PathLike[str] | Run | Unreadable
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Measure = Callable[[Run], float | None]
 Outcome = tuple[Paired, float | None]  # with the p-value after Holm

@@ -179,13 +179,9 @@ def test_the_number_of_pairs_is_judged_with_holm(three_arms):
     six = compare({name: folders[:6] for name, folders in three_arms.items()})["warnings"]
     assert any("6 pairs can support no claim, because 2 comparisons" in text for text in six)
     assert any("at least 7 seeds" in text for text in six)
-    result = compare(three_arms)
-    seven = result["warnings"]
+    seven = compare(three_arms)["warnings"]
     assert "caution, 7 pairs: 10 or more are recommended" in seven[0]
     assert not any("7 pairs can support no claim, " in text for text in seven)
-    tests = sum(r["steps"]["p"] is not None for p in result["pairs"] for r in p["speed"])
-    speed = f"7 pairs can support no claim of speed, because {tests} tests, one a target and arm, "
-    assert any(text.startswith(speed) for text in seven)
     one_pair = compare({name: three_arms[name][:6] for name in ("rnn", "rnn_ln")})["warnings"]
     assert not any("no claim" in text for text in one_pair)
 

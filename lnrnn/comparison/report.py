@@ -237,7 +237,7 @@ def _verdict(
         return f"{title}: no difference, both are the same {pairs} runs, so no test was run."
     metric = _any_run(known).metric.replace("_", " ")
     over_training = _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known)
-    sooner = speed_verdict(rungs, baseline, arm)
+    sooner = speed_verdict(rungs)
     at_end = _in_words(f"test {metric}", TEST_VALUE, outcomes, known)
     middle = f"{sooner[0].upper()}{sooner[1:]}. " if sooner else ""
     return f"{title}: over training, {over_training}. {middle}At the end, {at_end}."

@@ -114,6 +114,11 @@ def test_a_run_that_failed_never_arrives_and_one_that_still_runs_is_no_race():
     running = raced([100] * 7, [50] * 7, status="running")
     assert (running["of"], running["steps"]["n"], running["steps"]["ratio"]) == (0, 0, None)
     assert running["steps"]["interval"] is None
+    arms = {
+        "base": [arrives(seed, 100, arm="base", status="interrupted") for seed in range(7)],
+        "arm": [arrives(seed, 50, arm="arm") for seed in range(7)],
+    }
+    assert speed(arms, TARGET)[0][0]["of"] == 0
 
 
 def test_one_pair_has_a_ratio_and_no_test():

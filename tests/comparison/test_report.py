@@ -1,5 +1,6 @@
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import stats
 from lnrnn.comparison import RecordError, compare, print_table, write
 
 BASE = [0.90, 0.91, 0.89, 0.92, 0.90, 0.93, 0.91]
+FILES = ["compare.json", "compare.csv", "learning_curves.png"]
 BETTER = [0.95, 0.955, 0.93, 0.97, 0.955, 0.96, 0.96]
 
 
@@ -31,21 +33,32 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     result = compare(three_arms)
     assert list(result) == [
         *("data", "metric", "higher_is_better", "seeds", "commit", "versions", "machine"),
-        *("data_fingerprint", "arms", "pairs", "steps_to_target", "warnings"),
+        *("data_fingerprint", "arms", "pairs", "steps_to_target", "cost", "tuning", "validity"),
+        "warnings",
     ]
     assert list(result["arms"][0]) == [
         *("name", "overrides", "parameters", "seconds_per_step", "mean", "sd"),
-        *("validation_mean", "runs"),
+        *("validation_mean", "best", "final_validation", "failed", "diagnosis", "runs"),
     ]
-    run_keys = ["seed", "folder", "status", "value", "validation_mean"]
+    run_keys = ["seed", "folder", "status", "value", "validation_mean", "best", "error"]
     assert list(result["arms"][0]["runs"][0]) == run_keys
     statistics = [
         *("n", "difference", "interval", "level", "p_sign_flip", "p_holm", "probability_better"),
+        *("bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
-    added = ["validation_difference", "verdict"]
+    added = ["validation_difference", "best_difference", "speed", "verdict"]
     assert list(pair) == ["baseline", "arm", *statistics, *added]
     assert list(pair["validation_difference"]) == statistics
+    assert list(pair["best_difference"]) == statistics
+    rung = pair["speed"][0]
+    assert list(rung) == ["target", "share", "steps", "seconds", "reached", "of"]
+    assert list(rung["steps"]) == [
+        *("n", "ratio", "interval", "p", "p_holm", "supported", "censored"),
+    ]
+    assert list(result["validity"])[:3] == [
+        *("paired_initial_values", "checked_parameters", "configuration_differences"),
+    ]
 
 
 def test_numbers_are_those_of_scipy(three_arms):
@@ -66,14 +79,15 @@ def test_numbers_are_those_of_scipy(three_arms):
     assert (result["data"], result["metric"]) == ("japanese_vowels", "accuracy")
     assert result["seeds"] == list(range(7))
     assert result["machine"] == {"cpu": "some", "device": "cpu", "threads": 2}
-    assert len(result["steps_to_target"]) == 3
+    assert len(result["steps_to_target"]) == 4
 
 
 def test_verdicts_claim_what_is_supported_and_no_more(three_arms):
     first, second = (pair["verdict"] for pair in compare(three_arms)["pairs"])
-    assert first.startswith("rnn_ln against rnn: at the end, better test accuracy, 0.04")
-    assert "over training, better mean validation accuracy, 0.1" in first
-    assert second.startswith("rnn_lncell against rnn: at the end, no supported difference")
+    title = "rnn_ln against rnn: over training, better mean validation accuracy, 0.1"
+    assert first.startswith(title)
+    assert "At the end, better test accuracy, 0.04" in first
+    assert "At the end, no supported difference in test accuracy" in second
 
 
 def test_lower_is_better(write_run):
@@ -88,7 +102,7 @@ def test_lower_is_better(write_run):
     pair = compare(arms)["pairs"][0]
     assert pair["difference"] == pytest.approx(0.5)
     assert pair["probability_better"] == 0
-    assert "at the end, worse test error, 0.50" in pair["verdict"]
+    assert "At the end, worse test error, 0.50" in pair["verdict"]
     assert "higher" in pair["verdict"]
 
 
@@ -99,8 +113,13 @@ def test_an_arm_with_itself_is_no_difference(three_arms):
         assert (outcome["difference"], outcome["interval"]) == (0, [0, 0])
         assert (outcome["p_sign_flip"], outcome["p_holm"]) == (None, None)
         assert outcome["probability_better"] == 0.5
-    assert pair["verdict"].count("no difference in") == 2
-    assert "no difference in" in printed(result)
+    for rung in pair["speed"]:
+        assert (rung["steps"]["ratio"], rung["steps"]["interval"]) == (1, [1, 1])
+        assert (rung["steps"]["p"], rung["steps"]["supported"]) == (None, False)
+    assert pair["verdict"] == (
+        "rnn again against rnn: no difference, both are the same 7 runs, so no test was run."
+    )
+    assert "no difference" in printed(result)
 
 
 def test_unequal_seeds_are_paired_on_those_both_have(three_arms):
@@ -162,10 +181,10 @@ def test_the_number_of_pairs_is_judged_with_holm(three_arms):
     assert any("6 pairs can support no claim, because 2 comparisons" in text for text in six)
     assert any("at least 7 seeds" in text for text in six)
     seven = compare(three_arms)["warnings"]
-    assert len(seven) == 1
     assert "caution, 7 pairs: 10 or more are recommended" in seven[0]
+    assert not any("7 pairs can support no claim, " in text for text in seven)
     one_pair = compare({name: three_arms[name][:6] for name in ("rnn", "rnn_ln")})["warnings"]
-    assert not any("no claim" in text for text in one_pair)
+    assert not any("no claim, because" in text for text in one_pair)
 
 
 def test_a_missing_metric_is_named_and_the_rest_is_compared(write_run):
@@ -239,10 +258,10 @@ def test_the_same_runs_give_the_same_bytes_in_any_order(three_arms, tmp_path):
     contents = []
     for place, arms in enumerate((three_arms, three_arms, reversed_folders)):
         files = write(compare(arms), arms, tmp_path / f"out{place}")
-        assert [file.name for file in files] == ["compare.json", "learning_curves.png"]
+        assert [file.name for file in files] == FILES
         contents.append([file.read_bytes() for file in files])
     assert contents[0] == contents[1] == contents[2]
-    assert contents[0][1].startswith(b"\x89PNG")
+    assert contents[0][2].startswith(b"\x89PNG")
     assert json.loads(contents[0][0]) == compare(three_arms)
 
 
@@ -255,12 +274,12 @@ def test_write_replaces_whole_files_and_leaves_no_draft(three_arms, tmp_path):
     assert (tmp_path / "out" / "compare.json").read_bytes() == before
     write(result, three_arms, tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["compare.json", "learning_curves.png"]
+    assert names == sorted(FILES)
 
 
 def test_without_a_curve_there_is_no_figure(write_run, tmp_path):
     arms = {"a": [write_run("a", 0, curve=())]}
-    assert [file.name for file in write(compare(arms), arms, tmp_path)] == ["compare.json"]
+    assert [file.name for file in write(compare(arms), arms, tmp_path)] == FILES[:2]
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -268,7 +287,7 @@ def test_the_table_shows_both_outcomes_and_the_cost(three_arms, width):
     text = printed(compare(three_arms), width)
     assert "test accuracy at the end" in text
     assert "mean validation accuracy over training" in text
-    assert "minus rnn [95 % interval]" in text
+    assert "minus rnn [95 %]" in text
     assert "0.909 ± 0.013" in text
     assert "4.00 ms (x 1.00)" in text
     assert "steps to" in text
@@ -285,3 +304,193 @@ def test_one_pair_needs_no_correction(three_arms):
 def test_names_with_brackets_are_printed_as_they_are(write_run):
     result = compare({"a": [write_run("a", 0)], "b x=[1,2]": [write_run("b", 0)]})
     assert "b x=[1,2]" in printed(result)
+
+
+def measured(*names, ratio=1.5):
+    """What measure_cost returns; every arm's step takes ``ratio`` times that of the one before."""
+    return {
+        "machine": {"cpu": "some"},
+        "rounds": 40,
+        "threads": 1,
+        "arms": [
+            {
+                "name": name,
+                "parameters": 4937,
+                "seconds_per_step": 0.002 * ratio**place,
+                "quartiles": [0.0019 * ratio**place, 0.0021 * ratio**place],
+                "ratio": ratio**place if place else None,
+                "ratio_quartiles": [0.98 * ratio**place, 1.03 * ratio**place] if place else None,
+                "peak_memory": 12_300_000 if place else None,
+                "items_per_second": 16_000.0 / ratio**place,
+                "unit": "sequences",
+            }
+            for place, name in enumerate(names)
+        ],
+    }
+
+
+def tuned(write_run, losses):
+    return {
+        arm: {
+            rate: [write_run(f"{arm}-{rate}", 1000, curve=(9, loss), metric="loss", value=1)]
+            for rate, loss in rates.items()
+        }
+        for arm, rates in losses.items()
+    }
+
+
+def test_seconds_are_steps_times_the_measured_step_time(three_arms):
+    cost = measured(*three_arms)
+    result = compare(three_arms, cost=cost)
+    assert result["cost"] == cost
+    for target in result["steps_to_target"]:
+        for place, arm in enumerate(target["arms"]):
+            step = 0.002 * 1.5**place
+            assert arm["seconds"] == (arm["median"] and pytest.approx(arm["median"] * step))
+    for place, pair in enumerate(result["pairs"], start=1):
+        for rung in pair["speed"]:
+            if rung["steps"]["ratio"] is not None and not rung["steps"]["censored"]:
+                expected = rung["steps"]["ratio"] / 1.5**place
+                assert rung["seconds"]["ratio"] == pytest.approx(expected)
+    assert not any("seconds" in text for text in result["warnings"])
+    assert " time, " in result["pairs"][0]["verdict"]
+
+
+def test_without_step_times_of_these_arms_nothing_is_said_of_seconds(three_arms):
+    none = compare(three_arms)
+    part = compare(three_arms, cost=measured("rnn", "rnn_ln"))
+    other = compare(three_arms, cost=measured("rnn_ln", "rnn", "rnn_lncell"))
+    for result, pairs in ((none, [0, 1]), (part, [1]), (other, [0, 1])):
+        for place in pairs:
+            assert all(rung["seconds"] is None for rung in result["pairs"][place]["speed"])
+        assert sum("nothing is said of seconds" in text for text in result["warnings"]) == 1
+    assert all(rung["seconds"] for rung in part["pairs"][0]["speed"])
+    assert "rnn_lncell: its step time was not measured" in "".join(part["warnings"])
+
+
+def test_an_arm_with_itself_costs_what_it_costs(three_arms):
+    arms = {"rnn": three_arms["rnn"], "rnn again": three_arms["rnn"]}
+    result = compare(arms, cost=measured(*arms, ratio=1.01))
+    for rung in result["pairs"][0]["speed"]:
+        assert (rung["seconds"]["ratio"], rung["seconds"]["p"]) == (1, None)
+
+
+def test_tuning_is_described_and_weak_choices_are_warned_of(three_arms, write_run):
+    losses = {name: {0.001: 0.5, 0.01: 0.4, 0.1: 0.3} for name in three_arms}
+    result = compare(three_arms, tuning=tuned(write_run, losses))
+    assert result["tuning"]["grid"] == [0.001, 0.01, 0.1]
+    assert result["tuning"]["seeds"] == [1000]
+    assert [arm["best"] for arm in result["tuning"]["arms"]] == [0.1] * 3
+    assert sum("is the highest one tried" in text for text in result["warnings"]) == 3
+    assert compare(three_arms)["tuning"] is None
+
+
+def test_validity_says_what_was_paired_and_what_differs(three_arms, write_run):
+    arms = {**three_arms, "gru": [write_run("gru", 0, status="failed", error="loss is nan")]}
+    validity = compare(arms)["validity"]
+    assert (validity["paired_initial_values"], validity["checked_parameters"]) == (True, 1)
+    assert [entry["value"] for entry in validity["configuration_differences"]] == [
+        *("rnn_ln", "rnn_lncell", "gru"),
+    ]
+    assert validity["commits"] == ["abc"]
+    assert validity["data_fingerprints"] == ["f00d"]
+    (failed,) = validity["failed_runs"]
+    assert failed.startswith("gru: seed 0 (")
+    assert failed.endswith("did not finish, its status is 'failed': loss is nan")
+
+
+@pytest.mark.parametrize(
+    ("other", "paired", "checked"),
+    [({"head.weight": "else"}, False, 1), ({}, False, 0), ({"head.bias": "else"}, False, 0)],
+)
+def test_pairing_is_checked_and_not_assumed(write_run, other, paired, checked):
+    arms = {"a": [write_run("a", 0)], "b": [write_run("b", 0, initial_parameters=other)]}
+    result = compare(arms)
+    validity = result["validity"]
+    assert validity["paired_initial_values"] is paired
+    assert validity["checked_parameters"] == checked
+    told = ("less noise: head.weight", "share no parameter whose initial value was recorded")
+    assert sum(any(part in text for part in told) for text in result["warnings"]) == 1
+
+
+def test_threads_that_differ_are_named(write_run):
+    machine = {"cpu": "some", "device": "cpu"}
+    arms = {
+        name: [write_run(name, 0, machine={**machine, "threads": threads})]
+        for name, threads in (("a", 1), ("b", 2))
+    }
+    result = compare(arms)
+    assert result["validity"]["threads"] == ["1", "2"]
+    assert any("numbers of threads (1, 2), which round" in text for text in result["warnings"])
+
+
+def test_runs_tell_what_ended_them_and_what_the_monitor_said(write_run, tmp_path):
+    arms = {
+        "a": [
+            write_run("a", 0, diagnosis="gradients vanish"),
+            write_run("a", 1, status="failed", error="loss is nan at step 20"),
+            tmp_path / "gone",
+        ],
+    }
+    (arm,) = compare(arms)["arms"]
+    assert arm["diagnosis"] == ["seed 0: gradients vanish"]
+    assert arm["failed"] == 2
+    assert [run["error"] and run["error"][-6:] for run in arm["runs"]] == [
+        *(None, "tep 20", " there"),
+    ]
+    assert "seed 0: gradients vanish" in printed(compare(arms))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_every_table_stays_within_the_screen(three_arms, write_run, width):
+    losses = {name: {0.001: 0.5, 0.01: 0.4, 0.1: math.nan} for name in three_arms}
+    tuning = tuned(write_run, losses)
+    result = compare(three_arms, cost=measured(*three_arms), tuning=tuning)
+    text = printed(result, width)
+    assert max(map(len, text.split("\n"))) <= width
+    assert "times sooner than rnn [95 %]" in text
+    assert "x 1.50 [1.47, 1.54]" in text
+    assert "12.3 MB" in text
+    assert "16,000" in text
+    assert "octaves" in text
+    assert "best validation accuracy" in text
+
+
+def test_long_names_are_broken_and_numbers_are_not(write_run):
+    names = ["transformer_nonorm model.eps=1e-3 optimizer.lr=3e-3", "lstm_lncell optimizer.lr=1e-2"]
+    arms = {
+        name: write_run.arm(arm, values)
+        for name, arm, values in zip(names, "ab", (BASE, BETTER), strict=True)
+    }
+    text = printed(compare(arms, cost=measured(*arms)), width=80)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "minus the first [95 %]" in text
+    assert "+0.046 [+0.038, +0.053]" in text
+    assert "x 1.50 [1.47, 1.54]" in text
+    assert "…" not in text
+
+
+def test_a_tuned_table_marks_the_rate_that_was_chosen(three_arms, write_run):
+    folders = [write_run("t", 1000, curve=(9, 0.4), metric="loss", value=1)]
+    lost = [write_run("u", 1000, status="failed", metric="loss")]
+    result = compare(three_arms, tuning={"rnn": {0.001: folders, 0.01: lost}})
+    text = printed(result)
+    assert "> 0.4" in text
+    assert "(1 lost)" in text
+
+
+def test_crashed_arms_stay_in_every_table(three_arms, write_run):
+    crashed = [write_run("gru", seed, status="failed", value=None, curve=()) for seed in range(7)]
+    result = compare({**three_arms, "gru": crashed}, cost=measured(*three_arms, "gru"))
+    assert result["arms"][3]["failed"] == 7
+    pair = result["pairs"][2]
+    assert (pair["n"], pair["difference"], pair["supported"]) == (0, None, False)
+    # Every run of the baseline that arrives is sooner than one that never does.
+    assert pair["speed"][0]["reached"] == {"baseline": 7, "arm": 0}
+    assert pair["speed"][0]["steps"]["censored"] == 7
+    assert pair["speed"][0]["steps"]["ratio"] is None
+    assert printed(result).count("gru") >= 6
+    json.dumps(result, allow_nan=False)
+    first = compare({"gru": crashed, **three_arms})
+    assert first["pairs"][0]["speed"] == []
+    assert "gru" in printed(first)

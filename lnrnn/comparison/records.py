@@ -46,6 +46,8 @@ class Run:
         commit: The commit of the code, where known.
         machine: What the run was computed on.
         data_fingerprint: A hash of the data, where known.
+        data_order: A hash of the first epoch's batches, where known.
+        dropout_seed: Where the dropout stream starts, where known.
         initial_parameters: Parameter name to a hash of its initial value.
         error: What ended a run that failed.
         diagnosis: What the health monitor said of the run in a line, where it was switched on.
@@ -67,6 +69,8 @@ class Run:
     commit: str | None = None
     machine: Mapping[str, object] = field(default_factory=dict)
     data_fingerprint: str | None = None
+    data_order: str | None = None
+    dropout_seed: int | None = None
     initial_parameters: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     diagnosis: str | None = None
@@ -162,6 +166,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         commit=_optional(record, "commit", str, source),
         machine=_optional(record, "machine", dict, source) or {},
         data_fingerprint=_optional(record, "data_fingerprint", str, source),
+        data_order=_optional(record, "data_order", str, source),
+        dropout_seed=_optional(record, "dropout_seed", int, source),
         initial_parameters=_optional(record, "initial_parameters", dict, source) or {},
         error=_optional(record, "error", str, source),
         diagnosis=_optional(record, "diagnosis", str, source),

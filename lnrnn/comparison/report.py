@@ -29,6 +29,7 @@ from lnrnn.comparison.validity import (
     check_initial_values,
     check_pairing,
     check_speed_strength,
+    check_streams,
     check_strength,
     check_surroundings,
     differing,
@@ -176,18 +177,20 @@ def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
     """Return what a reader checks before believing a comparison, and warnings."""
     readable = [run for members in known.values() for run in members]
     paired, checked, start_warnings = check_initial_values(known)
+    streams, stream_warnings = check_streams(known)
     differences, configuration_warnings = configuration_differences(known)
     failed = [line for name, members in runs.items() for line in without_result(name, members)]
     described = {
         "paired_initial_values": paired,
         "checked_parameters": checked,
+        "paired_streams": streams,
         "configuration_differences": differences,
         "commits": sorted({str(run.commit) for run in readable}),
         "data_fingerprints": sorted({str(run.data_fingerprint) for run in readable}),
         "threads": sorted({str(run.machine.get("threads")) for run in readable}),
         "failed_runs": failed,
     }
-    return described, [*start_warnings, *configuration_warnings]
+    return described, [*start_warnings, *stream_warnings, *configuration_warnings]
 
 
 def _describe_pair(

@@ -162,6 +162,34 @@ def check_initial_values(arms: Mapping[str, Sequence[Run]]) -> tuple[bool, int, 
     return bool(checked) and not apart, len(checked), warnings
 
 
+def check_streams(arms: Mapping[str, Sequence[Run]]) -> tuple[bool | None, list[str]]:
+    """Check that with one seed all arms see the data in one order and drop out alike.
+
+    Args:
+        arms: Every arm's readable runs; the first arm is the baseline.
+
+    Returns:
+        Whether it holds for every pair, None if a run did not record it; and what differs.
+    """
+    (baseline, base_runs), *others = arms.items()
+    first = {run.seed: run for run in base_runs}
+    known, found = True, []
+    for arm, runs in others:
+        pairs = [(first[run.seed], run) for run in runs if run.seed in first]
+        for what, values in (
+            ("data order", [(one.data_order, other.data_order) for one, other in pairs]),
+            ("dropout stream", [(one.dropout_seed, other.dropout_seed) for one, other in pairs]),
+        ):
+            recorded = [pair for pair in values if None not in pair]
+            known = known and recorded == values
+            if any(one != other for one, other in recorded):
+                found.append(
+                    f"{arm} against {baseline}: runs of one seed have another {what}, so pairing "
+                    "by seed removes less noise"
+                )
+    return (False if found else True if known else None), found
+
+
 def _grid(run: Run) -> tuple[int, ...]:
     return tuple(step for step, _ in run.curve(f"val/{run.metric}"))
 

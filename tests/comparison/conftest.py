@@ -44,6 +44,8 @@ class RunWriter:
             "commit": "abc",
             "machine": {"cpu": "some", "threads": 2, "device": "cpu"},
             "data_fingerprint": "f00d",
+            "data_order": f"order{seed}",
+            "dropout_seed": seed,
             "initial_parameters": {"head.weight": f"hash{seed}"},
         }
         (folder / "run.json").write_text(json.dumps({**record, **changes}))

@@ -57,7 +57,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
         *("n", "ratio", "interval", "p", "p_holm", "supported", "censored"),
     ]
     assert list(result["validity"])[:3] == [
-        *("paired_initial_values", "checked_parameters", "configuration_differences"),
+        *("paired_initial_values", "checked_parameters", "paired_streams"),
     ]
 
 
@@ -409,6 +409,7 @@ def test_pairing_is_checked_and_not_assumed(write_run, other, paired, checked):
     validity = result["validity"]
     assert validity["paired_initial_values"] is paired
     assert validity["checked_parameters"] == checked
+    assert validity["paired_streams"] is True
     told = ("less noise: head.weight", "share no parameter whose initial value was recorded")
     assert sum(any(part in text for part in told) for text in result["warnings"]) == 1
 
@@ -494,3 +495,19 @@ def test_crashed_arms_stay_in_every_table(three_arms, write_run):
     first = compare({"gru": crashed, **three_arms})
     assert first["pairs"][0]["speed"] == []
     assert "gru" in printed(first)
+
+
+@pytest.mark.parametrize(
+    ("other", "paired", "told"),
+    [
+        ({"data_order": "else"}, False, ["data order"]),
+        ({"dropout_seed": 7}, False, ["dropout stream"]),
+        ({"data_order": "else", "dropout_seed": 7}, False, ["data order", "dropout stream"]),
+        ({"data_order": None}, None, []),
+    ],
+)
+def test_streams_are_checked_and_not_assumed(write_run, other, paired, told):
+    result = compare({"a": [write_run("a", 0)], "b": [write_run("b", 0, **other)]})
+    assert result["validity"]["paired_streams"] is paired
+    warned = [text for text in result["warnings"] if "runs of one seed have another" in text]
+    assert [text.split("another ")[1].split(",")[0] for text in warned] == told

@@ -46,7 +46,7 @@ def test_lines_are_medians_and_every_seed_is_there(arms):
 
 def test_the_figure_says_what_it_shows(arms):
     figure = draw(arms)
-    title, subtitle = [text.get_text() for text in figure.texts]
+    title, subtitle, _ = [text.get_text() for text in figure.texts]
     assert title == "japanese_vowels: validation accuracy while training"
     assert subtitle == "line: median over 5 seeds; band: middle half of them; thin: each seed"
     assert [text.get_text() for text in figure.axes[0].texts] == ["rnn", "rnn_ln"]

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lnrnn.comparison import html_tables as tables
 from lnrnn.comparison.plots.canvas import caption_of
 from lnrnn.comparison.svg import inline_svg
-from lnrnn.comparison.wording import decimals
+from lnrnn.comparison.wording import HEADLINE, decimals
 
 TEMPLATE = "report.html.jinja"
 FEW_SEEDS = 12  # up to here they are listed, beyond there are only the first and the last
@@ -117,19 +117,21 @@ def _words(pair: Mapping[str, Any]) -> str:
 
 
 def _facts(result: Mapping[str, Any], pair: Mapping[str, Any]) -> list[Fact]:
-    """Return the differences, and the speed-up to the hardest target that has one."""
+    """Return the differences, and the speed-up to the target that verdicts speak of."""
     metric = result["metric"].replace("_", " ")
-    found = []
-    spreads = [arm["sd"] for arm in result["arms"]]
-    found.append((f"test {metric} at the end", pair, spreads))
-    spreads = [arm["validation_mean"]["sd"] for arm in result["arms"]]
-    found.append((f"validation {metric} over training", pair["validation_difference"], spreads))
-    facts = [_difference(label, outcome, decimals(sds)) for label, outcome, sds in found]
-    for kind, unit in (("steps", "steps"), ("seconds", "time")):
-        rungs = [entry for entry in pair["speed"] if entry[kind] and entry[kind]["ratio"]]
-        if rungs:
-            facts.append(_speed(rungs[-1], kind, unit))
-    return [fact for fact in facts if fact.value != tables.NOTHING]
+    arms = result["arms"]
+    at_end = decimals([arm["sd"] for arm in arms])
+    over_training = decimals([arm["validation_mean"]["sd"] for arm in arms])
+    facts = [
+        _difference(f"test {metric} at the end", pair, at_end),
+        _difference(
+            f"validation {metric} over training", pair["validation_difference"], over_training
+        ),
+    ]
+    for rung in pair["speed"]:
+        if rung["share"] == HEADLINE:
+            facts += [_speed(rung, kind) for kind in tables.UNITS if rung[kind] is not None]
+    return [fact for fact in facts if fact.value != tables.NOTHING or fact.interval]
 
 
 def _difference(label: str, outcome: Mapping[str, Any], digits: int) -> Fact:
@@ -138,9 +140,9 @@ def _difference(label: str, outcome: Mapping[str, Any], digits: int) -> Fact:
     return Fact(label, tables.signed(outcome["difference"], digits), shown, outcome["supported"])
 
 
-def _speed(entry: Mapping[str, Any], kind: str, unit: str) -> Fact:
-    ratio = entry[kind]
-    label = f"speed-up in {unit} to {entry['target']:.3g}"
+def _speed(rung: Mapping[str, Any], kind: str) -> Fact:
+    ratio = rung[kind]
+    label = f"speed-up in {tables.UNITS[kind]} to {rung['target']:.3g}"
     bounds = "" if ratio["interval"] is None else tables.ratio_interval(ratio["interval"])
     return Fact(label, tables.times(ratio["ratio"]), bounds, ratio["supported"])
 
@@ -176,11 +178,11 @@ def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what was the same for all runs, and what was not."""
     validity = result["validity"]
     commits = [str(commit) for commit in validity["commits"]] or ["not known"]
-    fingerprint = result["data_fingerprint"] or "not known, or not the same for all runs"
+    fingerprints = validity["data_fingerprints"] or ["not known"]
     rows = [
         ("pairing", [_pairing(validity)]),
         ("commit" if len(commits) == 1 else "commits", commits),
-        ("data fingerprint", [fingerprint]),
+        ("data fingerprint", fingerprints),
         ("versions", [tables.pairs_text(result["versions"]) or "not known"]),
         ("machine", [tables.pairs_text(result["machine"]) or "not known"]),
     ]

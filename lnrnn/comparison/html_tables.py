@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from lnrnn.comparison.wording import decimals, p_text
 
 NOTHING = "-"
+UNITS = {"steps": "steps", "seconds": "time"}  # the kinds of speed-up, in words
 
 
 class Row(NamedTuple):
@@ -160,9 +161,10 @@ def ladders(result: Mapping[str, Any]) -> list[Table]:
         return []
     first = result["arms"][0]["name"]
     notes = (
-        f"Targets lie 50, 75 and 90 % of the way that the median curve of {first} makes. Speed-up: "
-        f"steps of {first} over steps of the arm, over pairs of seeds; above 1 the arm is faster. A "
-        "run that never arrives counts as slower than any other."
+        f"Targets are shares of the way that the median curve of {first} makes. Speed-up: steps of "
+        f"{first} over steps of the arm, over pairs of seeds; above 1 the arm is faster. A run that "
+        "never arrives counts as slower than any other, and can leave an interval without an end. "
+        "Holm p: corrected for all arms and targets of the table."
     )
     tables = [_ladder(result, "steps", f"Steps to each target, against {first}", notes)]
     if result["cost"] is not None:
@@ -172,7 +174,7 @@ def ladders(result: Mapping[str, Any]) -> list[Table]:
 
 
 def _ladder(result: Mapping[str, Any], kind: str, caption: str, notes: str) -> Table:
-    columns = ("arm", "arrived", f"median {'steps' if kind == 'steps' else 'time'}", "speed-up",
+    columns = ("arm", "arrived", f"median {UNITS[kind]}", "speed-up",
                "95 % interval", "p", "Holm p", "supported")  # fmt: skip
     groups = [
         Group(_target(entry), list(_target_rows(result, entry, place, kind)))

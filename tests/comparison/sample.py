@@ -1,14 +1,16 @@
-"""A whole comparison with invented numbers: three arms, tuned, timed and monitored."""
+"""A whole comparison of invented runs: three arms, tuned, timed and monitored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lnrnn.comparison import Run, compare
+from lnrnn.comparison import Run, Unreadable, compare
 
 ARMS = ("lstm", "lstm_ln", "lstm_lncell")
 SPEED = {"lstm": 900.0, "lstm_ln": 420.0, "lstm_lncell": 640.0}  # steps to 63 % of the way
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 LAGS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -47,6 +49,7 @@ def _run(arm: str, place: int, seed: int, points: int, monitor: bool) -> Run:
         commit="9dfbb54e1c2d",
         machine={"cpu": "a processor", "threads": 1, "device": "cpu"},
         data_fingerprint="f00dfeed",
+        diagnosis=DIAGNOSES[place % 3] if monitor else None,
         initial_parameters={"head.weight": f"hash{seed}"},
         curves=curves,
     )
@@ -78,6 +81,12 @@ def _monitor_curves(random, place: int, steps) -> dict[str, tuple[tuple[int, flo
     return {f"monitor/{name}": _curve(steps, value) for name, value in values.items()}
 
 
+DIAGNOSES = (
+    "the gradient vanishes: 64 steps back 1e-6 of it is left",
+    "healthy",
+    "the variance before norm cell is near eps in 20 % of the rows: try eps=1e-7",
+)
+
 COST: dict[str, Any] = {
     "machine": {"cpu": "a processor", "threads": 1, "device": "cpu"},
     "rounds": 40,
@@ -97,3 +106,31 @@ COST: dict[str, Any] = {
         for place, arm in enumerate(ARMS)
     ],
 }
+
+
+def sample_tuning(arms: Sequence[str] = ARMS) -> dict[str, dict[float, list[Run]]]:
+    """Return tuning runs: each arm bears higher rates than the one before, the last rate breaks."""
+    return {
+        arm: {rate: [_tuned(arm, place, rate, seed) for seed in (1000, 1001)] for rate in RATES}
+        for place, arm in enumerate(arms)
+    }
+
+
+def _tuned(arm: str, place: int, rate: float, seed: int) -> Run:
+    random = np.random.default_rng([place, seed, round(1e4 * rate)])
+    run = _run(arm, place, seed, points=4, monitor=False)
+    if rate == RATES[-1] and seed - 1000 < 2 - place:
+        return replace(run, status="failed", error="the loss is nan", metrics={}, curves={})
+    away = np.log10(rate / RATES[1]) - 0.3 * place
+    loss = 0.3 - 0.04 * place + 0.2 * away**2 + random.normal(0, 0.01)
+    return replace(run, curves={"val/loss": ((100, 1.2), (200, float(loss)))})
+
+
+def sample_result(
+    runs: Mapping[str, Sequence[Run | Unreadable]] | None = None, *, whole: bool = True
+) -> dict[str, Any]:
+    """Return the comparison of runs, with cost and tuning if it is to be whole."""
+    runs = sample_runs() if runs is None else runs
+    if not whole:
+        return compare(runs)
+    return compare(runs, cost=COST, tuning=sample_tuning())

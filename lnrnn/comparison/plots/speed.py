@@ -23,7 +23,7 @@ from lnrnn.comparison.plots.canvas import (
 )
 
 PANEL, ROW, GAP = 2.35, 0.3, 0.25  # inches
-WHAT = {"steps": "steps", "seconds": "time"}
+UNITS = {"steps": "steps", "seconds": "time"}
 
 
 class Row(NamedTuple):
@@ -64,7 +64,7 @@ def speed(result: Mapping[str, Any]) -> Figure | None:
     for place, kind in enumerate(kinds):
         axes = add_panel(figure, left + place * (PANEL + GAP), 0.3, PANEL, height)
         _draw_panel(axes, rows, kind, (low, high))
-        panel_title(axes, f"speed-up in {WHAT[kind]}")
+        panel_title(axes, f"speed-up in {UNITS[kind]}")
         if place == 0:
             _write_rows(axes, rows, left)
         if place == len(kinds) - 1:
@@ -212,4 +212,4 @@ def _sentence(row: Row, kind: str) -> str:
     if ratio["interval"] is not None:
         low, high = ("no end" if end is None else f"{end:.2f}" for end in ratio["interval"])
         bounds = f" (95 % interval {low} to {high})"
-    return f"{row.arm} to {row.target:.3g}: speed-up in {WHAT[kind]} {value}{bounds}."
+    return f"{row.arm} to {row.target:.3g}: speed-up in {UNITS[kind]} {value}{bounds}."

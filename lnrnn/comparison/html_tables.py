@@ -47,10 +47,10 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         for title, key, pair_key in measured
     ]
     notes = (
-        "sd: standard deviation over seeds. Difference: mean over pairs. t: paired-t interval; BCa: "
-        "bootstrap, a second view. p: exact sign-flip test; Holm p: corrected for the arms of each "
-        "outcome, the intervals are not. Mean over training: area under the validation curve over "
-        "its length."
+        "sd: standard deviation over seeds. Difference: mean over pairs. t: paired-t interval; "
+        "BCa: bootstrap, a second view. p: exact sign-flip test; Holm p: corrected for the arms of "
+        "each outcome; the intervals are not. Mean over training: area under the validation curve "
+        "over its length."
     )
     first = result["arms"][0]["name"]
     columns = ("arm", "runs", "mean ± sd", f"minus {first}", "95 % interval (t)",
@@ -101,8 +101,10 @@ def _support(outcome: Mapping[str, Any]) -> str:
     if not seeds:
         return answer
     listed = ", ".join(map(str, seeds))
-    return f"{answer}; turns without seed {listed}" if len(seeds) == 1 else (
-        f"{answer}; turns without any of the seeds {listed}"
+    return (
+        f"{answer}; turns without seed {listed}"
+        if len(seeds) == 1
+        else (f"{answer}; turns without any of the seeds {listed}")
     )
 
 
@@ -162,9 +164,9 @@ def ladders(result: Mapping[str, Any]) -> list[Table]:
     first = result["arms"][0]["name"]
     notes = (
         f"Targets are shares of the way that the median curve of {first} makes. Speed-up: steps of "
-        f"{first} over steps of the arm, over pairs of seeds; above 1 the arm is faster. A run that "
-        "never arrives counts as slower than any other, and can leave an interval without an end. "
-        "Holm p: corrected for all arms and targets of the table."
+        f"{first} over steps of the arm, over pairs of seeds; above 1 the arm is faster. A run "
+        "that never arrives counts as slower than any other, and can leave an interval without an "
+        "end. Holm p: corrected for all arms and targets of the table."
     )
     tables = [_ladder(result, "steps", f"Steps to each target, against {first}", notes)]
     if result["cost"] is not None:
@@ -252,8 +254,8 @@ def cost(result: Mapping[str, Any]) -> Table:
             for place, arm in enumerate(result["arms"])
         ]
         notes = (
-            "Time per step: median while training. The runs may have shared the machine with others, "
-            "so these times do not compare the arms."
+            "Time per step: median while training. The runs may have shared the machine with "
+            "others, so these times do not compare the arms."
         )
         return Table("Cost", ("arm", "parameters", "time per step"), [Group("", rows)], notes)
     measured = result["cost"]

@@ -1,4 +1,4 @@
-"""Figures as SVG to be put inside a page: inert, the same bytes every time, in the page's colors."""
+"""Figures as SVG inside a page: inert, the same bytes every time, in the page's colors."""
 
 import io
 import re
@@ -21,6 +21,7 @@ from lnrnn.comparison.plots.canvas import (
 SVG, HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 POINTS = 72  # to the inch
 DRAWN = ("svg", "g", "defs", "clipPath", "path", "rect", "use", "image")
+LONG = re.compile(r"\d+\.\d{3,}")
 HEX = re.compile(r"#[0-9a-f]{6}\b")
 # The page gives these names a color, one by day and one by night.
 NAMES = {
@@ -80,6 +81,8 @@ def _rewrite(key: str, value: str, name: str) -> str:
         return f"{name}-{value}"
     if key == HREF:
         return f"#{name}-{value[1:]}" if value.startswith("#") else value
+    if key == "d":
+        return LONG.sub(lambda found: f"{float(found.group()):.2f}", value)  # of a point: enough
     value = value.replace("url(#", f"url(#{name}-")
     return HEX.sub(_color, value) if key in ("style", "fill", "stroke") else value
 

@@ -7,6 +7,7 @@ from matplotlib.text import Text
 
 from lnrnn.comparison import Run, read_runs
 from lnrnn.comparison.plots import COLORS, learning_curves, png, spread
+from lnrnn.comparison.plots.canvas import FAINT
 
 
 @pytest.fixture
@@ -105,3 +106,42 @@ def test_spread_keeps_order_and_gap():
     ordered = [moved[place] for place in (4, 1, 0, 3, 2)]
     assert all(b - a >= 0.1 - 1e-12 for a, b in pairwise(ordered))
     assert ordered[-1] <= 1
+
+
+def fake(values, higher=True, step=1, **changes):
+    curves = {"val/accuracy": tuple((step * (k + 1), v) for k, v in enumerate(values))}
+    return Run("", "finished", "set", "rnn", 0, "accuracy", higher, curves=curves, **changes)
+
+
+def test_axes_are_logarithmic_where_it_helps_and_say_so():
+    early = fake([0.1, 0.7, 0.9, *[0.9 + 0.001 * k for k in range(17)]])
+    steady = fake(np.linspace(0.1, 0.9, 20).tolist())
+    error = fake(np.geomspace(3.0, 0.01, 20).tolist(), higher=False)
+    rising = fake(np.linspace(0.01, 0.9, 20).tolist())
+    kinds = []
+    for run in (early, steady, error, rising):
+        axes = draw({"rnn": [run]}).axes[0]
+        kinds.append((axes.get_xscale(), axes.get_yscale()))
+        assert (axes.get_xscale() == "log") == ("log scale" in axes.get_xlabel())
+        assert (axes.get_yscale() == "log") == ("log scale" in axes.get_ylabel())
+    assert kinds == [("log", "linear"), ("linear", "linear"), ("linear", "log"),
+                     ("linear", "linear")]  # fmt: skip
+
+
+def test_targets_are_marked_with_their_values():
+    run = fake(np.linspace(0.1, 0.9, 20).tolist())
+    figure = learning_curves({"rnn": [run]}, targets=[0.5, 0.82])
+    assert figure is not None
+    marks = [line for line in figure.axes[0].get_lines() if line.get_color() == FAINT]
+    assert [list(line.get_ydata()) for line in marks] == [[0.5, 0.5], [0.82, 0.82]]
+    assert {"target 0.5", "target 0.82"} <= {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_an_arm_without_a_cost_is_left_out_of_the_curves_by_time():
+    runs = {"rnn": [fake([0.1, 0.2])], "lstm": [fake([0.1, 0.2])]}
+    figure = learning_curves(runs, seconds_per_step={"lstm": 0.5, "rnn": None})
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["lstm"]
+    (median,) = lines_of(figure, COLORS[1], 2)  # in its own color all the same
+    assert list(median.get_xdata()) == [0.5, 1.0]
+    assert learning_curves(runs, seconds_per_step={}) is None

@@ -10,9 +10,11 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito's colors, told apart by readers with any kind of color vision; yellow is left out
 # because it is too light for a line on white.
@@ -27,6 +29,7 @@ INK, FAINT, GRID, PAPER = "#222222", "#666666", "#DDDDDD", "#FFFFFF"
 HEADING = 0.68  # height of the headline and the notes at the top of every figure
 LEFT, RIGHT = 0.72, 0.3  # room for tick labels; room right of axes that nothing is written beside
 LABEL_GAP = 0.25  # between the names of two arms, for each line of text
+FEW_DECADES = 300.0  # up to this ratio an axis has marks between its decades
 LABEL_WIDTH = 24  # letters, after which a name is wrapped
 # A row of names: its height, the room of a sample with its gaps, and of a bold letter at most.
 NAME_LINE, NAME_ROOM, NAME_LETTER = 0.22, 0.6, 0.095
@@ -92,6 +95,15 @@ def label_axes(axes: Axes, x: str, y: str) -> None:
     """Name both axes."""
     axes.set_xlabel(x, color=INK, fontsize=9.5, parse_math=False)
     axes.set_ylabel(y, color=INK, fontsize=9.5, parse_math=False)
+
+
+def mark_logarithmic(axis: Axis, low: float, high: float) -> None:
+    """Mark a logarithmic axis: at 1, 2 and 5 of each decade if there are few, else at decades."""
+    few = high / low < FEW_DECADES
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=20 if few else 7))
+    if few:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def panel_title(axes: Axes, title: str) -> None:

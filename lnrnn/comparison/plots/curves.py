@@ -20,6 +20,7 @@ from lnrnn.comparison.plots.canvas import (
     label_ends,
     label_room,
     looks,
+    mark_logarithmic,
     new_figure,
     wrap,
 )
@@ -30,6 +31,7 @@ WIDTH, HEIGHT = 5.4, 3.3  # of the axes, in inches
 # A logarithmic axis helps where most of the way is made in a small part of the training, and shows
 # a speed-up by a factor as the same shift everywhere.
 SHARE_OF_WAY, EARLY = 0.75, 0.2
+DENSE = 20_000  # points of all seeds beyond which they and bands are an image in the drawing
 STEPS = "optimizer steps"
 LOG_RANGE = 20.0  # a positive metric that spans this factor is drawn on a logarithmic axis
 
@@ -70,8 +72,10 @@ def learning_curves(
     axes = add_panel(figure, LEFT, 0.1, WIDTH, HEIGHT)
     ends: list[End] = []
     look = looks(arms)
+    dense = sum(len(finite_curve(run)) for run in shown) > DENSE
     for name, runs in drawn.items():
-        end = _draw_arm(axes, runs, look[name], scale[name] or 1.0)
+        _draw_seeds(axes, runs, look[name], scale[name] or 1.0, rasterized=dense)
+        end = _draw_median(axes, runs, look[name], scale[name] or 1.0, rasterized=dense)
         if end is not None:
             ends.append(End(labels[name], look[name], *end))
     _set_scales(axes, drawn, scale)
@@ -97,10 +101,10 @@ def _labels(arms: Mapping[str, Sequence[Run]]) -> dict[str, str]:
     return {name: wrap(f"{name} (n={count})") for name, count in seeds.items()}
 
 
-def _draw_arm(
-    axes: Axes, runs: Sequence[Run], look: Look, scale: float
-) -> tuple[float, float] | None:
-    """Draw one arm and return where its line ends, None if it has no line."""
+def _draw_seeds(
+    axes: Axes, runs: Sequence[Run], look: Look, scale: float, *, rasterized: bool
+) -> None:
+    """Draw every run of an arm, faintly."""
     for run in runs:
         steps, values = zip(*finite_curve(run), strict=True)
         axes.plot(
@@ -111,13 +115,29 @@ def _draw_arm(
             linewidth=0.7,
             alpha=0.3,
             zorder=1,
+            rasterized=rasterized,
         )
+
+
+def _draw_median(
+    axes: Axes, runs: Sequence[Run], look: Look, scale: float, *, rasterized: bool
+) -> tuple[float, float] | None:
+    """Draw an arm's median and band; return where the line ends, None if there is none."""
     finished = [finite_curve(run) for run in runs if run.status == "finished"]
     steps, (low, middle, high) = median_curve(finished)
     if not len(steps):
         return None
     x = steps * scale
-    axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0, zorder=2)
+    axes.fill_between(
+        x,
+        low,
+        high,
+        color=look.color,
+        alpha=0.18,
+        linewidth=0,
+        zorder=2,
+        rasterized=rasterized,
+    )
     point = "o" if len(steps) == 1 else ""  # one value makes no line
     axes.plot(x, middle, marker=point, color=look.color, linestyle=look.line, linewidth=2, zorder=3)
     return float(x[-1]), float(middle[-1])
@@ -135,10 +155,12 @@ def _set_scales(
     if _learns_early(first):
         axes.set_xscale("log")
         axes.set_xlim(min(x), max(x))
+        mark_logarithmic(axes.xaxis, min(x), max(x))
     else:
         axes.set_xlim(0, max(x) or 1)
     if not shown[0].higher_is_better and min(values) > 0 and max(values) / min(values) > LOG_RANGE:
         axes.set_yscale("log")
+        mark_logarithmic(axes.yaxis, min(values), max(values))
 
 
 def _learns_early(runs: Sequence[Run]) -> bool:

@@ -22,6 +22,7 @@ from lnrnn.comparison.plots.canvas import (
     caption,
     label_axes,
     looks,
+    mark_logarithmic,
     names_height,
     new_figure,
     panel_title,
@@ -32,6 +33,7 @@ from lnrnn.comparison.statistics import median_curve
 
 WIDTH, HEIGHT, ROW_GAP, COLUMN_GAP = 6.6, 1.6, 0.62, 0.2  # inches
 COLUMNS = 4
+POINTS = 150  # of a line that are drawn at most, evenly chosen: what a panel can show
 PHASES = ("early", "late")
 PHASE = 0.1  # of the sampled steps: how many of them are early, and how many late
 
@@ -191,7 +193,9 @@ def _panel_title(name: str, chart: Chart, *, several: bool) -> str:
 def _quartiles(runs: Sequence[Run], name: str) -> Quartiles:
     """Return the quartiles of one name over runs, at the steps at which all of them have it."""
     curves = [_finite(run.curve(name)) for run in runs]
-    return median_curve([curve for curve in curves if curve])
+    steps, table = median_curve([curve for curve in curves if curve])
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(POINTS, len(steps))).round().astype(int))
+    return steps[chosen], table[:, chosen]
 
 
 def _finite(curve: Curve) -> Curve:
@@ -298,6 +302,7 @@ def _set_scales(axes: Axes, panels: Panels, limits: tuple[float, float], kind: s
         axes.set_xlim(0, max(1, int(steps.max())))
     if kind != "linear":
         axes.set_yscale("log")
+        mark_logarithmic(axes.yaxis, *limits)
     axes.set_ylim(*limits)
 
 

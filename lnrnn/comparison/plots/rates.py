@@ -21,13 +21,15 @@ from lnrnn.comparison.plots.canvas import (
     label_ends,
     label_room,
     looks,
+    mark_logarithmic,
     new_figure,
     wrap,
 )
 
 WIDTH, HEIGHT = 5.4, 3.1  # of the axes, in inches
 LOG_RANGE = 5.0  # losses that span this factor are drawn on a logarithmic axis
-# Height of the divergences above the axes, whose height is 1: of the first arm, of each further one.
+# Height of the divergences above the axes, whose height is 1: the first arm's, and the next one's
+# above it.
 CROSSES, CROSS_LINE = 1.04, 0.055
 
 
@@ -54,6 +56,7 @@ def learning_rates(result: Mapping[str, Any]) -> Figure | None:
     _ticks(axes, tuning["grid"])
     if max(_finite(tuning["arms"])) > LOG_RANGE * min(_finite(tuning["arms"])) > 0:
         axes.set_yscale("log")
+        mark_logarithmic(axes.yaxis, min(_finite(tuning["arms"])), max(_finite(tuning["arms"])))
     look, ends = looks(arm["name"] for arm in result["arms"]), []
     for place, arm in enumerate(tuning["arms"]):
         offset = _offset(place, len(tuning["arms"]))
@@ -114,7 +117,7 @@ def _ring(axes: Axes, x: float, y: float, look: Look) -> None:
         "o",
         markersize=14,
         markerfacecolor="none",
-        markeredgecolor=look.color,
+        color=look.color,
         markeredgewidth=1.6,
     )
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter
 
 from lnrnn.comparison.plots.canvas import (
     FAINT,
@@ -17,6 +17,7 @@ from lnrnn.comparison.plots.canvas import (
     add_panel,
     caption,
     looks,
+    mark_logarithmic,
     new_figure,
     panel_title,
     wrap,
@@ -112,9 +113,8 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], kind: str, limits: tuple[float,
     axes.set_ylim(rows[-1].height + 0.7, 0)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    mark_logarithmic(axes.xaxis, *limits)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{TIMES}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvline(1, color=FAINT, linewidth=1)
     for row in rows:
         ratio = row.entry[kind]

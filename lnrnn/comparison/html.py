@@ -4,7 +4,6 @@ The page holds no script, and its content security policy forbids all. Everythin
 runs (names, errors, settings) goes through the template engine, which escapes it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -162,14 +161,17 @@ def _by_text(lines: Sequence[str]) -> list[tuple[str, str]]:
     Example:
         >>> _by_text(["seed 0: fine", "seed 1: clipped", "seed 2: fine"])
         [('seeds 0, 2', 'fine'), ('seed 1', 'clipped')]
+        >>> _by_text(["seed 0: fine", "seed 1: fine"])
+        [('all 2 seeds', 'fine')]
     """
     seeds: dict[str, list[str]] = {}
     for line in lines:
-        found = re.fullmatch(r"seed (\d+): (.*)", line, re.DOTALL)
-        seed, text = found.groups() if found else ("", line)
+        seed, _, text = line.removeprefix("seed ").partition(": ")
         seeds.setdefault(text, []).append(seed)
+    if len(seeds) == 1 < len(lines):
+        return [(f"all {len(lines)} seeds", next(iter(seeds)))]
     return [
-        (f"{'seed' if len(members) == 1 else 'seeds'} {', '.join(members)}".strip(), text)
+        (f"{'seed' if len(members) == 1 else 'seeds'} {', '.join(members)}", text)
         for text, members in seeds.items()
     ]
 

@@ -20,6 +20,7 @@ from lnrnn.comparison.plots.canvas import (
 
 SVG, HREF = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 POINTS = 72  # to the inch
+SCREEN = 1.5  # pixels a point at most: text of 10 points is then as large as a page's
 DRAWN = ("svg", "g", "defs", "clipPath", "path", "rect", "use", "image")
 LONG = re.compile(r"\d+\.\d{3,}")
 HEX = re.compile(r"#[0-9a-f]{6}\b")
@@ -49,7 +50,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     buffer = io.BytesIO()
     # A fixed salt and no date: matplotlib's ids are hashes, and would be random otherwise.
     with rc_context({"svg.hashsalt": "lnrnn", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="none")
     root = ET.fromstring(buffer.getvalue())
     _prune(root)
     for element in root.iter():
@@ -98,4 +99,4 @@ def _crop(root: ET.Element) -> None:
     top = HEADING * POINTS
     root.attrib = {"viewBox": f"0 {top:g} {width:g} {height - top:g}", "class": "drawing"}
     root.set("aria-hidden", "true")
-    root.set("style", f"max-width: {width / POINTS * 96:.0f}px")
+    root.set("style", f"max-width: {width * SCREEN:.0f}px")

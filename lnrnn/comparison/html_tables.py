@@ -227,8 +227,8 @@ def seeds(result: Mapping[str, Any]) -> Table:
         for runs in values[1:]:
             cells.append(_value(runs.get(seed), digits))
             other = runs.get(seed, {}).get("value")
-            both = first is not None and other is not None
-            cells.append(signed(other - first, digits) if both else NOTHING)
+            gap = None if first is None or other is None else other - first
+            cells.append(signed(gap, digits))
         rows.append(Row(str(seed), cells))
     columns = ["seed", arms[0]["name"]]
     for arm in arms[1:]:

@@ -133,7 +133,7 @@ def test_targets_are_marked_with_their_values():
     figure = learning_curves({"rnn": [run]}, targets=[0.5, 0.82])
     assert figure is not None
     marks = [line for line in figure.axes[0].get_lines() if line.get_color() == FAINT]
-    assert [list(line.get_ydata()) for line in marks] == [[0.5, 0.5], [0.82, 0.82]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in marks] == [[0.5, 0.5], [0.82, 0.82]]
     assert {"target 0.5", "target 0.82"} <= {text.get_text() for text in figure.axes[0].texts}
 
 
@@ -143,5 +143,5 @@ def test_an_arm_without_a_cost_is_left_out_of_the_curves_by_time():
     assert figure is not None
     assert [text.get_text() for text in figure.axes[0].texts] == ["lstm"]
     (median,) = lines_of(figure, COLORS[1], 2)  # in its own color all the same
-    assert list(median.get_xdata()) == [0.5, 1.0]
+    assert np.asarray(median.get_xdata()).tolist() == [0.5, 1.0]
     assert learning_curves(runs, seconds_per_step={}) is None

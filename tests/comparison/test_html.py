@@ -50,11 +50,7 @@ class Page(HTMLParser):
 
 def render(runs, **more) -> str:
     result = compare(runs, **more)
-    readable = {
-        name: [run for run in members if not isinstance(run, Unreadable)]
-        for name, members in runs.items()
-    }
-    return page(result, draw(result, readable))
+    return page(result, draw(result, runs))
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +149,11 @@ def test_what_runs_say_is_shown_and_never_understood():
     first = runs["lstm"][0]
     runs["lstm"][0] = replace(first, status="failed", error=EVIL, diagnosis=EVIL, commit=EVIL,
                               versions={"torch": EVIL}, machine={EVIL: EVIL})  # fmt: skip
-    runs["lstm"].append(Unreadable(EVIL, EVIL))
-    result = compare(runs, tuning=sample_tuning(("lstm", EVIL)))
+    arms = {**runs, "lstm": [*runs["lstm"], Unreadable(EVIL, EVIL)]}
+    result = compare(arms, tuning=sample_tuning(("lstm", EVIL)))
     difference = {"arm": EVIL, "baseline_value": EVIL, "key": EVIL, "value": [EVIL, None]}
     result["validity"]["configuration_differences"] = [difference]
-    readable = {name: [run for run in members if not isinstance(run, Unreadable)]
-                for name, members in runs.items()}  # fmt: skip
-    parsed = Page(page(result, draw(result, readable)))
+    parsed = Page(page(result, draw(result, runs)))
     tags = {tag for tag, _ in parsed.elements}
     assert not tags & {"script", "img"}
     assert not [key for _, found in parsed.elements for key in found if key.startswith("on")]

@@ -7,7 +7,7 @@ import io
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -21,7 +21,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # The same hues for text, dark enough to be read on white (contrast 4.5 or more).
 TEXT_COLORS = ("#006BA8", "#B34F00", "#00785A", "#A54C7C", "#8A6000", "#23739F", "#111111")
-LINES = ("-", "--", "-.", ":")
+Line = Literal["-", "--", "-.", ":"]
+LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 TIMES = "\N{MULTIPLICATION SIGN}"
 INK, FAINT, GRID, PAPER = "#222222", "#666666", "#DDDDDD", "#FFFFFF"
@@ -40,7 +41,7 @@ class Look(NamedTuple):
 
     color: str
     text: str
-    line: str
+    line: Line
     marker: str
 
 

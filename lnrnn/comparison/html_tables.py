@@ -36,27 +36,32 @@ class Table(NamedTuple):
 
 def outcomes(result: Mapping[str, Any]) -> Table:
     """Return every outcome of every arm, and what the pairs say of it."""
-    metric = result["metric"].replace("_", " ")
-    measured = (
-        (f"test {metric} at the end", "value", None),
-        (f"best validation {metric}", "best", "best_difference"),
-        (f"mean validation {metric} over training", "validation_mean", "validation_difference"),
-    )
     groups = [
         Group(title, list(_outcome_rows(result, key, pair_key)))
-        for title, key, pair_key in measured
+        for title, key, pair_key in _measured(result)
     ]
     notes = (
         "sd: standard deviation over seeds. Difference: mean over pairs. t: paired-t interval; "
-        "BCa: bootstrap, a second view. p: exact sign-flip test; Holm p: corrected for the arms of "
-        "each outcome; the intervals are not. Mean over training: area under the validation curve "
-        "over its length."
-    )
+        "BCa: bootstrap, a second view. Holm p: of the exact sign-flip test, corrected for the "
+        "arms of each outcome; the intervals are not. Mean over training: area under the "
+        "validation curve over its length."
+    ) + _fragile(result)
     first = result["arms"][0]["name"]
     columns = ("arm", "runs", "mean ± sd", f"minus {first}", "95 % interval (t)",
-               "95 % interval (BCa)", "P(better)", "p", "Holm p", "supported")  # fmt: skip
+               "95 % interval (BCa)", "P(better)", "Holm p", "supported")  # fmt: skip
     better = "higher" if result["higher_is_better"] else "lower"
+    metric = result["metric"].replace("_", " ")
     return Table(f"{metric}: {better} is better", columns, groups, notes)
+
+
+def _measured(result: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
+    """Return the outcomes: title, key in an arm and its runs, key in a pair (None: itself)."""
+    metric = result["metric"].replace("_", " ")
+    return [
+        (f"test {metric} at the end", "value", None),
+        (f"best validation {metric}", "best", "best_difference"),
+        (f"mean validation {metric} over training", "validation_mean", "validation_difference"),
+    ]
 
 
 def _outcome_rows(result: Mapping[str, Any], key: str, pair_key: str | None) -> Iterable[Row]:
@@ -81,31 +86,32 @@ def _summary(arm: Mapping[str, Any], key: str) -> tuple[float | None, float | No
 def _difference(outcome: Mapping[str, Any] | None, digits: int) -> tuple[str, ...]:
     """Return the cells of a comparison; the first arm's are empty."""
     if outcome is None:
-        return ("",) * 7
+        return ("",) * 6
     better = outcome["probability_better"]
     return (
         signed(outcome["difference"], digits),
         interval(outcome["interval"], digits),
         interval(outcome["bootstrap"], digits),
         NOTHING if better is None else f"{better:.2f}",
-        p_text(outcome["p_sign_flip"]),
         p_text(outcome["p_holm"]),
-        _support(outcome),
+        "yes" if outcome["supported"] else "no",
     )
 
 
-def _support(outcome: Mapping[str, Any]) -> str:
-    """Say whether a difference is supported, and which single seeds turn that."""
-    answer = "yes" if outcome["supported"] else "no"
-    seeds = outcome["fragile"]
-    if not seeds:
-        return answer
-    listed = ", ".join(map(str, seeds))
-    return (
-        f"{answer}; turns without seed {listed}"
-        if len(seeds) == 1
-        else (f"{answer}; turns without any of the seeds {listed}")
-    )
+def _fragile(result: Mapping[str, Any]) -> str:
+    """Name the claims that a single seed decides about."""
+    found = []
+    for pair in result["pairs"]:
+        for title, _, pair_key in _measured(result):
+            seeds = (pair if pair_key is None else pair[pair_key])["fragile"]
+            if seeds:
+                listed = (
+                    f"seed {seeds[0]}"
+                    if len(seeds) == 1
+                    else (f"any one of the seeds {', '.join(map(str, seeds))}")
+                )
+                found.append(f"{pair['arm']}, {title}: without {listed} the answer is another.")
+    return f" What single seeds decide: {' '.join(found)}" if found else ""
 
 
 def signed(value: float | None, digits: int) -> str:

@@ -16,6 +16,7 @@ from lnrnn.comparison.plots import draw
 
 EXECUTABLE = find_browser()
 PHONE, DESK = 360, 1200
+PAPER = 718  # A4 within its margins
 # What sticks out of the window, unless it lies in a box of its own that scrolls.
 OUTSIDE = """[...document.querySelectorAll("body *")].filter(element =>
   element.getBoundingClientRect().right > document.documentElement.clientWidth + 1 &&
@@ -112,7 +113,7 @@ def test_day_and_night_differ_and_drawings_follow(browser, report):
 
 
 def test_a_printed_page_is_light_and_shows_everything(browser, report):
-    browser.open(report, width=DESK, scheme="dark")
+    browser.open(report, width=PAPER, scheme="dark")
     browser.command("Emulation.setEmulatedMedia", media="print",
                     features=[{"name": "prefers-color-scheme", "value": "dark"}])  # fmt: skip
     color = browser.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -121,6 +122,7 @@ def test_a_printed_page_is_light_and_shows_everything(browser, report):
         "[...document.querySelectorAll('.scroll')].map(b => getComputedStyle(b).overflowX)"
     )
     assert set(rules) == {"visible"}
+    assert browser.evaluate(OUTSIDE) == []
     browser.command("Emulation.setEmulatedMedia", media="")
     assert len(browser.command("Page.printToPDF")["data"]) > 100_000
 

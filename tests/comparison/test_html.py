@@ -227,8 +227,9 @@ def test_diagnoses_that_are_equal_are_said_once(parsed):
 def test_seeds_that_turn_a_claim_are_named(result):
     pairs = [{**result["pairs"][0], "fragile": [3]}, {**result["pairs"][1], "fragile": [1, 7]}]
     parsed = Page(page({**result, "pairs": pairs}, {}))
-    assert "yes; turns without seed 3" in parsed.text
-    assert "yes; turns without any of the seeds 1, 7" in parsed.text
+    assert "lstm_ln, test accuracy at the end: without seed 3 the answer" in parsed.text
+    assert "end: without any one of the seeds 1, 7 the answer" in parsed.text
+    assert "What single seeds decide" not in Page(page(result, {})).text
 
 
 def test_equal_input_gives_equal_bytes_of_bearable_size(html):
@@ -265,3 +266,11 @@ def test_numbers_that_are_not_there():
     assert ratio_interval([None, 1.234]) == "1.23 or less"
     assert [seconds(value) for value in (0.99, 1, 99.94, 100)] == ["990 ms", "1.00 s", "99.9 s",
                                                                    "100 s"]  # fmt: skip
+
+
+def test_an_arm_with_itself_shows_no_difference():
+    runs = sample_runs(("lstm",), monitor=False)["lstm"]
+    parsed = Page(render({"lstm": runs, "lstm again": runs}, cost=None))
+    assert "no difference in test accuracy" in parsed.text.lower()
+    assert "1.00\N{MULTIPLICATION SIGN}[1.00, 1.00]" in parsed.text
+    assert "+0.0000[+0.0000, +0.0000]" in parsed.text

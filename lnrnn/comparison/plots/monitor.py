@@ -31,7 +31,7 @@ from lnrnn.comparison.plots.canvas import (
 from lnrnn.comparison.records import Curve, Run
 from lnrnn.comparison.statistics import median_curve
 
-WIDTH, HEIGHT, ROW_GAP, COLUMN_GAP = 6.6, 1.6, 0.62, 0.2  # inches
+WIDTH, HEIGHT, ROW_GAP, COLUMN_GAP = 6.6, 1.6, 0.62, 0.34  # inches
 COLUMNS = 4
 POINTS = 150  # of a line that are drawn at most, evenly chosen: what a panel can show
 PHASES = ("early", "late")
@@ -298,7 +298,7 @@ def _set_scales(axes: Axes, panels: Panels, limits: tuple[float, float], kind: s
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(1, int(steps.max())))
     if kind != "linear":
         axes.set_yscale("log")

@@ -49,7 +49,8 @@ def learning_rates(result: Mapping[str, Any]) -> Figure | None:
     if tuning is None or not _finite(tuning["arms"]):
         return None
     labels = {arm["name"]: wrap(arm["name"]) for arm in tuning["arms"]}
-    crosses = 0.1 + HEIGHT * CROSS_LINE * len(labels)
+    lost = any(rate["diverged"] for arm in tuning["arms"] for rate in arm["rates"])
+    crosses = 0.1 + HEIGHT * CROSS_LINE * len(labels) * lost
     figure = new_figure(LEFT + WIDTH + label_room(labels.values()), crosses + HEIGHT + 0.65)
     axes = add_panel(figure, LEFT, crosses, WIDTH, HEIGHT)
     axes.set_xscale("log")

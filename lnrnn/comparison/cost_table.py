@@ -25,6 +25,16 @@ def plain_table(title: str, caption: str = "") -> Table:
     )
 
 
+def add_arm_column(table: Table) -> None:
+    """Add the column of names; a long one is broken, and never cut."""
+    table.add_column("arm", overflow="fold")
+
+
+def first_name(name: str) -> str:
+    """Return the first arm's name as a heading can bear it."""
+    return name if len(name) <= 16 else "the first"
+
+
 def steps_table(targets: Sequence[Mapping[str, Any]]) -> Table:
     """Return every arm's median steps to each target.
 
@@ -33,7 +43,7 @@ def steps_table(targets: Sequence[Mapping[str, Any]]) -> Table:
     """
     caption = "median; (8/10): so many runs get there; -: half of them do not"
     table = plain_table("steps to validation targets", caption)
-    table.add_column("arm")
+    add_arm_column(table)
     for target in targets:
         share = f"{100 * target['share']:g} %: {target['target']:.3g}"
         table.add_column(Text(share), justify="right")
@@ -57,11 +67,11 @@ def speed_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
     """
     timed = any(rung["seconds"] for pair in pairs for rung in pair["speed"])
     caption = "above 1: sooner; *: the median, since some runs never get there"
-    table = plain_table(f"times sooner than {pairs[0]['baseline']} [95 % interval]", caption)
-    table.add_column("arm")
+    table = plain_table(f"times sooner than {first_name(pairs[0]['baseline'])} [95 %]", caption)
+    add_arm_column(table)
     table.add_column("target", justify="right", no_wrap=True)
     for what in ("steps", "seconds") if timed else ("steps",):
-        table.add_column(f"in {what}", justify="right")
+        table.add_column(f"in {what}", justify="right", no_wrap=True)
         table.add_column("Holm p", justify="right", no_wrap=True)
     for pair in pairs:
         for place, rung in enumerate(pair["speed"]):
@@ -92,7 +102,7 @@ def step_time_table(arms: Sequence[Mapping[str, Any]]) -> Table:
     """
     # One run after the other: whatever else the machine did then is in these times.
     table = plain_table("cost", "time/step: median while training, not measured side by side")
-    table.add_column("arm")
+    add_arm_column(table)
     table.add_column("parameters", justify="right")
     table.add_column("time/step", justify="right", no_wrap=True)
     for arm in arms:
@@ -124,10 +134,10 @@ def cost_table(cost: Mapping[str, Any]) -> Table:
         f"arms in turn, {cost['rounds']} rounds, threads: {cost['threads']}; median [quartiles]"
         "; memory: what a step adds",
     )
-    table.add_column("arm")
+    add_arm_column(table)
     table.add_column("parameters", justify="right")
     table.add_column("time/step", justify="right", no_wrap=True)
-    table.add_column(Text(f"over {first['name']}"), justify="right")
+    table.add_column(Text(f"over {first_name(first['name'])}"), justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column(f"{first['unit']}/s", justify="right")
     for arm in cost["arms"]:
@@ -165,7 +175,7 @@ def tuning_table(tuning: Mapping[str, Any]) -> Table:
     seeds = ", ".join(map(str, tuning["seeds"]))
     caption = f"mean best validation loss, seeds {seeds}; (2 lost): diverged or failed; >: chosen"
     table = plain_table("learning rates", caption)
-    table.add_column("arm")
+    add_arm_column(table)
     for rate in tuning["grid"]:
         table.add_column(f"{rate:g}", justify="right")
     table.add_column("octaves within 5 %", justify="right")

@@ -8,7 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lnrnn.comparison.cost_table import (
+    add_arm_column,
     cost_table,
+    first_name,
     plain_table,
     speed_table,
     step_time_table,
@@ -101,11 +103,11 @@ def _outcome_table(title: str, rows: Sequence[Row]) -> Table:
     """Return a table of means, spreads and differences from the first row's arm."""
     digits = decimals([row.sd for row in rows])
     table = plain_table(title)
-    table.add_column("arm")
+    add_arm_column(table)
     table.add_column("runs", justify="right")
     table.add_column("mean ± sd", justify="right", no_wrap=True)
-    table.add_column(Text(f"minus {rows[0].name} [95 % interval]"), justify="right")
-    table.add_column("p", justify="right", no_wrap=True)
+    heading = Text(f"minus {first_name(rows[0].name)} [95 %]")
+    table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Holm p", justify="right", no_wrap=True)
     for row in rows:
         spread = "" if row.sd is None else f" ± {row.sd:.{digits}f}"
@@ -114,13 +116,13 @@ def _outcome_table(title: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _difference_cells(pair: Mapping[str, Any] | None, digits: int) -> tuple[str, str, str]:
+def _difference_cells(pair: Mapping[str, Any] | None, digits: int) -> tuple[str, str]:
     if pair is None:
-        return "", "", ""
+        return "", ""
     if pair["difference"] is None:
-        return "-", "-", "-"
+        return "-", "-"
     difference = f"{pair['difference']:+.{digits}f}"
     if pair["interval"] is not None:
         low, high = pair["interval"]
         difference += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
-    return difference, p_text(pair["p_sign_flip"]), p_text(pair["p_holm"])
+    return difference, p_text(pair["p_holm"])

@@ -102,7 +102,7 @@ def check_grid(
             if len(grid) and (target["arms"][place]["median"] or math.inf) <= grid[:2][-1]
         ]
         if early:
-            shares = ", ".join(f"{100 * share:g}" for share in early)
+            shares = " %, ".join(f"{100 * share:g}" for share in early)
             found.append(
                 f"{name}: half of its runs reach the target at {shares} % by their second "
                 "validation, so how much faster they are is known coarsely: validate more often "

@@ -86,13 +86,11 @@ def _hangs(seeds: Sequence[int], n: int, supported: bool) -> str:
     return f"; this hangs on seeds {listed}: without any one of them, {other}"
 
 
-def speed_verdict(rungs: Sequence[Mapping[str, Any]], baseline: str, arm: str) -> str | None:
+def speed_verdict(rungs: Sequence[Mapping[str, Any]]) -> str | None:
     """Say in words how much sooner an arm gets 90 % of the baseline's way; None without targets.
 
     Args:
         rungs: An entry ``"speed"`` of a pair.
-        baseline: The baseline's name.
-        arm: The arm's.
     """
     rung = next((rung for rung in rungs if rung["share"] == HEADLINE), None)
     if rung is None:
@@ -100,8 +98,8 @@ def speed_verdict(rungs: Sequence[Mapping[str, Any]], baseline: str, arm: str) -
     words = [_sooner(rung["steps"], "steps", "fewer", "more", "as many")]
     if rung["seconds"] is not None:
         words.append(_sooner(rung["seconds"], "time", "less", "more", "as much"))
-    place = f"for {100 * HEADLINE:g} % of {baseline}'s way (to {rung['target']:.3g})"
-    return f"{place}, {' and '.join(words)}{_arrived(rung, baseline, arm)}"
+    place = f"for {100 * HEADLINE:g} % of the baseline's way (to {rung['target']:.3g})"
+    return f"{place}, {' and '.join(words)}{_arrived(rung)}"
 
 
 def _sooner(entry: Mapping[str, Any], what: str, less: str, more: str, size: str) -> str:
@@ -136,9 +134,11 @@ def _share(ratio: float) -> str:
     return f"{1 / ratio:.2f}" if ratio < 10 else f"{1 / ratio:.2g}"
 
 
-def _arrived(rung: Mapping[str, Any], baseline: str, arm: str) -> str:
+def _arrived(rung: Mapping[str, Any]) -> str:
     """Say how many runs get there, if not all do."""
     first, second, total = rung["reached"]["baseline"], rung["reached"]["arm"], rung["of"]
     if first == second == total:
         return ""
-    return f"; {first} of {total} runs of {baseline} and {second} of {total} of {arm} get there"
+    return (
+        f"; {first} of {total} runs of the baseline and {second} of {total} of this arm get there"
+    )

@@ -288,7 +288,7 @@ def test_the_table_shows_both_outcomes_and_the_cost(three_arms, width):
     text = printed(compare(three_arms), width)
     assert "test accuracy at the end" in text
     assert "mean validation accuracy over training" in text
-    assert "minus rnn [95 % interval]" in text
+    assert "minus rnn [95 %]" in text
     assert "0.909 ± 0.013" in text
     assert "4.00 ms (x 1.00)" in text
     assert "steps to" in text
@@ -449,12 +449,26 @@ def test_every_table_stays_within_the_screen(three_arms, write_run, width):
     result = compare(three_arms, cost=measured(*three_arms), tuning=tuning)
     text = printed(result, width)
     assert max(map(len, text.split("\n"))) <= width
-    assert "times sooner than rnn [95 % interval]" in text
+    assert "times sooner than rnn [95 %]" in text
     assert "x 1.50 [1.47, 1.54]" in text
     assert "12.3 MB" in text
     assert "16,000" in text
     assert "octaves" in text
     assert "best validation accuracy" in text
+
+
+def test_long_names_are_broken_and_numbers_are_not(write_run):
+    names = ["transformer_nonorm model.eps=1e-3 optimizer.lr=3e-3", "lstm_lncell optimizer.lr=1e-2"]
+    arms = {
+        name: write_run.arm(arm, values)
+        for name, arm, values in zip(names, "ab", (BASE, BETTER), strict=True)
+    }
+    text = printed(compare(arms, cost=measured(*arms)), width=80)
+    assert max(map(len, text.split("\n"))) <= 80
+    assert "minus the first [95 %]" in text
+    assert "+0.046 [+0.038, +0.053]" in text
+    assert "x 1.50 [1.47, 1.54]" in text
+    assert "…" not in text
 
 
 def test_a_tuned_table_marks_the_rate_that_was_chosen(three_arms, write_run):

@@ -95,7 +95,7 @@ def rung(steps=None, seconds=None, reached=(10, 10)):
 
 
 def sooner(*args, **changes):
-    text = speed_verdict([{**rung(), "share": 0.5}, rung(*args, **changes)], "lstm", "ln")
+    text = speed_verdict([{**rung(), "share": 0.5}, rung(*args, **changes)])
     assert text is not None
     return text
 
@@ -103,9 +103,9 @@ def sooner(*args, **changes):
 def test_a_speed_up_is_said_in_shares_of_steps_and_of_time():
     time = {"ratio": 1 / 0.6, "interval": [1 / 0.75, 2.0]}
     assert sooner({}, time) == (
-        "for 90 % of lstm's way (to 0.93), fewer steps, 0.50 times as many (95 % interval 0.40 to "
-        "0.62, Holm p = 0.0160, 10 pairs) and less time, 0.60 times as much (95 % interval 0.50 to "
-        "0.75, Holm p = 0.0160, 10 pairs)"
+        "for 90 % of the baseline's way (to 0.93), fewer steps, 0.50 times as many (95 % interval "
+        "0.40 to 0.62, Holm p = 0.0160, 10 pairs) and less time, 0.60 times as much (95 % interval "
+        "0.50 to 0.75, Holm p = 0.0160, 10 pairs)"
     )
 
 
@@ -114,14 +114,14 @@ def test_a_loss_of_speed_is_said_as_plainly():
     assert "and more time, 1.25 times as much (95 % interval 1.11 to 1.43" in text
     text = sooner({"supported": False, "interval": [0.9, 3.0]})
     assert text.startswith(
-        "for 90 % of lstm's way (to 0.93), no supported difference in steps, 0.50"
+        "for 90 % of the baseline's way (to 0.93), no supported difference in steps, 0.50"
     )
 
 
 def test_runs_that_never_arrive_are_counted_in_words():
     text = sooner({"interval": [1.2, None], "censored": 1}, reached=(9, 10))
     assert "95 % interval 0 to 0.83" in text
-    assert text.endswith("; 9 of 10 runs of lstm and 10 of 10 of ln get there")
+    assert text.endswith("; 9 of 10 runs of the baseline and 10 of 10 of this arm get there")
     never = sooner({"ratio": None, "interval": [None, 0.5], "censored": 9}, reached=(10, 1))
     assert "more steps (95 % interval 2.00 to any number, Holm p = 0.0160, 10 pairs)" in never
 
@@ -132,4 +132,4 @@ def test_speed_that_cannot_be_told_says_why():
     few = sooner({"n": 1, "interval": None, "p_holm": None, "supported": False})
     assert few.endswith("smoke, no claim: steps, 0.50 times as many (1 pair)")
     assert "cannot be compared" in sooner({"n": 0, "ratio": None, "interval": None})
-    assert speed_verdict([], "lstm", "ln") is None
+    assert speed_verdict([]) is None

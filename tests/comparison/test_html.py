@@ -271,6 +271,6 @@ def test_numbers_that_are_not_there():
 def test_an_arm_with_itself_shows_no_difference():
     runs = sample_runs(("lstm",), monitor=False)["lstm"]
     parsed = Page(render({"lstm": runs, "lstm again": runs}, cost=None))
-    assert "no difference in test accuracy" in parsed.text.lower()
+    assert "no difference" in parsed.text.lower()
     assert "1.00\N{MULTIPLICATION SIGN}[1.00, 1.00]" in parsed.text
     assert "+0.0000[+0.0000, +0.0000]" in parsed.text

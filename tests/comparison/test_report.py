@@ -10,7 +10,8 @@ from scipy import stats
 from lnrnn.comparison import RecordError, compare, print_table, write
 
 BASE = [0.90, 0.91, 0.89, 0.92, 0.90, 0.93, 0.91]
-FILES = ["compare.json", "compare.csv", "learning_curves.png"]
+FIGURES = ["learning_curves.png", "speed.png", "pairs.png"]
+FILES = ["compare.json", "compare.csv", *FIGURES, "report.html"]
 BETTER = [0.95, 0.955, 0.93, 0.97, 0.955, 0.96, 0.96]
 
 
@@ -279,7 +280,7 @@ def test_write_replaces_whole_files_and_leaves_no_draft(three_arms, tmp_path):
 
 def test_without_a_curve_there_is_no_figure(write_run, tmp_path):
     arms = {"a": [write_run("a", 0, curve=())]}
-    assert [file.name for file in write(compare(arms), arms, tmp_path)] == FILES[:2]
+    assert [file.name for file in write(compare(arms), arms, tmp_path)] == [*FILES[:2], FILES[-1]]
 
 
 @pytest.mark.parametrize("width", [80, 100])

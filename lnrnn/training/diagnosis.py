@@ -98,7 +98,8 @@ def _gradients(medians: Medians) -> list[str]:
     parts = []
     if vanishing:
         ratio, layer, lag = min(vanishing)
-        parts.append(f"gradients vanish: {_back(lag)} {ratio:.0e} of those one step back ({layer})")
+        size = f"{ratio:.0e} of those one step back" if ratio else "zero"
+        parts.append(f"gradients vanish: {_back(lag)} {size} ({layer})")
     if exploding:
         ratio, layer, lag = max(exploding)
         size = f"{ratio:.0e} times those one step back" if math.isfinite(ratio) else "not finite"

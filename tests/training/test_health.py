@@ -315,11 +315,8 @@ def test_the_weights_are_read_at_every_look():
 @pytest.mark.parametrize("norm", [None, "output", "cell"])
 def test_a_look_leaves_no_trace(cell, norm):
     model = build(cell, norm, num_layers=2, dropout=0.5)
-    state, modes = torch.get_rng_state(), [m.training for m in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    RecurrentHealth(model).look(make_batch(RAGGED)._replace(), None)
-    torch.set_rng_state(state)  # make_batch drew
-    batch = make_batch(RAGGED)
+    batch, modes = make_batch(RAGGED), [m.training for m in model.modules()]
     state = torch.get_rng_state()
     RecurrentHealth(model).look(batch, None)
     assert torch.equal(torch.get_rng_state(), state)
@@ -384,7 +381,6 @@ def test_a_transformers_norms_are_read_where_they_are(norm):
     assert torch.equal(torch.get_rng_state(), state)
     assert all(m.training for m in model.modules())
     assert not any(m._forward_pre_hooks for m in model.modules())
-    assert all(parameter.grad is None for parameter in model.parameters())
     norms = {f"l{k}/{n}" for k in (0, 1) for n in ("attention", "feedforward")}
     norms |= {"l1/final"} if norm == "pre" else set()
     kinds = ("variance", "low_variance", "near_eps", "gain_drift", "shift_drift")

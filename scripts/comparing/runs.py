@@ -1,0 +1,80 @@
+"""Training what a comparison lacks, one run at a time or several."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+
+from comparing.attempt import Failure, attempt, diverged_before
+from comparing.overview import Overview
+from comparing.plan import Task
+from comparing.pool import Pool
+from lnrnn.training import ConfigurationError, folder_of
+from lnrnn.training.fit import is_finished
+
+Failures = list[tuple[Task, Failure]]
+
+
+def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> Failures:
+    """Train every run that has no result yet; return those that failed, now or before.
+
+    Args:
+        what: Names it for the person who waits.
+        tasks: The runs.
+        jobs: How many are trained at a time. Each has that share of torch's threads, also where
+            one alone is left: their number decides the last bits, and runs of one comparison
+            should have the same.
+        console: Where the progress is shown.
+
+    Raises:
+        ConfigurationError: If the data have changed since a run was finished.
+        Interrupted: If a signal asked to stop; all runs are saved.
+    """
+    waiting, failures = sort_out(tasks)
+    overview = Overview(what, waiting, console)
+    for task, failure in failures:
+        overview.say(f"{task.title}: {failure.message}")
+    threads = max(1, torch.get_num_threads() // jobs)
+    with overview.drawn():
+        if min(jobs, len(waiting)) > 1:
+            Pool(waiting, jobs, threads, overview).run()
+        else:
+            with threads_of_one(threads):
+                for task in waiting:
+                    overview.begin(task)
+                    overview.end(task, attempt(task.experiment))
+    return failures + overview.failures
+
+
+def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
+    """Return the runs that are to be trained, and those that diverged before.
+
+    Raises:
+        ConfigurationError: If the data have changed since a run was finished.
+    """
+    waiting, diverged = [], []
+    for task in tasks:
+        folder = folder_of(task.experiment)
+        try:
+            folder.read_record()
+        except ConfigurationError:  # damaged; training it says so, and the others go on
+            waiting.append(task)
+            continue
+        failure = diverged_before(folder)
+        if failure is not None:
+            diverged.append((task, failure))
+        elif not is_finished(folder, task.experiment.config):
+            waiting.append(task)
+    return waiting, diverged
+
+
+@contextmanager
+def threads_of_one(threads: int) -> Iterator[None]:
+    """Give torch so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -7,6 +7,7 @@ from lnrnn.training.configuration import (
     compose_experiment,
     current_experiment,
 )
+from lnrnn.training.cost import measure_cost
 from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.evaluation import Evaluation, evaluate
 from lnrnn.training.finite import NonFiniteError
@@ -31,5 +32,6 @@ __all__ = [
     "current_experiment",
     "evaluate",
     "folder_of",
+    "measure_cost",
     "train",
 ]

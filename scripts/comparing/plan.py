@@ -1,4 +1,4 @@
-"""From what is asked of a comparison to its runs and their folders, checked before any is trained."""
+"""From what is asked of a comparison to its runs, checked before any is trained."""
 
 import hashlib
 import json
@@ -8,13 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from comparing.settings import (
-    CONF,
-    FIRST_TUNING_SEED,
-    Settings,
-    check_for_runs,
-    check_untuned,
-)
+from comparing.settings import CONF, FIRST_TUNING_SEED, Settings
 from lnrnn.training import ConfigurationError, Experiment, compose_experiment, folder_of
 from lnrnn.training.build import build_data, build_task
 from lnrnn.training.run import check_configuration, derive_name
@@ -95,23 +89,9 @@ def _compose(
     settings: Settings, arm: str, seeds: Iterable[int], rate: float | None
 ) -> list[Experiment]:
     model, *overrides = arm.split()
-    check_for_runs(overrides, f"in the arm {arm!r}")
-    _check_trust(arm, overrides)
-    if settings.rates:
-        check_untuned(overrides, f"in the arm {arm!r}")
     tuned = [] if rate is None else [f"optimizer.lr={rate!r}"]
     common = [f"model={model}", f"data={settings.data}", *settings.passed, *QUIET, *overrides]
     return [compose_experiment([*common, *tuned, f"seed={seed}"], CONF) for seed in seeds]
-
-
-def _check_trust(arm: str, overrides: Sequence[str]) -> None:
-    """Raise ConfigurationError where an arm, which may stand in a file, decides about trust."""
-    for text in overrides:
-        if re.match(r"[+~]*(trust|hydra)\b", text):
-            raise ConfigurationError(
-                f"{text} cannot be given in the arm {arm!r}: only the command line of compare.py "
-                "decides what is trusted and what Hydra does"
-            )
 
 
 def _check_folders(runs: Runs, arms: Mapping[str, str]) -> None:

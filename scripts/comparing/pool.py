@@ -13,7 +13,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from lnrnn.training import ConfigurationError, Interrupted, folder_of
 from lnrnn.training.lock import locked
 from lnrnn.training.signals import STOPPING, ask_for_requeue
 
+FALSE_STARTS = 3  # so many say that something is wrong with more than one process
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
@@ -58,10 +59,14 @@ class Worker:
         )
         theirs.close()
 
-    def give(self, task: Task) -> None:
-        """Let the process train a run."""
+    def give(self, task: Task) -> bool:
+        """Let the process train a run, and return whether it still lives to do so."""
+        try:
+            self.connection.send(task.experiment)
+        except OSError:
+            return False
         self.task = task
-        self.connection.send(task.experiment)
+        return True
 
     def new_output(self) -> str:
         """Return what the process has printed since this was last asked."""
@@ -105,14 +110,13 @@ class Pool:
         overview: Is told what begins and how it ends.
     """
 
-    def __init__(
-        self, tasks: Sequence[Task], jobs: int, threads: int, overview: Overview
-    ) -> None:
+    def __init__(self, tasks: Sequence[Task], jobs: int, threads: int, overview: Overview) -> None:
         self.waiting = deque(tasks)
         self.jobs = jobs
         self.threads = threads
         self.overview = overview
         self.workers: list[Worker] = []
+        self.false_starts = 0
         self.received: signal.Signals | None = None
 
     def run(self) -> None:
@@ -140,9 +144,9 @@ class Pool:
             missing = min(self.jobs, len(self.waiting) + self._busy()) - len(self.workers)
             self.workers += [Worker(self.threads) for _ in range(missing)]
             for worker in self.workers:
-                if worker.ready and worker.task is None and self.waiting:
-                    worker.give(self.waiting.popleft())
-                    self.overview.begin(worker.task)
+                free = worker.ready and worker.task is None
+                if free and self.waiting and worker.give(self.waiting[0]):
+                    self.overview.begin(self.waiting.popleft())
             if not self._busy() and not self.waiting:
                 return
             connections: dict[Any, Worker] = {worker.connection: worker for worker in self.workers}
@@ -162,13 +166,12 @@ class Pool:
         if said == READY:
             worker.ready = True
         elif said == STOPPED:
-            failure = Failure("a signal to its process alone stopped it; the same command goes on")
-            self._end(worker, None if self.received else failure)
+            self._end(worker, Failure("a signal to its process alone stopped it; it is saved"))
         else:
             self._end(worker, said)
 
     def _end(self, worker: Worker, failure: Failure | None) -> None:
-        if worker.task is not None:
+        if worker.task is not None and self.received is None:
             self.overview.end(worker.task, failure, worker.new_output())
         worker.task = None
 
@@ -179,14 +182,17 @@ class Pool:
             return
         self.workers.remove(worker)
         if not worker.ready:
-            output = worker.new_output()
-            worker.discard()
-            raise WorkerError(f"a process for training ended as it began: {_ending(code)}\n{output}")
+            self._count_false_start(f"{_ending(code)}\n{worker.new_output()}")
         if worker.task is not None:
-            lost = f"its process was lost: {_ending(code)}. The same command goes on with it"
+            lost = f"its process was lost: {_ending(code)}"
             self._note_failure(worker.task, lost)
             self._end(worker, Failure(lost))
         worker.discard()
+
+    def _count_false_start(self, why: str) -> None:
+        self.false_starts += 1
+        if self.false_starts == FALSE_STARTS:
+            raise WorkerError(f"a process for training ended as it began, {why}")
 
     def _note_failure(self, task: Task, message: str) -> None:
         """Write into a run's record why it failed, which its own process could not."""
@@ -228,4 +234,3 @@ def _ending(code: int) -> str:
     if code == -signal.SIGKILL:
         return "killed by SIGKILL, perhaps because memory ran out"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-

@@ -35,12 +35,11 @@ def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> 
     overview = Overview(what, waiting, console)
     for task, failure in failures:
         overview.say(f"{task.title}: {failure.message}")
-    threads = max(1, torch.get_num_threads() // jobs)
     with overview.drawn():
         if min(jobs, len(waiting)) > 1:
-            Pool(waiting, jobs, threads, overview).run()
+            Pool(waiting, jobs, share_of_threads(jobs), overview).run()
         else:
-            with threads_of_one(threads):
+            with threads_of_one(jobs):
                 for task in waiting:
                     overview.begin(task)
                     overview.end(task, attempt(task.experiment))
@@ -69,11 +68,26 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
     return waiting, diverged
 
 
+def name_missing(tasks: Sequence[Task], console: Console) -> None:
+    """Print which runs are not there, where none is trained."""
+    lacking = [task for task in tasks if not folder_of(task.experiment).record.exists()]
+    if not lacking:
+        return
+    console.print(f"train=false: {len(lacking)} of {len(tasks)} runs are not there:")
+    for task in lacking:
+        console.print(f"  {task.title}: {task.folder}", markup=False, soft_wrap=True)
+
+
+def share_of_threads(jobs: int) -> int:
+    """Return how many of torch's threads each of several runs may use."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
 @contextmanager
-def threads_of_one(threads: int) -> Iterator[None]:
-    """Give torch so many threads for a while."""
+def threads_of_one(jobs: int) -> Iterator[None]:
+    """Give torch the threads of one of several runs, for a while."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(share_of_threads(jobs))
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """What may be asked of a comparison: its own keys, checked before anything is composed."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,16 +62,16 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     passed = tuple(text for text in arguments if text not in own)
     for text in passed:
         check_is_known(text, known)
-    check_for_runs(passed, "on the command line of compare.py")
-    config = compose_config(own, CONF, "compare")
+    # conf/data is a group, of which a comparison has no file to replace: it only hands the name on.
+    data = [text.partition("=")[2] for text in own if text.startswith("data=")]
+    config = compose_config([text for text in own if text[:5] != "data="], CONF, "compare")
     rates = _rates(config.lr)
-    if rates:
-        check_untuned(passed, "on the command line")
-    elif any(text.startswith("tuning_seeds=") for text in own):
+    check_overrides(passed, "on the command line of compare.py", tuned=bool(rates))
+    if not rates and any(text.startswith("tuning_seeds=") for text in own):
         raise ConfigurationError("tuning_seeds says nothing without rates: 'lr=[1e-3,3e-3,1e-2]'")
     settings = Settings(
-        arms=_arms(config.arms),
-        data=config.data,
+        arms=_arms(config.arms, tuned=bool(rates)),
+        data=data[-1] if data else config.data,
         seeds=_count(config, "seeds", "how many, from 0 up"),
         jobs=_count(config, "jobs", "how many runs are trained at a time"),
         train=_switch(config, "train"),
@@ -111,25 +112,39 @@ def check_is_known(text: str, own: Sequence[str]) -> None:
         )
 
 
-def check_for_runs(overrides: Sequence[str], place: str) -> None:
-    """Raise ConfigurationError at an override that would break what makes runs comparable."""
+def check_overrides(overrides: Sequence[str], place: str, *, tuned: bool) -> None:
+    """Check that no override breaks what makes runs comparable.
+
+    Args:
+        overrides: Overrides of runs.
+        place: Where they were given.
+        tuned: Whether the learning rate is chosen by tuning.
+
+    Raises:
+        ConfigurationError: Naming the override and the way out.
+    """
     for text in overrides:
         key = text.split("=", 1)[0].lstrip("+~")
         if key in NOT_FOR_RUNS:
             raise ConfigurationError(f"{text} cannot be given {place}: {NOT_FOR_RUNS[key]}")
-
-
-def check_untuned(overrides: Sequence[str], place: str) -> None:
-    """Raise ConfigurationError where a rate is set that tuning is to choose."""
-    for text in overrides:
-        if text.split("=", 1)[0].lstrip("+~") == "optimizer.lr":
+        if tuned and key == "optimizer.lr":
             raise ConfigurationError(
-                f"{text} is given {place}, and lr=[...] chooses every arm's learning rate: leave "
-                "one of the two out"
+                f"{text} cannot be given {place} beside lr=[...], which chooses every arm's "
+                "learning rate: leave one of the two out"
             )
 
 
-def _arms(arms: Any) -> tuple[str, ...]:
+def check_arm(arm: str, overrides: Sequence[str]) -> None:
+    """Raise ConfigurationError where an arm, which may stand in a file, decides about trust."""
+    for text in overrides:
+        if re.match(r"[+~]*(trust|hydra)\b", text):
+            raise ConfigurationError(
+                f"{text} cannot be given in the arm {arm!r}: only the command line of compare.py "
+                "decides what is trusted and what Hydra does"
+            )
+
+
+def _arms(arms: Any, *, tuned: bool) -> tuple[str, ...]:
     if not isinstance(arms, ListConfig):
         raise ConfigurationError(
             f"arms must be a list, got {arms}: write 'arms=[rnn,rnn_ln]', with the quotes"
@@ -141,6 +156,10 @@ def _arms(arms: Any) -> tuple[str, ...]:
             )
     if len(arms) < 2:
         raise ConfigurationError(f"a comparison needs at least two arms, got {arms}")
+    for arm in arms:
+        _, *overrides = arm.split()
+        check_overrides(overrides, f"in the arm {arm!r}", tuned=tuned)
+        check_arm(arm, overrides)
     return tuple(" ".join(arm.split()) for arm in arms)
 
 

@@ -7,6 +7,7 @@ window system.
 import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +24,17 @@ LINES = ("-", "--", "-.", ":")
 INK, FAINT = "#222222", "#666666"
 LEFT, AXES_WIDTH = 0.72, 5.4  # inches
 LABEL_GAP = 0.075  # between the labels of two arms, as a share of the height of the axes
+
+
+def draw(result: Mapping[str, Any], runs: Mapping[str, Sequence[Run]]) -> dict[str, Figure]:
+    """Return the figures of a comparison by the stem of their file.
+
+    Args:
+        result: What ``compare`` returned.
+        runs: Every arm's readable runs.
+    """
+    figure = learning_curves({arm["name"]: runs[arm["name"]] for arm in result["arms"]})
+    return {} if figure is None else {"learning_curves": figure}
 
 
 def learning_curves(arms: Mapping[str, Sequence[Run]]) -> Figure | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 T = TypeVar("T")
 
 STATUSES = ("finished", "running", "failed", "interrupted")
@@ -46,6 +48,7 @@ class Run:
         data_fingerprint: A hash of the data, where known.
         initial_parameters: Parameter name to a hash of its initial value.
         error: What ended a run that failed.
+        diagnosis: What the health monitor said of the run in a line, where it was switched on.
         curves: The contents of ``metrics.jsonl`` by name.
     """
 
@@ -66,6 +69,7 @@ class Run:
     data_fingerprint: str | None = None
     initial_parameters: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    diagnosis: str | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def curve(self, name: str) -> Curve:
@@ -79,11 +83,35 @@ class Run:
         return value if self.status == "finished" and math.isfinite(value) else None
 
     @property
+    def validation_curve(self) -> Curve:
+        """The metric's validation curve; empty as ``test_value`` is None, or if not all finite."""
+        curve = self.curve(f"val/{self.metric}")
+        whole = self.status == "finished" and all(math.isfinite(value) for _, value in curve)
+        return curve if whole else ()
+
+    @property
     def validation_mean(self) -> float | None:
-        """The validation metric's mean over training; None as for ``test_value``."""
-        values = [value for _, value in self.curve(f"val/{self.metric}")]
-        mean = math.fsum(values) / len(values) if values else math.nan
-        return mean if self.status == "finished" and math.isfinite(mean) else None
+        """The validation metric's mean over training: the area under its curve over its length.
+
+        The area is that of the trapezoid rule, the length the steps from the first validation to
+        the last. A single validation is its own mean.
+        """
+        curve = self.validation_curve
+        if len(curve) < 2:
+            return curve[0][1] if curve else None
+        steps, values = zip(*curve, strict=True)
+        return float(np.trapezoid(values, steps)) / (steps[-1] - steps[0])
+
+    @property
+    def best(self) -> float | None:
+        """The best validation value; None as for ``validation_curve``."""
+        values = [value for _, value in self.validation_curve]
+        return (max if self.higher_is_better else min)(values, default=None)
+
+    @property
+    def final_validation(self) -> float | None:
+        """The last validation value; None as for ``validation_curve``."""
+        return self.validation_curve[-1][1] if self.validation_curve else None
 
 
 @dataclass(frozen=True)
@@ -136,6 +164,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         data_fingerprint=_optional(record, "data_fingerprint", str, source),
         initial_parameters=_optional(record, "initial_parameters", dict, source) or {},
         error=_optional(record, "error", str, source),
+        diagnosis=_optional(record, "diagnosis", str, source),
         curves=_read_curves(path / "metrics.jsonl", finished=status == "finished"),
     )
 

@@ -1,48 +1,61 @@
-"""From run folders to ``compare.json``, a table and a figure.
+"""From run folders to what ``compare.json`` holds.
 
-The primary outcome is the test metric at the end; the second is the mean of the validation metric
-over training, which shows faster learning where the end is equal. Each outcome is one Holm family:
-as many tests as there are arms beside the baseline, which is the first arm.
+The first outcome is the test metric at the end; the second the mean of the validation metric over
+training, which shows faster learning where the end is equal; the third its best value. Each is one
+Holm family: as many tests as there are arms beside the baseline, which is the first arm.
 """
 
-import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from lnrnn.comparison.plots import learning_curves, png
-from lnrnn.comparison.records import RecordError, Run, RunOrFolder, Unreadable, read_runs
-from lnrnn.comparison.statistics import (
-    LEVEL,
-    Paired,
-    compare_pairs,
-    holm,
-    mean_and_sd,
+from lnrnn.comparison.arms import (
+    BEST,
+    TEST_VALUE,
+    VALIDATION_MEAN,
+    Measure,
+    by_seed,
+    describe_arm,
+    readable_runs,
 )
-from lnrnn.comparison.targets import steps_to_target
+from lnrnn.comparison.claims import Outcome, compare_arms
+from lnrnn.comparison.configuration import configuration_differences
+from lnrnn.comparison.records import RecordError, Run, RunOrFolder, Unreadable, read_runs
+from lnrnn.comparison.speed import Cost, speed
+from lnrnn.comparison.statistics import LEVEL, mean_and_sd
+from lnrnn.comparison.targets import check_grid, steps_to_target
+from lnrnn.comparison.tuning import Tuning, check_tuning, describe_tuning
 from lnrnn.comparison.validity import (
     check_arm,
+    check_initial_values,
     check_pairing,
+    check_speed_strength,
     check_strength,
     check_surroundings,
     differing,
+    without_result,
 )
-from lnrnn.comparison.wording import decimals, verdict
+from lnrnn.comparison.wording import decimals, speed_verdict, verdict
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
-Measure = Callable[[Run], float | None]
-Outcome = tuple[Paired, float | None]  # with the p-value after Holm
+Known = Mapping[str, Sequence[Run]]  # the runs that could be read
+
+MEASURES = (TEST_VALUE, VALIDATION_MEAN, BEST)
 
 
-def compare(arms: Mapping[str, Sequence[RunOrFolder]]) -> dict[str, Any]:
+def compare(
+    arms: Mapping[str, Sequence[RunOrFolder]],
+    *,
+    cost: Mapping[str, Any] | None = None,
+    tuning: Tuning | None = None,
+) -> dict[str, Any]:
     """Compare arms with the first of them, run by run with the same seed.
 
     Args:
         arms: Each arm's run folders, or runs that were read before. Runs that failed belong here
             too: they are counted and named.
+        cost: What ``lnrnn.training.measure_cost`` returned for the same arms; without it nothing is
+            said of seconds.
+        tuning: Arm -> learning rate -> its runs, on seeds of their own, where the arms were tuned.
 
     Returns:
         What ``compare.json`` holds, in the order in which it holds it. A number that does not exist
@@ -53,16 +66,23 @@ def compare(arms: Mapping[str, Sequence[RunOrFolder]]) -> dict[str, Any]:
             are of different data or metrics, which nothing could compare.
     """
     runs: Arms = {name: read_runs(folders) for name, folders in arms.items()}
-    readable = [run for members in runs.values() for run in members if isinstance(run, Run)]
+    known = {name: readable_runs(members) for name, members in runs.items()}
+    readable = [run for members in known.values() for run in members]
     _check_comparable(runs, readable)
     first = readable[0]
-    at_end = _outcomes(runs, _test_value, first)
-    over_training = _outcomes(runs, _validation_mean, first)
-    targets = steps_to_target({name: _readable(members) for name, members in runs.items()})
+    outcomes = {measure: _outcomes(known, measure) for measure in MEASURES}
+    targets = steps_to_target(known, _step_times(cost))
+    speeds, clock_warnings = _speed(known, targets, cost)
+    tuned = None if tuning is None else describe_tuning(tuning)
+    validity, validity_warnings = _validity(runs, known)
     warnings = [line for name, members in runs.items() for line in check_arm(name, members)]
-    warnings += [*check_surroundings(readable), *_check_pairs(runs, at_end)]
+    warnings += [*check_surroundings(readable), *validity_warnings]
+    warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
+    warnings += check_grid(targets, known)
     if not targets:
         warnings.append(f"no targets: no median val/{first.metric} of the baseline that improves")
+    warnings += clock_warnings
+    warnings += check_tuning(tuned, [run.seed for run in readable]) if tuned else []
     return {
         "data": first.data,
         "metric": first.metric,
@@ -72,55 +92,17 @@ def compare(arms: Mapping[str, Sequence[RunOrFolder]]) -> dict[str, Any]:
         "versions": _shared_table([run.versions for run in readable]),
         "machine": _shared_table([run.machine for run in readable]),
         "data_fingerprint": _shared([run.data_fingerprint for run in readable]),
-        "arms": [_describe_arm(name, members) for name, members in runs.items()],
+        "arms": [describe_arm(name, members) for name, members in runs.items()],
         "pairs": [
-            _describe_pair(runs, *pair, first)
-            for pair in zip([*runs][1:], at_end, over_training, strict=True)
+            _describe_pair(known, arm, {m: outcomes[m][place] for m in MEASURES}, rungs)
+            for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
         ],
         "steps_to_target": targets,
+        "cost": cost,
+        "tuning": tuned,
+        "validity": validity,
         "warnings": warnings,
     }
-
-
-def write(
-    result: Mapping[str, Any],
-    arms: Mapping[str, Sequence[RunOrFolder]],
-    folder: str | os.PathLike[str],
-) -> list[Path]:
-    """Write ``compare.json`` and ``learning_curves.png``, each whole or not at all.
-
-    Args:
-        result: What ``compare`` returned.
-        arms: What ``compare`` was given; the figure is drawn from it.
-        folder: Where to write; made if it is not there.
-
-    Returns:
-        The files written. The figure is missing if no run has a validation curve.
-    """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    written = [_replace(target / "compare.json", text.encode())]
-    runs = {name: _readable(read_runs(folders)) for name, folders in arms.items()}
-    figure = learning_curves(runs)
-    if figure is not None:
-        written.append(_replace(target / "learning_curves.png", png(figure)))
-    return written
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Write a file under another name first, so that no reader ever sees half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    return path
-
-
-def _readable(runs: Sequence[Run | Unreadable]) -> list[Run]:
-    return [run for run in runs if isinstance(run, Run)]
 
 
 def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
@@ -135,7 +117,7 @@ def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
         if len(values) > 1:
             raise ValueError(f"the runs of a comparison share one {what}, got {', '.join(values)}")
     for name, members in runs.items():
-        seeds = [run.seed for run in _readable(members)]
+        seeds = [run.seed for run in readable_runs(members)]
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"an arm has one run a seed, but {name} has the seeds {seeds}")
 
@@ -152,129 +134,131 @@ def _shared_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: None if key in apart else merged[key] for key in sorted(merged)}
 
 
-def _describe_arm(name: str, runs: Sequence[Run | Unreadable]) -> dict[str, Any]:
-    readable = _readable(runs)
-    mean, sd = mean_and_sd([*_by_seed(runs, _test_value).values()])
-    validation_mean, validation_sd = mean_and_sd([*_by_seed(runs, _validation_mean).values()])
-    sizes = [run.parameters for run in readable if run.parameters is not None]
-    times = [run.seconds_per_step for run in readable if run.seconds_per_step is not None]
-    return {
-        "name": name,
-        "overrides": _common_overrides(readable),
-        "parameters": sizes[0] if sizes else None,
-        "seconds_per_step": float(np.median(times)) if times else None,
-        "mean": mean,
-        "sd": sd,
-        "validation_mean": {"mean": validation_mean, "sd": validation_sd},
-        "runs": [_describe_run(run) for run in runs],
+def _outcomes(known: Known, measure: Measure) -> list[Outcome]:
+    """Compare every arm with the first on the seeds that both have, and correct the p-values."""
+    baseline, *others = [by_seed(members, measure) for members in known.values()]
+    direction = next(run.higher_is_better for members in known.values() for run in members)
+    return compare_arms(baseline, others, higher_is_better=direction)
+
+
+def _step_times(cost: Mapping[str, Any] | None) -> dict[str, float]:
+    return {arm["name"]: arm["seconds_per_step"] for arm in cost["arms"]} if cost else {}
+
+
+def _speed(
+    known: Known, targets: Sequence[Mapping[str, Any]], cost: Mapping[str, Any] | None
+) -> tuple[list[list[dict[str, Any]]], list[str]]:
+    """Return the speed-up ladder of every arm beside the first, and why seconds are missing."""
+    baseline, *others = known
+    if cost is None:
+        text = "no step times were measured side by side, so nothing is said of seconds"
+        return speed(known, targets), [text] if others else []
+    measured = {arm["name"]: arm for arm in cost["arms"]}
+    if others and next(iter(measured), None) != baseline:
+        text = f"the step times are not relative to {baseline}, so nothing is said of seconds"
+        return speed(known, targets), [text]
+    costs = {
+        name: Cost(measured[name]["ratio"], tuple(measured[name]["ratio_quartiles"]))
+        for name in others
+        if name in measured and measured[name]["ratio"] is not None
     }
-
-
-def _common_overrides(runs: Sequence[Run]) -> list[str]:
-    """Return what all runs of an arm were started with; the seed is not part of an arm."""
-    shared = [set(run.overrides) for run in runs]
-    listed = runs[0].overrides if runs else ()
-    return [
-        item
-        for item in listed
-        if all(item in overrides for overrides in shared) and not item.startswith("seed=")
+    missing = [name for name in others if name not in costs]
+    return speed(known, targets, costs), [
+        f"{name}: its step time was not measured, so nothing is said of seconds" for name in missing
     ]
 
 
-def _describe_run(run: Run | Unreadable) -> dict[str, Any]:
-    if isinstance(run, Unreadable):
-        seed, status, value, validation_mean = None, "unreadable", None, None
-    else:
-        seed, status, value = run.seed, run.status, run.test_value
-        validation_mean = run.validation_mean
-    return {
-        "seed": seed,
-        "folder": run.folder,
-        "status": status,
-        "value": value,
-        "validation_mean": validation_mean,
+def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
+    """Return what a reader checks before believing a comparison, and warnings."""
+    readable = [run for members in known.values() for run in members]
+    paired, checked, start_warnings = check_initial_values(known)
+    differences, configuration_warnings = configuration_differences(known)
+    failed = [line for name, members in runs.items() for line in without_result(name, members)]
+    described = {
+        "paired_initial_values": paired,
+        "checked_parameters": checked,
+        "configuration_differences": differences,
+        "commits": sorted({str(run.commit) for run in readable}),
+        "data_fingerprints": sorted({str(run.data_fingerprint) for run in readable}),
+        "threads": sorted({str(run.machine.get("threads")) for run in readable}),
+        "failed_runs": failed,
     }
-
-
-def _test_value(run: Run) -> float | None:
-    return run.test_value
-
-
-def _validation_mean(run: Run) -> float | None:
-    return run.validation_mean
-
-
-def _by_seed(runs: Sequence[Run | Unreadable], measure: Measure) -> dict[int, float]:
-    """Return the measure of every run that has it, by seed."""
-    values = {run.seed: measure(run) for run in _readable(runs)}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _outcomes(runs: Arms, measure: Measure, first: Run) -> list[Outcome]:
-    """Compare every arm with the first on the seeds that both have, and correct the p-values."""
-    baseline, *others = [_by_seed(members, measure) for members in runs.values()]
-    found = []
-    for arm in others:
-        seeds = sorted(baseline.keys() & arm.keys())
-        found.append(
-            compare_pairs(
-                [baseline[seed] for seed in seeds],
-                [arm[seed] for seed in seeds],
-                higher_is_better=first.higher_is_better,
-            )
-        )
-    corrected = holm([paired.p_sign_flip for paired in found])
-    return list(zip(found, corrected, strict=True))
+    return described, [*start_warnings, *configuration_warnings]
 
 
 def _describe_pair(
-    runs: Arms, arm: str, at_end: Outcome, over_training: Outcome, first: Run
+    known: Known,
+    arm: str,
+    outcomes: Mapping[Measure, Outcome],
+    rungs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    baseline, metric = next(iter(runs)), first.metric.replace("_", " ")
-    words = [
-        _in_words(f"test {metric}", at_end, runs, _test_value, first),
-        _in_words(f"mean validation {metric}", over_training, runs, _validation_mean, first),
-    ]
     return {
-        "baseline": baseline,
+        "baseline": next(iter(known)),
         "arm": arm,
-        **_describe_outcome(at_end),
-        "validation_difference": _describe_outcome(over_training),
-        "verdict": f"{arm} against {baseline}: at the end, {words[0]}; over training, {words[1]}.",
+        **_describe_outcome(outcomes[TEST_VALUE]),
+        "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN]),
+        "best_difference": _describe_outcome(outcomes[BEST]),
+        "speed": rungs,
+        "verdict": _verdict(known, arm, outcomes, rungs),
     }
 
 
-def _in_words(name: str, outcome: Outcome, runs: Arms, measure: Measure, first: Run) -> str:
-    sds = [mean_and_sd([*_by_seed(members, measure).values()])[1] for members in runs.values()]
-    direction = first.higher_is_better
-    return verdict(name, *outcome, higher_is_better=direction, digits=decimals(sds))
-
-
 def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
-    paired, p_holm = outcome
+    paired = outcome.paired
     return {
         "n": paired.n,
         "difference": paired.difference,
         "interval": None if paired.interval is None else list(paired.interval),
         "level": LEVEL,
         "p_sign_flip": paired.p_sign_flip,
-        "p_holm": p_holm,
+        "p_holm": outcome.p_holm,
         "probability_better": paired.probability_better,
+        "bootstrap": None if outcome.bootstrap is None else list(outcome.bootstrap),
+        "supported": outcome.supported,
+        "fragile": list(outcome.fragile),
     }
 
 
-def _check_pairs(runs: Arms, outcomes: Sequence[Outcome]) -> list[str]:
-    (baseline, base_runs), *others = runs.items()
+def _verdict(
+    known: Known,
+    arm: str,
+    outcomes: Mapping[Measure, Outcome],
+    rungs: Sequence[Mapping[str, Any]],
+) -> str:
+    """Say of one arm how fast it learns and where it ends."""
+    baseline = next(iter(known))
+    title = f"{arm} against {baseline}"
+    pairs = outcomes[TEST_VALUE].paired.n
+    if pairs and {run.folder for run in known[baseline]} == {run.folder for run in known[arm]}:
+        return f"{title}: no difference, both are the same {pairs} runs, so no test was run."
+    metric = next(run.metric for run in known[arm] or known[baseline]).replace("_", " ")
+    over_training = _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known)
+    sooner = speed_verdict(rungs, baseline, arm)
+    at_end = _in_words(f"test {metric}", TEST_VALUE, outcomes, known)
+    middle = f"{sooner[0].upper()}{sooner[1:]}. " if sooner else ""
+    return f"{title}: over training, {over_training}. {middle}At the end, {at_end}."
+
+
+def _in_words(
+    name: str, measure: Measure, outcomes: Mapping[Measure, Outcome], known: Known
+) -> str:
+    sds = [mean_and_sd([*by_seed(members, measure).values()])[1] for members in known.values()]
+    direction = next(run.higher_is_better for members in known.values() for run in members)
+    return verdict(name, outcomes[measure], higher_is_better=direction, digits=decimals(sds))
+
+
+def _check_pairs(known: Known, outcomes: Sequence[Outcome]) -> list[str]:
+    (baseline, base_runs), *others = known.items()
     found = []
     for arm, members in others:
         found += check_pairing(baseline, _with_value(base_runs), arm, _with_value(members))
     pairs = {
-        f"{arm} against {baseline}": paired
-        for (arm, _), (paired, _) in zip(others, outcomes, strict=True)
+        f"{arm} against {baseline}": outcome.paired
+        for (arm, _), outcome in zip(others, outcomes, strict=True)
     }
-    tests = sum(p_holm is not None for _, p_holm in outcomes)
+    tests = sum(outcome.p_holm is not None for outcome in outcomes)
     return [*found, *check_strength(pairs, tests)]
 
 
-def _with_value(runs: Sequence[Run | Unreadable]) -> dict[int, Run]:
-    return {run.seed: run for run in _readable(runs) if run.test_value is not None}
+def _with_value(runs: Sequence[Run]) -> dict[int, Run]:
+    return {run.seed: run for run in runs if run.test_value is not None}

@@ -1,13 +1,20 @@
 """The comparison as a person reads it in a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lnrnn.comparison.cost_table import (
+    cost_table,
+    plain_table,
+    speed_table,
+    step_time_table,
+    steps_table,
+    tuning_table,
+)
 from lnrnn.comparison.wording import decimals, p_text
 
 UNCORRECTED = "intervals are not corrected for the number of arms; Holm p is, within each table"
@@ -24,26 +31,50 @@ class Row(NamedTuple):
 
 
 def print_table(result: Mapping[str, Any], console: Console) -> None:
-    """Print both outcomes, what a step costs, a verdict in words per pair, and every warning.
+    """Print the outcomes, speed, cost and tuning, a verdict in words per pair, and every warning.
 
     Args:
         result: What ``compare`` returned.
         console: Where to print.
     """
-    metric = result["metric"].replace("_", " ")
     better = "higher" if result["higher_is_better"] else "lower"
     console.print(Text(f"\n{result['data']}, {better} is better", "bold"))
-    console.print(_outcome_table(f"test {metric} at the end", _rows_at_end(result)))
-    over_training = f"mean validation {metric} over training"
-    console.print(_outcome_table(over_training, _rows_over_training(result)))
+    for title, rows in _outcome_rows(result).items():
+        console.print(_outcome_table(title, rows))
     if len(result["pairs"]) > 1:
         console.print(Text(UNCORRECTED, "dim"))
-    console.print(_cost_table(result))
+    for table in _other_tables(result):
+        console.print(table)
     console.print()
     for pair in result["pairs"]:
         console.print(Text(pair["verdict"] + "\n"))
+    for arm in result["arms"]:
+        for line in arm["diagnosis"]:
+            console.print(Text.assemble((f"{arm['name']}, ", "dim"), line))
     for warning in result["warnings"]:
         console.print(Text.assemble(("warning: ", "yellow"), warning))
+
+
+def _other_tables(result: Mapping[str, Any]) -> Iterator[Table]:
+    targets = result["steps_to_target"]
+    if targets:
+        yield steps_table(targets)
+        if result["pairs"]:
+            yield speed_table(result["pairs"])
+    yield step_time_table(result["arms"]) if result["cost"] is None else cost_table(result["cost"])
+    if result["tuning"] is not None:
+        yield tuning_table(result["tuning"])
+
+
+def _outcome_rows(result: Mapping[str, Any]) -> dict[str, list[Row]]:
+    metric = result["metric"].replace("_", " ")
+    return {
+        f"test {metric} at the end": _rows_at_end(result),
+        f"mean validation {metric} over training": _rows(
+            result, "validation_mean", "validation_difference"
+        ),
+        f"best validation {metric}": _rows(result, "best", "best_difference"),
+    }
 
 
 def _rows_at_end(result: Mapping[str, Any]) -> list[Row]:
@@ -54,16 +85,10 @@ def _rows_at_end(result: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _rows_over_training(result: Mapping[str, Any]) -> list[Row]:
-    pairs = [None, *(pair["validation_difference"] for pair in result["pairs"])]
+def _rows(result: Mapping[str, Any], key: str, difference: str) -> list[Row]:
+    pairs = [None, *(pair[difference] for pair in result["pairs"])]
     return [
-        Row(
-            arm["name"],
-            _count(arm, "validation_mean"),
-            arm["validation_mean"]["mean"],
-            arm["validation_mean"]["sd"],
-            pair,
-        )
+        Row(arm["name"], _count(arm, key), arm[key]["mean"], arm[key]["sd"], pair)
         for arm, pair in zip(result["arms"], pairs, strict=True)
     ]
 
@@ -72,21 +97,10 @@ def _count(arm: Mapping[str, Any], key: str) -> int:
     return sum(run[key] is not None for run in arm["runs"])
 
 
-def _table(title: str) -> Table:
-    """Return an empty table that stays within 80 columns."""
-    return Table(
-        title=Text(title, "bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-
-
 def _outcome_table(title: str, rows: Sequence[Row]) -> Table:
     """Return a table of means, spreads and differences from the first row's arm."""
     digits = decimals([row.sd for row in rows])
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("arm")
     table.add_column("runs", justify="right")
     table.add_column("mean ± sd", justify="right", no_wrap=True)
@@ -110,38 +124,3 @@ def _difference_cells(pair: Mapping[str, Any] | None, digits: int) -> tuple[str,
         low, high = pair["interval"]
         difference += f" \\[{low:+.{digits}f}, {high:+.{digits}f}]"
     return difference, p_text(pair["p_sign_flip"]), p_text(pair["p_holm"])
-
-
-def _cost_table(result: Mapping[str, Any]) -> Table:
-    """Return what a step costs, and how many steps it takes to the targets."""
-    targets = result["steps_to_target"]
-    baseline = result["arms"][0]
-    table = _table("cost")
-    # One run after the other: whatever else the machine did then is in these times.
-    table.caption = Text("time/step: median while training, one run after the other", "dim")
-    table.caption_justify = "left"
-    table.add_column("arm")
-    table.add_column("parameters", justify="right")
-    table.add_column("time/step", justify="right", no_wrap=True)
-    for target in targets:
-        table.add_column(Text(f"steps to {target['target']:.3g}"), justify="right")
-    for place, arm in enumerate(result["arms"]):
-        steps = [_reached(target["arms"][place]) for target in targets]
-        size = "-" if arm["parameters"] is None else f"{arm['parameters']:,}"
-        table.add_row(Text(arm["name"]), size, _step_time(arm, baseline), *steps)
-    return table
-
-
-def _reached(arm: Mapping[str, Any]) -> str:
-    """Return the median step, and how many runs got there if not all did."""
-    median = "-" if arm["median"] is None else f"{arm['median']:.0f}"
-    total = len(arm["runs"])
-    return median if arm["reached"] == total else f"{median} ({arm['reached']}/{total})"
-
-
-def _step_time(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
-    seconds, base = arm["seconds_per_step"], baseline["seconds_per_step"]
-    if seconds is None:
-        return "-"
-    ratio = f" (x {seconds / base:.2f})" if base and arm is not baseline else ""
-    return f"{1000 * seconds:.2f} ms{ratio}"

@@ -4,6 +4,7 @@ Every check returns sentences, in a fixed order. Nothing here changes a number.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lnrnn.comparison.records import Run, Unreadable
 from lnrnn.comparison.statistics import (
@@ -21,7 +22,7 @@ def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
         name: The arm.
         runs: All its runs.
     """
-    found = [f"{name}: {reason}" for run in runs if (reason := _without_result(run))]
+    found = without_result(name, runs)
     if found:
         found.append(
             f"{name}: {len(found)} of {len(runs)} runs gave no complete result; the numbers are of "
@@ -36,6 +37,11 @@ def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
     if len({run.parameters for run in readable if run.status == "finished"}) > 1:
         found.append(f"{name}: its runs have different numbers of parameters")
     return found
+
+
+def without_result(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
+    """Name an arm's runs that gave no complete result, and why, a sentence each."""
+    return [f"{name}: {reason}" for run in runs if (reason := _without_result(run))]
 
 
 def _without_result(run: Run | Unreadable) -> str | None:
@@ -74,6 +80,12 @@ def check_surroundings(runs: Sequence[Run]) -> list[str]:
     if machine:
         what = ", ".join(machine)
         found.append(f"the runs' machines differ in {what}: times per step cannot be compared")
+    if "threads" in machine:
+        counts = ", ".join(sorted({str(run.machine.get("threads")) for run in runs}))
+        found.append(
+            f"the runs used different numbers of threads ({counts}), which round differently: a "
+            "training then ends elsewhere, and pairing by seed removes less noise"
+        )
     return found
 
 
@@ -123,6 +135,33 @@ def check_pairing(
     return found
 
 
+def check_initial_values(arms: Mapping[str, Sequence[Run]]) -> tuple[bool, int, list[str]]:
+    """Check that with one seed all arms start from the same values where they share a parameter.
+
+    Args:
+        arms: Every arm's readable runs; the first arm is the baseline.
+
+    Returns:
+        Whether it holds for every parameter checked, and at least one was; how many parameters, by
+        name, an arm shares with the baseline; and arms of which nothing could be checked.
+    """
+    (baseline, base_runs), *others = arms.items()
+    first = {run.seed: run for run in base_runs}
+    checked: set[str] = set()
+    apart, warnings = False, []
+    for arm, runs in others:
+        pairs = [(first[run.seed], run) for run in runs if run.seed in first]
+        shared = {n for a, b in pairs for n in a.initial_parameters.keys() & b.initial_parameters}
+        checked |= shared
+        apart = apart or any(_unlike_start(*pair) for pair in pairs)
+        if pairs and not shared:
+            warnings.append(
+                f"{arm} against {baseline}: they share no parameter whose initial value was "
+                "recorded, so that the pairs start alike is not known"
+            )
+    return bool(checked) and not apart, len(checked), warnings
+
+
 def _grid(run: Run) -> tuple[int, ...]:
     return tuple(step for step, _ in run.curve(f"val/{run.metric}"))
 
@@ -147,6 +186,23 @@ def check_strength(pairs: Mapping[str, Paired], tests: int) -> list[str]:
     return [f"{', '.join(members)}: {sentence}" for sentence, members in titles.items()]
 
 
+def check_speed_strength(speeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Say if there are too few pairs for any claim of speed, though not for other claims.
+
+    Args:
+        speeds: The entry ``"speed"`` of every pair.
+    """
+    entries = [rung["steps"] for rungs in speeds for rung in rungs]
+    tests = sum(entry["p_holm"] is not None for entry in entries)
+    most, needed = max((entry["n"] for entry in entries), default=0), pairs_needed(tests)
+    if not CLAIM_PAIRS <= most < needed:
+        return []
+    return [
+        f"{most} pairs can support no claim of speed, because {tests} tests, one a target and arm, "
+        f"are corrected together (Holm): use at least {needed} seeds"
+    ]
+
+
 def _weaknesses(paired: Paired, tests: int) -> list[str]:
     n, needed = paired.n, pairs_needed(tests)
     if n < CLAIM_PAIRS:
@@ -164,5 +220,8 @@ def _weaknesses(paired: Paired, tests: int) -> list[str]:
             "and skewed differences cover less than they say"
         )
     if paired.interval is not None and paired.interval[0] == paired.interval[1] != 0:
-        found.append(f"all {n} differences are equal, so the interval has no width")
+        found.append(
+            f"all {n} differences are equal, so the interval has no width, and the bootstrap "
+            "nothing to resample"
+        )
     return found

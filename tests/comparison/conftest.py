@@ -52,6 +52,9 @@ class RunWriter:
             for epoch, value in enumerate(curve, start=1)
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(p) + "\n" for p in points))
+        (folder / "config.yaml").write_text(
+            f"model:\n  cell: {arm}\n  eps: 1.0e-05\ndata:\n  seed: {seed}\nseed: {seed}\n"
+        )
         return folder
 
     def arm(self, arm: str, values: Sequence[float], gain: float = 0.0) -> list[Path]:

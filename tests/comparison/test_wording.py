@@ -1,11 +1,14 @@
 import pytest
 
+from lnrnn.comparison.claims import Outcome, supported
 from lnrnn.comparison.statistics import Paired
-from lnrnn.comparison.wording import p_text, supported, verdict
+from lnrnn.comparison.wording import p_text, verdict
 
 
-def say(paired, p_holm, higher=True):
-    return verdict("test accuracy", paired, p_holm, higher_is_better=higher, digits=3)
+def say(paired, p_holm, higher=True, fragile=()):
+    claimed = supported(paired.n, paired.interval, p_holm)
+    outcome = Outcome(paired, p_holm, claimed, fragile)
+    return verdict("test accuracy", outcome, higher_is_better=higher, digits=3)
 
 
 def test_a_supported_difference_says_which_is_better():
@@ -32,7 +35,7 @@ def test_a_supported_difference_says_which_is_better():
 )
 def test_nothing_weaker_is_claimed(n, interval, p_holm):
     paired = Paired(n, 0.02, interval, p_holm, 1.0)
-    assert not supported(paired, p_holm)
+    assert not supported(n, interval, p_holm)
     assert say(paired, p_holm).startswith(("no supported difference in test", "smoke, no claim"))
 
 

@@ -1,0 +1,292 @@
+"""How much sooner an arm reaches what the baseline reaches, in steps and in seconds.
+
+For each target and each pair of runs with one seed there is a ratio: the baseline's steps over the
+arm's, above 1 where the arm is sooner. If every run arrives, the ratios are averaged as logarithms.
+If some do not, none is dropped: the median takes the place of the mean, since it bears a run that
+takes for ever.
+
+Seconds are steps times what a step takes, measured with the arms interleaved in one process: the
+wall clock of runs that shared a machine says nothing. Every target of every arm is one test of one
+family, steps and seconds apart.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from lnrnn.comparison.claims import supported
+from lnrnn.comparison.records import Run
+from lnrnn.comparison.statistics import LEVEL, holm, paired_t_interval, sign_flip_p
+from lnrnn.comparison.targets import first_step
+
+ENDED = ("finished", "failed")  # others may still arrive, so they say nothing about arriving
+
+
+class Cost(NamedTuple):
+    """What an arm's step takes over the baseline's, measured side by side, and its quartiles."""
+
+    ratio: float
+    quartiles: tuple[float, float]
+
+
+EQUAL = Cost(1.0, (1.0, 1.0))
+
+
+class Runners(NamedTuple):
+    """A pair of runs: the steps at which they arrive, None for never, and how many each ran."""
+
+    baseline: int | None
+    arm: int | None
+    baseline_ran: int
+    arm_ran: int
+    same: bool  # an arm with itself: what a clock tells apart there is the clock's own doing
+
+
+class Race(NamedTuple):
+    """The logarithm of one pair's ratio, above 0 where the arm is sooner.
+
+    Args:
+        value: The ratio's logarithm; infinite if only one run arrived, and it was sooner for sure;
+            0 where neither did, or what is known does not tell which is sooner.
+        low: What it is at least.
+        high: What it is at most.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """What n races say; everything is a logarithm, and None is what they cannot say.
+
+    Args:
+        n: How many pairs of runs raced.
+        censored: In how many of them one or both runs never arrived.
+        middle: The mean; with censored pairs the median.
+        interval: Its interval at 95 %, unbounded on a side where a run that never arrived decides.
+        p: Two-sided.
+    """
+
+    n: int
+    censored: int
+    middle: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def speed(
+    arms: Mapping[str, Sequence[Run]],
+    targets: Sequence[Mapping[str, Any]],
+    costs: Mapping[str, Cost] | None = None,
+) -> list[list[dict[str, Any]]]:
+    """Return, for each arm beside the first, its speed-up to each target.
+
+    Args:
+        arms: Every arm's readable runs; the first arm is the baseline.
+        targets: What ``steps_to_target`` returned.
+        costs: What each arm's step takes over the baseline's; without it nothing is said of
+            seconds.
+
+    Returns:
+        One list an arm, one entry a target: the entry ``"speed"`` of a pair in ``compare.json``.
+    """
+    (_, baseline), *others = arms.items()
+    budget = max((_last_step(run) for runs in arms.values() for run in runs), default=0)
+    fields = [
+        [_field(baseline, runs, target["target"], budget) for target in targets]
+        for _, runs in others
+    ]
+    steps = _family(fields, [EQUAL for _ in others])
+    seconds = _family(fields, [(costs or {}).get(name) for name, _ in others])
+    return [
+        [_describe_rung(*rung) for rung in zip(targets, *arm, strict=True)]
+        for arm in zip(fields, steps, seconds, strict=True)
+    ]
+
+
+def _last_step(run: Run) -> int:
+    curve = run.curve(f"val/{run.metric}")
+    return curve[-1][0] if curve else 0
+
+
+def _field(
+    baseline: Sequence[Run], arm: Sequence[Run], target: float, budget: int
+) -> list[Runners]:
+    """Return who races to a target, and when they arrive: one entry a seed that both arms have."""
+    first = {run.seed: run for run in baseline if run.status in ENDED}
+    second = {run.seed: run for run in arm if run.status in ENDED}
+    pairs = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+    return [
+        Runners(
+            first_step(one, target),
+            first_step(two, target),
+            _ran(one, budget),
+            _ran(two, budget),
+            one.folder == two.folder,
+        )
+        for one, two in pairs
+    ]
+
+
+def _ran(run: Run, budget: int) -> int:
+    """Return the steps in which a run could have arrived; one that failed had the whole budget."""
+    return budget if run.status == "failed" else _last_step(run)
+
+
+def race(
+    baseline: int | None, arm: int | None, baseline_ran: int, arm_ran: int, cost: float = 1.0
+) -> Race:
+    """Return what is known of the logarithm of one pair's ratio.
+
+    Args:
+        baseline: The step at which the baseline's run arrived; None if it never did.
+        arm: The arm's.
+        baseline_ran: How many steps the baseline's run took altogether.
+        arm_ran: The arm's.
+        cost: What the arm's step takes over the baseline's.
+
+    Example:
+        Twice as soon; and a baseline that did not arrive within twice the arm's steps.
+
+        >>> [round(math.exp(bound), 3) for bound in race(200, 100, 900, 900)]
+        [2.0, 2.0, 2.0]
+        >>> [round(math.exp(bound), 3) for bound in race(None, 450, 900, 900)]
+        [inf, 2.0, inf]
+    """
+    if baseline is None and arm is None:
+        return Race(0.0, -math.inf, math.inf)
+    first = max(1, baseline_ran if baseline is None else baseline)
+    second = max(1, arm_ran if arm is None else arm)
+    known = math.log(first / second) - math.log(cost)
+    if baseline is None:
+        return Race(math.inf if known >= 0 else 0.0, known, math.inf)
+    if arm is None:
+        return Race(-math.inf if known <= 0 else 0.0, -math.inf, known)
+    return Race(known, known, known)
+
+
+def speed_up(races: Sequence[Race], level: float = LEVEL) -> SpeedUp:
+    """Summarize races.
+
+    Without censored pairs: the mean logarithm, its paired-t interval, the sign-flip test. With
+    them: the median; the interval of order statistics that covers it in at least a share ``level``
+    of repetitions whatever the distribution, from what each ratio is at least and at most; the sign
+    test, in which ties do not count.
+
+    Args:
+        races: One a pair.
+        level: Coverage of the interval, between 0 and 1.
+
+    Reference:
+        Conover, "Practical Nonparametric Statistics", 3rd edition, sections 3.1, 3.2 and 3.4.
+    """
+    n = len(races)
+    censored = sum(not math.isfinite(one.high - one.low) for one in races)
+    if not n:
+        return SpeedUp(0, 0, None, None, None)
+    if censored:
+        return SpeedUp(n, censored, *_by_order(races, level))
+    logs = np.array([one.value for one in races])  # (n,)
+    testable = n > 1 and bool(logs.any())
+    interval = paired_t_interval(logs, level) if n > 1 else None
+    return SpeedUp(n, 0, float(logs.mean()), interval, sign_flip_p(logs) if testable else None)
+
+
+def _by_order(
+    races: Sequence[Race], level: float
+) -> tuple[float | None, tuple[float, float] | None, float | None]:
+    """Return the median, its interval and the sign test's p-value."""
+    below, above = np.array([one.low for one in races]), np.array([one.high for one in races])
+    low = stats.quantile_test(below, p=0.5).confidence_interval(level).low
+    high = stats.quantile_test(above, p=0.5).confidence_interval(level).high
+    wins = sum(one.value > 0 for one in races)
+    losses = sum(one.value < 0 for one in races)
+    return (
+        _median(sorted(one.value for one in races)),
+        # Too few pairs have no such interval; a number that is not there is NaN to scipy.
+        None if math.isnan(low) or math.isnan(high) else (float(low), float(high)),
+        float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses > 1 else None,
+    )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    """Return the median of sorted values; None halfway between two infinities."""
+    first, second = values[(len(values) - 1) // 2], values[len(values) // 2]
+    return None if first == -second == -math.inf else (first + second) / 2
+
+
+def _family(
+    fields: Sequence[Sequence[Sequence[Runners]]], costs: Sequence[Cost | None]
+) -> list[list[dict[str, Any] | None]]:
+    """Return the entries of all arms and targets, their p-values corrected together."""
+    found = [
+        [None if cost is None else _run(field, cost.ratio) for field in rungs]
+        for rungs, cost in zip(fields, costs, strict=True)
+    ]
+    corrected = iter(holm([None if one is None else one.p for rungs in found for one in rungs]))
+    return [
+        [
+            None if one is None or cost is None else _describe(one, p_holm, cost)
+            for one, p_holm in zip(rungs, islice(corrected, len(rungs)), strict=True)
+        ]
+        for rungs, cost in zip(found, costs, strict=True)
+    ]
+
+
+def _run(field: Sequence[Runners], cost: float) -> SpeedUp:
+    return speed_up(
+        [Race(0.0, 0.0, 0.0) if runners.same else race(*runners[:4], cost) for runners in field]
+    )
+
+
+def _describe(one: SpeedUp, p_holm: float | None, cost: Cost) -> dict[str, Any]:
+    return {
+        "n": one.n,
+        "ratio": None if one.middle is None else _ratio(one.middle),
+        "interval": None if one.interval is None else [_ratio(bound) for bound in one.interval],
+        "p": one.p,
+        "p_holm": p_holm,
+        "supported": supported(one.n, _with_clock(one.interval, cost), p_holm),
+        "censored": one.censored,
+    }
+
+
+def _with_clock(interval: tuple[float, float] | None, cost: Cost) -> tuple[float, float] | None:
+    """Widen an interval to what either quartile of the measured step times would have made of it.
+
+    Otherwise a clock that is off by a hundredth would support a difference of a hundredth.
+    """
+    if interval is None:
+        return None
+    shifts = [0.0, *(math.log(cost.ratio / quartile) for quartile in cost.quartiles)]
+    return interval[0] + min(shifts), interval[1] + max(shifts)
+
+
+def _ratio(logarithm: float) -> float | None:
+    return math.exp(logarithm) if math.isfinite(logarithm) else None
+
+
+def _describe_rung(
+    target: Mapping[str, Any],
+    field: Sequence[Runners],
+    steps: Mapping[str, Any] | None,
+    seconds: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    return {
+        "target": target["target"],
+        "share": target["share"],
+        "steps": steps,
+        "seconds": seconds,
+        "reached": {
+            "baseline": sum(runners.baseline is not None for runners in field),
+            "arm": sum(runners.arm is not None for runners in field),
+        },
+        "of": len(field),
+    }

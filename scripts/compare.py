@@ -16,6 +16,7 @@ What can be set, with what holds if nothing is said (conf/compare.yaml):
 
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
@@ -41,7 +42,8 @@ try:
     from lnrnn.comparison import compare, print_table, write
     from lnrnn.training import Interrupted, folder_of
 except ModuleNotFoundError as error:
-    sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
+    print(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
+    sys.exit(2)
 
 NOT_MET, ERROR = 1, 2  # exit codes; conf/compare.yaml says what they mean
 console = Console()
@@ -56,8 +58,11 @@ def main() -> None:
         signal.signal(number, stop)
     try:
         sys.exit(run(read_settings(sys.argv[1:])))
-    except (ValueError, TuningError, WorkerError) as error:  # of ours: ConfigurationError and so on
+    except (ValueError, OSError, TuningError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(ERROR)
+    except Exception:  # Python's own exit code would say that a speed-up is not met
+        traceback.print_exc()
         sys.exit(ERROR)
     except (KeyboardInterrupt, Interrupted) as interruption:
         console.print("interrupted; the same command goes on")
@@ -91,10 +96,12 @@ def run(settings: Settings) -> int:
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
     result = compare(folders, cost=cost, tuning=tuning)
     before = seeds_before(folder)
-    write(result, folders, folder)
+    written = write(result, folders, folder)
     print_table(result, console)
     if before > settings.seeds:
         console.print(f"the comparison over {before} seeds that lay here is replaced")
+    for path in (path for path in written if path.suffix == ".html"):
+        console.print(f"report:  {path}", soft_wrap=True)
     console.print(f"written: {folder}", soft_wrap=True)
     return conclude(settings, result, failures, problem)
 

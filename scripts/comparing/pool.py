@@ -180,14 +180,15 @@ class Pool:
         code = worker.process.wait()
         if self.received is not None:
             return
-        self.workers.remove(worker)
-        if not worker.ready:
-            self._count_false_start(f"{_ending(code)}\n{worker.new_output()}")
         if worker.task is not None:
             lost = f"its process was lost: {_ending(code)}"
             self._note_failure(worker.task, lost)
             self._end(worker, Failure(lost))
+        output = worker.new_output()
+        self.workers.remove(worker)
         worker.discard()
+        if not worker.ready:
+            self._count_false_start(f"{_ending(code)}\n{output}")
 
     def _count_false_start(self, why: str) -> None:
         self.false_starts += 1

@@ -1,17 +1,22 @@
 """What a comparison does before, between and after its runs; nothing is trained here."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from comparing import attempt as attempting
 from comparing import cost as costing
+from comparing import pool as pooling
 from comparing.attempt import Failure, attempt
-from comparing.overview import share_done
+from comparing.overview import Overview, share_done
 from comparing.plan import (
+    Task,
     compared_runs,
     name_arms,
     result_folder,
@@ -27,7 +32,13 @@ from comparing.speedup import unmet
 from experiments import compose
 from rich.console import Console
 
-from lnrnn.training import CheckpointError, ConfigurationError, NonFiniteError, folder_of
+from lnrnn.training import (
+    CheckpointError,
+    ConfigurationError,
+    Interrupted,
+    NonFiniteError,
+    folder_of,
+)
 
 EXPERIMENT = compose("model=rnn")  # of which most tests need no second one
 ROOT = Path(__file__).resolve().parents[2]
@@ -333,6 +344,46 @@ def test_a_required_speed_up_must_be_there_for_every_arm_and_supported(pairs, wo
     reasons = unmet({"pairs": pairs}, 1.2)
     assert len(reasons) == len(words)
     assert all(re.search(word, reason) for word, reason in zip(words, reasons, strict=True))
+
+
+def test_processes_that_cannot_even_start_are_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr(pooling, "SCRIPTS", tmp_path)
+    tasks = [Task(f"seed {seed}", EXPERIMENT) for seed in range(9)]
+    pool = pooling.Pool(tasks, 2, 1, Overview("training", tasks, Console()))
+    with pytest.raises(pooling.WorkerError, match=r"(?s)exit code 1.*No module named 'comparing'"):
+        pool.run()
+
+
+class Process:
+    """A worker's process that notes what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def poll(self) -> None:
+        return None
+
+    def send_signal(self, number: int) -> None:
+        self.sent.append(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "passed", "asked"),
+    [(signal.SIGUSR1, signal.SIGTERM, 1), (signal.SIGINT, signal.SIGINT, 0)],
+)
+def test_a_signal_is_passed_on_and_a_requeue_asked_for_once(number, passed, asked, monkeypatch):
+    pool, requeues = pooling.Pool([], 2, 1, Overview("training", [], Console())), []
+    workers = [SimpleNamespace(process=Process(), finish=int, discard=int) for _ in range(2)]
+    monkeypatch.setattr(pool, "workers", workers)
+    monkeypatch.setattr(pool, "_work", lambda: os.kill(os.getpid(), number))
+    monkeypatch.setattr(pooling, "ask_for_requeue", lambda: requeues.append(1) or "requeued")
+    handler = signal.getsignal(number)
+    with pytest.raises(Interrupted) as caught:
+        pool.run()
+    assert caught.value.code == 128 + number
+    assert [worker.process.sent for worker in workers] == [[passed], [passed]]
+    assert len(requeues) == asked
+    assert signal.getsignal(number) is handler
 
 
 def test_how_a_process_ended_is_said_in_words():

@@ -137,8 +137,12 @@ def _shared_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _outcomes(known: Known, measure: Measure) -> list[Outcome]:
     """Compare every arm with the first on the seeds that both have, and correct the p-values."""
     baseline, *others = [by_seed(members, measure) for members in known.values()]
-    direction = next(run.higher_is_better for members in known.values() for run in members)
-    return compare_arms(baseline, others, higher_is_better=direction)
+    return compare_arms(baseline, others, higher_is_better=_any_run(known).higher_is_better)
+
+
+def _any_run(known: Known) -> Run:
+    """Return a run, for what all runs of a comparison share."""
+    return next(run for members in known.values() for run in members)
 
 
 def _step_times(cost: Mapping[str, Any] | None) -> dict[str, float]:
@@ -231,7 +235,7 @@ def _verdict(
     pairs = outcomes[TEST_VALUE].paired.n
     if pairs and {run.folder for run in known[baseline]} == {run.folder for run in known[arm]}:
         return f"{title}: no difference, both are the same {pairs} runs, so no test was run."
-    metric = next(run.metric for run in known[arm] or known[baseline]).replace("_", " ")
+    metric = _any_run(known).metric.replace("_", " ")
     over_training = _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known)
     sooner = speed_verdict(rungs, baseline, arm)
     at_end = _in_words(f"test {metric}", TEST_VALUE, outcomes, known)
@@ -243,7 +247,7 @@ def _in_words(
     name: str, measure: Measure, outcomes: Mapping[Measure, Outcome], known: Known
 ) -> str:
     sds = [mean_and_sd([*by_seed(members, measure).values()])[1] for members in known.values()]
-    direction = next(run.higher_is_better for members in known.values() for run in members)
+    direction = _any_run(known).higher_is_better
     return verdict(name, outcomes[measure], higher_is_better=direction, digits=decimals(sds))
 
 

@@ -203,15 +203,16 @@ def _by_order(
     races: Sequence[Race], level: float
 ) -> tuple[float | None, tuple[float, float] | None, float | None]:
     """Return the median, its interval and the sign test's p-value."""
-    below, above = np.array([one.low for one in races]), np.array([one.high for one in races])
-    low = stats.quantile_test(below, p=0.5).confidence_interval(level).low
-    high = stats.quantile_test(above, p=0.5).confidence_interval(level).high
+    n = len(races)
+    below, above = sorted(one.low for one in races), sorted(one.high for one in races)
+    # The median lies below the k-th smallest of n values with the probability of fewer than k heads
+    # in n tosses: k is the largest of which that is at most half of what the interval leaves out.
+    k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))
     wins = sum(one.value > 0 for one in races)
     losses = sum(one.value < 0 for one in races)
     return (
         _median(sorted(one.value for one in races)),
-        # Too few pairs have no such interval; a number that is not there is NaN to scipy.
-        None if math.isnan(low) or math.isnan(high) else (float(low), float(high)),
+        (below[k - 1], above[n - k]) if k else None,  # fewer than six have no such interval
         float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses > 1 else None,
     )
 

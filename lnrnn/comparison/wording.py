@@ -111,14 +111,14 @@ def _sooner(entry: Mapping[str, Any], what: str, less: str, more: str, size: str
         return f"{what} cannot be compared, no seed ended in both arms"
     if entry["ratio"] == 1 and entry["p"] is None and not entry["censored"]:
         return f"no difference in {what}, equal in {_pairs(n)}, so no test was run"
-    share = "" if entry["ratio"] is None else f"{_share(entry['ratio'])} times {size} "
-    evidence = f"{share}({_share_evidence(entry)}{_pairs(n)})"
+    share = "" if entry["ratio"] is None else f", {_share(entry['ratio'])} times {size}"
+    words = f"{what}{share} ({_share_evidence(entry)}{_pairs(n)})"
     if n < CLAIM_PAIRS:
-        return f"smoke, no claim: {what} {evidence}"
+        return f"smoke, no claim: {words}"
     if not entry["supported"]:
-        return f"no supported difference in {what}, {evidence}"
+        return f"no supported difference in {words}"
     low, _ = interval
-    return f"{less if low is not None and low > 1 else more} {what}, {evidence}"
+    return f"{less if low is not None and low > 1 else more} {words}"
 
 
 def _share_evidence(entry: Mapping[str, Any]) -> str:

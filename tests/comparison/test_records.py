@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from lnrnn.comparison import RecordError, Unreadable, read_run, read_runs
@@ -19,6 +20,28 @@ def test_a_run_comes_back_as_it_was_written(write_run):
     assert run.curve("val/accuracy") == ((10, 0.25), (20, 0.5))
     assert run.curve("val/other") == ()
     assert (run.test_value, run.validation_mean) == (0.96, 0.375)
+    assert (run.best, run.final_validation, run.diagnosis) == (0.5, 0.5, None)
+
+
+def test_the_mean_over_training_is_the_area_under_the_curve_over_its_length(write_run):
+    folder = write_run("rnn", 0)
+    points = [(10, 0.2), (20, 0.6), (50, 0.4)]
+    lines = [{"step": step, "name": "val/accuracy", "value": value} for step, value in points]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = read_run(folder)
+    assert run.validation_mean == pytest.approx((10 * 0.4 + 30 * 0.5) / 40)
+    assert run.validation_mean == pytest.approx(np.trapezoid([0.2, 0.6, 0.4], [10, 20, 50]) / 40)
+    assert (run.best, run.final_validation) == (0.6, 0.4)
+    single = read_run(write_run("rnn", 1, curve=(0.7,)))
+    assert (single.validation_mean, single.best, single.final_validation) == (0.7, 0.7, 0.7)
+    low = read_run(write_run("rnn", 2, curve=(0.7, 0.3, 0.5), higher_is_better=False))
+    assert (low.best, low.final_validation) == (0.3, 0.5)
+
+
+def test_what_the_monitor_said_is_kept(write_run):
+    assert read_run(write_run("rnn", 0, diagnosis="gradients vanish")).diagnosis == (
+        "gradients vanish"
+    )
 
 
 def test_an_unfinished_run_may_lack_what_comes_at_the_end(write_run):
@@ -115,6 +138,7 @@ def test_a_value_that_is_not_finite_is_no_result(write_run, value):
     folder = write_run("rnn", 0, curve=(0.5, value), metrics={"test/accuracy": value})
     run = read_run(folder)
     assert (run.test_value, run.validation_mean) == (None, None)
+    assert (run.best, run.final_validation) == (None, None)
 
 
 def test_read_runs_keeps_the_broken_and_sorts_by_seed(write_run, tmp_path):

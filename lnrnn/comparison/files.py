@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lnrnn.comparison.arms import readable_runs
+from lnrnn.comparison.html import page
 from lnrnn.comparison.plots import draw, png
 from lnrnn.comparison.records import RunOrFolder, read_runs
 
@@ -21,7 +22,7 @@ def write(
     arms: Mapping[str, Sequence[RunOrFolder]],
     folder: str | os.PathLike[str],
 ) -> list[Path]:
-    """Write ``compare.json``, ``compare.csv`` and the figures.
+    """Write ``compare.json``, ``compare.csv``, the figures and ``report.html``, which shows it all.
 
     Args:
         result: What ``compare`` returned.
@@ -41,6 +42,7 @@ def write(
     figures = draw(result, {name: readable_runs(read_runs(runs)) for name, runs in arms.items()})
     for stem, figure in figures.items():
         written.append(_replace(target / f"{stem}.png", png(figure)))
+    written.append(_replace(target / "report.html", page(result, figures).encode()))
     return written
 
 

@@ -21,6 +21,7 @@ from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoints import Checkpoints
 from lnrnn.training.configuration import instantiate
 from lnrnn.training.errors import ConfigurationError
+from lnrnn.training.monitor import Monitor
 from lnrnn.training.run import (
     RunFolder,
     current_commit,
@@ -159,7 +160,10 @@ def build_trainer(
         callbacks.append(RichProgressBar() if on_terminal else Lines())
     if config.trainer.enable_model_summary:
         callbacks.append(ModelTable())
-    callbacks.append(Records(folder, config.trainer.log_every_n_steps, continues=continues))
+    records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
+    callbacks.append(records)
+    if config.monitor:
+        callbacks.append(Monitor(records))
     callbacks += build_early_stopping(config.early_stopping)
     checkpoints = Checkpoints(
         folder,

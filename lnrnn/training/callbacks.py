@@ -109,6 +109,12 @@ class Records(Callback):
                 )
             file.truncate(self.length)
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the epoch."""
+        self.epoch = trainer.current_epoch
+
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -121,7 +127,6 @@ class Records(Callback):
         loss = outputs["loss"].detach().float()
         self.losses = loss if self.losses is None else self.losses.to(loss.device) + loss
         self.count += 1
-        self.epoch = trainer.current_epoch
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = stepped and trainer.global_step % self.every_n_steps == 0
         if due or trainer.is_last_batch:
@@ -133,19 +138,20 @@ class Records(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the validation metrics."""
-        self._write(trainer, with_prefix(trainer, "val/"))
+        self.write(trainer, with_prefix(trainer, "val/"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the test metrics."""
-        self._write(trainer, with_prefix(trainer, "test/"))
+        self.write(trainer, with_prefix(trainer, "test/"))
 
     def _write_loss(self, trainer: Trainer) -> None:
         if self.losses is not None:
             mean = trainer.strategy.reduce(self.losses / self.count, reduce_op="mean")
             self.losses, self.count = None, 0
-            self._write(trainer, {"train/loss": mean})
+            self.write(trainer, {"train/loss": mean})
 
-    def _write(self, trainer: Trainer, values: dict[str, Tensor]) -> None:
+    def write(self, trainer: Trainer, values: dict[str, Tensor]) -> None:
+        """Write values of now, by name, one a line, and hand them to the loggers."""
         numbers = {name: float(value) for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(numbers, trainer.global_step)

@@ -56,6 +56,8 @@ def check_values(config: DictConfig) -> None:
         value = (config[parent] if parent else config)[leaf]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(f"{key} must be a whole number from {least} up, got {value!r}")
+    if not isinstance(config.monitor, bool):
+        raise ConfigurationError(f"monitor must be true or false, got {config.monitor!r}")
     if not isinstance(config.resume, str):
         raise ConfigurationError(
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"

@@ -13,6 +13,8 @@ COLORS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}  # distinct f
 def plot_curves(metrics: Path, picture: Path) -> None:
     """Draw every metric of a run, one panel a name; the test value is a single point.
 
+    What the monitor wrote (``monitor/...``) is left out: it is too much for one picture.
+
     Args:
         metrics: The run's ``metrics.jsonl``.
         picture: Where the PNG goes.
@@ -20,8 +22,8 @@ def plot_curves(metrics: Path, picture: Path) -> None:
     curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for line in metrics.read_text().splitlines():
         entry = json.loads(line)
-        if entry["value"] is not None:
-            part, name = entry["name"].split("/", 1)
+        part, name = entry["name"].split("/", 1)
+        if entry["value"] is not None and part in COLORS:
             curves[name][part].append((entry["step"], entry["value"]))
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 3.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -33,6 +33,7 @@ WITHOUT_EFFECT = (
     "logger",
     "trust",
     "checkpoint_every_n_steps",
+    "monitor",
     "data.num_workers",
     "trainer.accelerator",
     "trainer.devices",

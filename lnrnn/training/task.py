@@ -79,6 +79,7 @@ class SequenceTask(LightningModule):
         self.carries_state = kind == "language_modeling" and model.encoder.carries_state
         self.train_state: State = None  # (layers, B, H) each: where the last training window ended
         self.eval_state: State = None
+        self.gradient_norm = torch.tensor(math.nan)  # of the last step, before it was clipped
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, a mean over its targets, scalar."""
@@ -189,6 +190,7 @@ class SequenceTask(LightningModule):
             raise NonFiniteError(
                 self._explain("gradient's norm is not finite", bad_gradient(self.model))
             )
+        self.gradient_norm = norm
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

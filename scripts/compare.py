@@ -5,6 +5,7 @@ python scripts/compare.py 'arms=[lstm,lstm_lncell]' seeds=10 data=mnist1d
 python scripts/compare.py 'arms=["lstm","lstm model.eps=1e-3"]' trainer.max_epochs=5 monitor=true
 python scripts/compare.py 'arms=[rnn,rnn_ln]' 'lr=[1e-3,3e-3,1e-2]'    each at its own best rate
 python scripts/compare.py 'arms=[rnn,rnn_ln]' require_speedup=1.2      exit code 1 if it is not
+python scripts/compare.py 'arms=[old/rnn,new/rnn]' train=false         folders that hold seed0, ...
 
 The first arm is the baseline. Runs that are finished are reused, interrupted ones go on, those that
 failed are tried again, and one that diverged is kept and counted: it would diverge again. Every
@@ -17,18 +18,20 @@ What can be set, with what holds if nothing is said (conf/compare.yaml):
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 try:
     from comparing.cost import cost_of
+    from comparing.folders import are_folders, folders_of
     from comparing.plan import (
         Runs,
         build_once,
         compared_runs,
         result_folder,
+        result_name,
         seeds_before,
         tasks_of,
     )
@@ -83,6 +86,12 @@ def run(settings: Settings) -> int:
         WorkerError: If no process for training can be started.
         Interrupted: If a signal asked to stop; all runs are saved.
     """
+    if are_folders(settings):
+        folders = folders_of(settings)
+        result = compare(folders)
+        folder = Path("runs") / result["data"] / "compare" / result_name(settings.arms, "")
+        report(result, folders, folder)
+        return conclude(settings, result, [], None)
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
@@ -95,15 +104,20 @@ def run(settings: Settings) -> int:
     cost, problem = cost_or_problem(settings, runs, folder)
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
     result = compare(folders, cost=cost, tuning=tuning)
+    report(result, folders, folder)
+    return conclude(settings, result, failures, problem)
+
+
+def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Write the comparison, print it, and say where it lies and what it replaces."""
     before = seeds_before(folder)
     written = write(result, folders, folder)
     print_table(result, console)
-    if before > settings.seeds:
+    if before > len(result["seeds"]):
         console.print(f"the comparison over {before} seeds that lay here is replaced")
     for path in (path for path in written if path.suffix == ".html"):
         console.print(f"report:  {path}", soft_wrap=True)
     console.print(f"written: {folder}", soft_wrap=True)
-    return conclude(settings, result, failures, problem)
 
 
 def cost_or_problem(

@@ -35,6 +35,8 @@ def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> 
     overview = Overview(what, waiting, console)
     for task, failure in failures:
         overview.say(f"{task.title}: {failure.message}")
+    if not waiting:
+        return failures
     with overview.drawn():
         if min(jobs, len(waiting)) > 1:
             Pool(waiting, jobs, share_of_threads(jobs), overview).run()

@@ -41,8 +41,8 @@ def handlers() -> Iterator[None]:
 def call(monkeypatch, capfd):
     """Call the script as a command does, and return its exit code, output and errors."""
 
-    def call(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["compare.py", *SMALL, *arguments])
+    def call(*arguments: str, small=SMALL):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *small, *arguments])
         monkeypatch.setattr(script.console, "width", 200)
         with pytest.raises(SystemExit) as caught:
             script.main()
@@ -145,6 +145,35 @@ def test_a_comparison_over_fewer_seeds_says_what_it_replaces(call):
     assert code == 0
     assert "the comparison over 2 seeds that lay here is replaced" in printed
     assert result("rnn-vs-rnn_ln")["seeds"] == [0]
+
+
+def test_folders_of_runs_are_compared_wherever_they_lie(call, tmp_path):
+    call("arms=[rnn,rnn_ln]", "seeds=2")
+    expected = result("rnn-vs-rnn_ln")
+    for arm in ("rnn", "rnn_ln"):
+        (tmp_path / "runs/japanese_vowels" / f"{arm}-hidden_size-8-max_epochs-1").rename(arm)
+    code, printed, errors = call("arms=[./rnn,./rnn_ln]", "train=false", small=SMALL[2:])
+    assert (code, errors) == (0, "")
+    (path,) = [line for line in printed.splitlines() if line.startswith("written: ")]
+    with open(f"{path.removeprefix('written: ')}/compare.json") as file:
+        found = json.load(file)
+    assert [arm["mean"] for arm in found["arms"]] == [arm["mean"] for arm in expected["arms"]]
+    assert found["pairs"][0]["difference"] == expected["pairs"][0]["difference"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["arms=[a/rnn,b/rnn]"], "a/rnn is a folder, of which runs are only read: add train=false"),
+        (["arms=[a/rnn,rnn]", "train=false"], "either all arms are folders or none is, got a/rnn"),
+        (["arms=[a/x,b/x]", "train=false", "trainer.max_epochs=1"], "max_epochs=1 would choose"),
+        (["arms=[a/x,b/x]", "train=false"], "the arm a/x must be a folder with runs"),
+    ],
+)
+def test_folders_that_cannot_be_compared(arguments, words, call):
+    code, _, errors = call(*arguments, small=())
+    assert code == 2
+    assert words in errors
 
 
 def test_a_cost_that_cannot_be_measured_loses_no_comparison(call, monkeypatch):

@@ -40,11 +40,10 @@ def begin(place: Path, jobs: int) -> subprocess.Popen[str]:
     )
 
 
-def finish(place: Path, jobs: int) -> str:
+def finish(place: Path, jobs: int) -> None:
     process = begin(place, jobs)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
-    return printed
 
 
 def result_in(place: Path) -> dict[str, Any]:
@@ -122,13 +121,19 @@ def kill_the_parent(place: Path, size: int) -> None:
 
 
 def kill_a_worker(place: Path, size: int) -> None:
-    """Its run is named, and all others come to their end."""
+    """Its run is named, and all others come to their end, the one with a damaged checkpoint too."""
+    damaged = RunFolder(place / FIRST[1]).newest_checkpoint()
+    assert damaged is not None
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     process = begin(place, 2)
     owners = await_records(process, place, size)
     os.kill(owners[0], SIGKILL)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 2, printed
     assert printed.count("rnn, seed 0: its process was lost: killed by SIGKILL") == 2
+    # What a process says stands in lines of its own, with the name of its run.
+    warned = f"^rnn_ln, seed 0: .*UserWarning: .*{damaged.name} is skipped: it is damaged"
+    assert re.search(warned, printed, re.MULTILINE)
     assert "1 runs failed; the same command tries them again" in printed
     assert "Traceback" not in printed
     rnn, rnn_ln = (arm["runs"] for arm in result_in(place)["arms"])
@@ -144,15 +149,7 @@ def test_a_comparison_that_is_stopped_and_killed_ends_as_one_that_was_not(tmp_pa
     interrupt(again, 1000)
     kill_the_parent(again, 4000)
     kill_a_worker(again, 8000)
-    damaged = RunFolder(again / FIRST[0]).newest_checkpoint()
-    assert damaged is not None
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    # What a run says stands in lines of its own, with its name.
-    assert re.search(
-        rf"^rnn, seed 0: .*UserWarning: .*{damaged.name} is skipped: it is damaged",
-        finish(again, 2),
-        re.MULTILINE,
-    )
+    finish(again, 2)
     assert result_in(again) == result_in(whole)
     for arm in ("rnn", "rnn_ln"):
         for seed in (0, 1):

@@ -30,6 +30,10 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
 
 failures: list[str] = []  # runs of a sweep that diverged; the others go on
+NOT_MONITORED = (
+    "off when this run was made, which is finished and is not made again; to have it, move the "
+    "run's folder away or give another name=..."
+)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -37,7 +41,8 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 def main(config: DictConfig) -> None:
     """Train the run that ``config`` describes, and print its result."""
     try:
-        folder, record = train(current_experiment(config, CONF, "train"))
+        experiment = current_experiment(config, CONF, "train")
+        folder, record = train(experiment)
     except (ConfigurationError, CheckpointError) as error:
         sys.exit(f"error: {error}")
     except NonFiniteError as error:
@@ -50,7 +55,7 @@ def main(config: DictConfig) -> None:
     except KeyboardInterrupt:  # while it prepares: from the first step on it is an Interrupted
         print("interrupted before the first step")
         sys.exit(130)
-    print_result(folder, record)
+    print_result(folder, record, experiment.config.monitor)
 
 
 @rank_zero_only
@@ -67,7 +72,7 @@ def print_stop(stop: Interrupted) -> None:
 
 
 @rank_zero_only
-def print_result(folder: RunFolder, record: dict) -> None:
+def print_result(folder: RunFolder, record: dict, monitored: bool) -> None:
     """Print what a finished run found, what it cost and where it lies."""
     table = Table(show_header=False, title=f"{record['model']} on {record['data']}", min_width=44)
     for name, value in record["metrics"].items():
@@ -77,6 +82,9 @@ def print_result(folder: RunFolder, record: dict) -> None:
     if record["seconds_per_step"] is not None:
         table.add_row("time per step", f"{1000 * record['seconds_per_step']:.2f} ms")
     Console().print(table)
+    if monitored:
+        words = record.get("diagnosis", NOT_MONITORED)
+        Console().print(f"monitor: {words}", soft_wrap=True, markup=False)
     Console().print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
 
 

@@ -3,10 +3,32 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from lnrnn.training import Experiment, SequenceTask, compose_experiment
+import pytest
+
+from lnrnn.training import Experiment, RunFolder, SequenceTask, compose_experiment, train
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 QUIET = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
+CLASSIFIER = (
+    "model=lstm_ln",
+    "model.hidden_size=8",
+    "model.dropout=0.3",
+    "model.num_layers=2",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=3",
+    "checkpoint_every_n_steps=3",
+)
+LANGUAGE_MODEL = (
+    "data=text_files",
+    "data.batch_size=3",
+    "data.window=12",
+    "model=gru",
+    "model.hidden_size=8",
+    "model.dropout=0.2",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=4",
+    "checkpoint_every_n_steps=4",
+)
 
 
 class Interruption(Exception):
@@ -34,3 +56,13 @@ def interrupt_call(monkeypatch, method: str, number: int) -> None:
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(SequenceTask, method, interrupted)
+
+
+def run(overrides, root: Path, *interruptions, monkeypatch) -> RunFolder:
+    """Train, interrupted as often as there are (method, call) pairs, until it is finished."""
+    for method, number in interruptions:
+        with monkeypatch.context() as patch:
+            interrupt_call(patch, method, number)
+            with pytest.raises(Interruption):
+                train(compose(*overrides), root)
+    return train(compose(*overrides), root)[0]

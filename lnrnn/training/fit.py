@@ -29,6 +29,7 @@ from lnrnn.training.build import (
 from lnrnn.training.callbacks import StepTimer
 from lnrnn.training.configuration import Experiment
 from lnrnn.training.curves import plot_curves
+from lnrnn.training.diagnosis import diagnose
 from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.files import replace_text
 from lnrnn.training.lock import locked
@@ -129,7 +130,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         _open(folder, experiment, task, datamodule, start, training, changed)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "goes on from": position})
-        trainer.callbacks += [agreement, Status(folder, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
+        trainer.callbacks += [agreement, Status(folder, config, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
         with training.signals:
@@ -142,9 +143,17 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
             **_step_time(folder, training.timer, trainer),
             seconds_per_save=median(training.checkpoints.seconds or [0.0]),
             metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
+            **_diagnosis(folder, config),
         )
         plot_curves(folder.metrics, folder.curves)
     trainer.strategy.barrier()  # a sweep's next job may be this run again: all find it finished
+
+
+def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
+    """Return in words what the monitor saw; nothing if it was off."""
+    if not config.monitor:
+        return {}
+    return {"diagnosis": diagnose(folder.metrics, OmegaConf.select(config, "model.eps"))}
 
 
 def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
@@ -176,8 +185,9 @@ def fresh_memory_as_it_is() -> Iterator[None]:
 class Status(Callback):
     """Notes in ``run.json`` that a run was interrupted or failed, and why."""
 
-    def __init__(self, folder: RunFolder, timer: StepTimer) -> None:
+    def __init__(self, folder: RunFolder, config: DictConfig, timer: StepTimer) -> None:
         self.folder = folder
+        self.config = config
         self.timer = timer
 
     def on_exception(
@@ -191,6 +201,7 @@ class Status(Callback):
             status="interrupted" if stopped else "failed",
             steps=trainer.global_step,
             error=f"{type(exception).__name__}: {exception}",
+            **_diagnosis(self.folder, self.config),
             **_step_time(self.folder, self.timer, trainer),
         )
         if isinstance(exception, Interrupted):

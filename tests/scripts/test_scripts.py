@@ -52,6 +52,15 @@ def test_train_then_evaluate(tmp_path):
     assert evaluated.stdout.count(f"{record['metrics']['test/accuracy']:.6f}") == 2
 
 
+def test_what_the_monitor_saw_is_printed_or_why_there_is_nothing(tmp_path):
+    assert "monitor:" not in call(tmp_path, "train.py", *SMALL).stdout
+    late = call(tmp_path, "train.py", *SMALL, "monitor=true")
+    assert "monitor: off when this run was made" in late.stdout
+    own = call(tmp_path, "train.py", *SMALL, "monitor=true", "name=own")
+    record = json.loads((tmp_path / "runs/japanese_vowels/rnn_ln-own/seed0/run.json").read_text())
+    assert f"monitor: {record['diagnosis']}" in own.stdout
+
+
 def test_ctrl_c_then_the_same_command(tmp_path):
     command = ["model.hidden_size=8", "model.dropout=0.2", "trainer.max_epochs=60"]
     run = "runs/japanese_vowels/rnn_ln-dropout-0.2-hidden_size-8-max_epochs-60/seed0"

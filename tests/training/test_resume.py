@@ -1,44 +1,19 @@
 """Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
 
-from pathlib import Path
-
 import pytest
-from experiments import Interruption, compose, interrupt_call, only
+from experiments import (
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    Interruption,
+    compose,
+    interrupt_call,
+    only,
+    run,
+)
 from sameness import assert_equal, assert_same_run, content
 
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
 from lnrnn.training.run import current_commit, installed_versions
-
-CLASSIFIER = (
-    "model=lstm_ln",
-    "model.hidden_size=8",
-    "model.dropout=0.3",
-    "model.num_layers=2",
-    "trainer.max_epochs=3",
-    "trainer.log_every_n_steps=3",
-    "checkpoint_every_n_steps=3",
-)
-LANGUAGE_MODEL = (
-    "data=text_files",
-    "data.batch_size=3",
-    "data.window=12",
-    "model=gru",
-    "model.hidden_size=8",
-    "model.dropout=0.2",
-    "trainer.max_epochs=2",
-    "trainer.log_every_n_steps=4",
-    "checkpoint_every_n_steps=4",
-)
-
-
-def run(overrides, root: Path, *interruptions, monkeypatch) -> RunFolder:
-    """Train, interrupted as often as there are (method, call) pairs, until it is finished."""
-    for method, number in interruptions:
-        with monkeypatch.context() as patch:
-            interrupt_call(patch, method, number)
-            with pytest.raises(Interruption):
-                train(compose(*overrides), root)
-    return train(compose(*overrides), root)[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,163 @@
+"""One line in words on what the monitor saw of a run, and what might be tried.
+
+Of every number it takes the median over the run's samples, so that a bad moment is no diagnosis.
+Where it knows of nothing beyond the thresholds below, it says so.
+"""
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+VANISHED = 1e-3
+"""Below this share of the gradient one step back, a step that far back hardly learns: the nearer
+steps decide the direction of every update."""
+EXPLODED = 100.0
+"""Above this multiple of the gradient one step back, far steps drown the near ones."""
+SATURATED = 0.5
+"""A gate that is at the end of its range more often than not passes next to no gradient."""
+NEAR_EPS = 0.05
+"""Share of rows whose variance is below 10 eps: there eps makes the norm 5 % smaller or more."""
+CLIPPED = 0.5
+"""Where more steps than not are clipped, the clipping sets the size of the step, not the optimizer.
+"""
+SMALL_STATE = 0.01
+"""A hidden state of this root mean square carries next to nothing; tanh reaches 1."""
+FEWEST_EPS = 1e-12
+"""Variances that would need a smaller eps than this are zero for all that float32 can tell."""
+
+GATES = {
+    "i": "input gate",
+    "f": "forget gate",
+    "g": "candidate",
+    "o": "output gate",
+    "r": "reset gate",
+    "z": "update gate",
+    "n": "candidate",
+    "h": "hidden state",
+}
+REMARKABLE_NOT = "nothing remarkable"
+
+Medians = Mapping[str, float]
+
+
+def diagnose(metrics: Path, eps: float | None) -> str:
+    """Return what is remarkable about a run, parts joined by "; ".
+
+    Args:
+        metrics: The run's ``metrics.jsonl``.
+        eps: What the model's norms add to a variance; None if it is not known.
+    """
+    medians = read_medians(metrics)
+    if not medians:
+        return "no sample was taken"
+    parts = [
+        *_gradients(medians),
+        *_saturation(medians),
+        *_variance(medians, eps),
+        *_state(medians),
+        *_clipping(medians),
+    ]
+    return "; ".join(parts) or REMARKABLE_NOT
+
+
+def read_medians(metrics: Path) -> dict[str, float]:
+    """Return the median over a run's samples by name, without ``monitor/``.
+
+    A value that was not finite counts as infinite. The last line may be cut short.
+    """
+    if not metrics.exists():  # the run ended before it began to train
+        return {}
+    values: dict[str, list[float]] = defaultdict(list)
+    for line in metrics.read_text().splitlines():
+        if '"monitor/' not in line or not line.endswith("}"):
+            continue
+        entry = json.loads(line)
+        value = math.inf if entry["value"] is None else entry["value"]
+        values[entry["name"].removeprefix("monitor/")].append(value)
+    return {name: median(found) for name, found in values.items()}
+
+
+def _gradients(medians: Medians) -> list[str]:
+    """Return whether gradients vanish or explode on their way back, where they do so most."""
+    by_layer: dict[str, dict[int, float]] = defaultdict(dict)
+    for name, value in medians.items():
+        if found := re.fullmatch(r"state_gradient/(\w+)/lag(\d+)", name):
+            by_layer[found[1]][int(found[2])] = value
+    vanishing, exploding = [], []
+    for layer, norms in by_layer.items():
+        lag, near, far = max(norms), norms[min(norms)], norms[max(norms)]
+        peak = max(norms, key=lambda k: norms[k])
+        if norms[peak] == math.inf or norms[peak] > EXPLODED * near > 0:
+            exploding.append((norms[peak] / near if near else math.inf, layer, peak))
+        elif near > 0 and far < VANISHED * near and lag > min(norms):
+            vanishing.append((far / near, layer, lag))
+    parts = []
+    if vanishing:
+        ratio, layer, lag = min(vanishing)
+        parts.append(f"gradients vanish: {_back(lag)} {ratio:.0e} of those one step back ({layer})")
+    if exploding:
+        ratio, layer, lag = max(exploding)
+        size = f"{ratio:.0e} times those one step back" if math.isfinite(ratio) else "not finite"
+        parts.append(f"gradients explode: {_back(lag)} {size} ({layer})")
+    return parts
+
+
+def _back(lag: int) -> str:
+    return f"{lag} {'step' if lag == 1 else 'steps'} back they are"
+
+
+def _saturation(medians: Medians) -> list[str]:
+    worst = _worst(medians, "saturation", SATURATED)
+    if worst is None:
+        return []
+    where, share = worst
+    layer, gate = where.split("/")
+    return [f"{GATES[gate]} saturated in {100 * share:.0f} % of activations ({layer})"]
+
+
+def _variance(medians: Medians, eps: float | None) -> list[str]:
+    """Return whether eps swallows a norm, with an eps that would leave 99 rows of 100 alone."""
+    worst = _worst(medians, "near_eps", NEAR_EPS)
+    if worst is None:
+        return []
+    where, share = worst
+    part = f"variance near eps in {100 * share:.0f} % of rows ({where.replace('/', ' ')})"
+    low = medians.get(f"low_variance/{where}", 0.0)
+    better = 10.0 ** math.floor(math.log10(low / 10)) if 0 < low < math.inf else 0.0
+    if better < FEWEST_EPS:
+        return [f"{part}, some of it zero: no eps helps"]
+    if eps is None or better < eps:
+        return [f"{part}: try model.eps={better:.0e}"]
+    return [part]
+
+
+def _state(medians: Medians) -> list[str]:
+    sizes = {k.split("/")[1]: v for k, v in medians.items() if k.startswith("state_norm/")}
+    small = {layer: size for layer, size in sizes.items() if size < SMALL_STATE}
+    if not small:
+        return []
+    layer = min(small, key=lambda name: small[name])
+    return [f"the hidden state is next to zero: {small[layer]:.0e} a unit ({layer})"]
+
+
+def _clipping(medians: Medians) -> list[str]:
+    share = medians.get("clipped", 0.0)
+    if share <= CLIPPED:
+        return []
+    return [
+        f"{100 * share:.0f} % of steps clipped: try a smaller optimizer.lr or a larger "
+        "trainer.gradient_clip_val"
+    ]
+
+
+def _worst(medians: Medians, kind: str, threshold: float) -> tuple[str, float] | None:
+    """Return where a share is largest, and the share, if it is above a threshold."""
+    shares = {k.split("/", 1)[1]: v for k, v in medians.items() if k.startswith(f"{kind}/")}
+    if not shares:
+        return None
+    where = max(shares, key=lambda name: shares[name])
+    return (where, shares[where]) if shares[where] > threshold else None

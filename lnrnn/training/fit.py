@@ -77,7 +77,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     """
     config, folder = experiment.config, folder_of(experiment, root)
     check_configuration(folder, config)
-    if config.resume != "never" and _is_finished(folder, config):
+    if config.resume != "never" and is_finished(folder, config):
         return folder, folder.read_record()
     first = getattr(rank_zero_only, "rank", 0) == 0
     with locked(folder.path) if first else nullcontext():
@@ -86,12 +86,12 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
         else:
             start = choose_start(folder, config.resume)
         check_configuration(folder, config)
-        if not _is_finished(folder, config):  # by one that held the lock a moment ago
+        if not is_finished(folder, config):  # by one that held the lock a moment ago
             _train(experiment, folder, start)
     return folder, folder.read_record()
 
 
-def _is_finished(folder: RunFolder, config: DictConfig) -> bool:
+def is_finished(folder: RunFolder, config: DictConfig) -> bool:
     """Return whether a run is finished.
 
     Raises:

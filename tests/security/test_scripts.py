@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from comparing.plan import compared_runs, result_folder
+from comparing.settings import read_settings
 from experiments import compose as compose_ours
 
-from lnrnn.training import train
+from lnrnn.training import ConfigurationError, train
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.hidden_size=8", "trainer.max_steps=2", "trainer.enable_progress_bar=false")
@@ -110,16 +112,15 @@ def test_train_checks_what_is_typed_for_hydra(monkeypatch):
 @pytest.mark.parametrize(
     "text", ["trust=[os]", "++trust=[os]", "hydra.searchpath=[pkg://loud]", "hydra/launcher=a"]
 )
-def test_an_arm_of_a_comparison_decides_about_models_only(text, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    script = load("compare")
-    with pytest.raises(script.ConfigurationError, match=r"only the command line of compare\.py"):
-        script.plan([f"arms=[rnn,'rnn {text}']", "seeds=1"])
+def test_an_arm_of_a_comparison_decides_about_models_only(text):
+    with pytest.raises(ConfigurationError, match=r"only the command line of compare\.py"):
+        read_settings([f"arms=[rnn,'rnn {text}']", "seeds=1"])
 
 
 def test_a_comparison_hands_on_what_it_is_told_to_trust(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    script = load("compare")
-    folder, arms = script.plan(["arms=[rnn,rnn_ln]", "seeds=1", "trust=[own_models]"])
-    assert folder == script.plan(["arms=[rnn,rnn_ln]", "seeds=1"])[0]
-    assert all(list(run.config.trust) == ["own_models"] for runs in arms.values() for run in runs)
+    settings = read_settings(["arms=[rnn,rnn_ln]", "seeds=1", "trust=[own_models]"])
+    runs = compared_runs(settings, {})
+    assert all(list(run.config.trust) == ["own_models"] for (run,) in runs.values())
+    folder = result_folder(settings, runs["rnn"][0])
+    assert folder == Path("runs/japanese_vowels/compare/rnn-vs-rnn_ln")

@@ -1,0 +1,66 @@
+"""Training one run of many, whose end, whatever it is, must not end the others."""
+
+import traceback
+from dataclasses import dataclass
+
+from lnrnn.training import (
+    CheckpointError,
+    ConfigurationError,
+    Experiment,
+    NonFiniteError,
+    RunFolder,
+    train,
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result.
+
+    Args:
+        message: What happened, for a person.
+        diverged: Whether its numbers became infinite or none: a result, which repeats itself.
+    """
+
+    message: str
+    diverged: bool = False
+
+
+def attempt(experiment: Experiment) -> Failure | None:
+    """Train a run to its end and return None, or why it has none.
+
+    What nobody expected is printed with its traceback.
+
+    Raises:
+        Interrupted: If a signal asked to stop; the run is saved.
+    """
+    try:
+        train(experiment)
+    except NonFiniteError as error:
+        return Failure(str(error), diverged=True)
+    except (ConfigurationError, CheckpointError) as error:
+        return Failure(str(error))
+    except Exception as error:  # a run's own trouble, such as memory that is used up
+        traceback.print_exc()
+        return Failure(f"{type(error).__name__}: {error}")
+    return None
+
+
+def diverged_before(folder: RunFolder) -> Failure | None:
+    """Return how a run diverged when it was trained before; None if it did not.
+
+    It would diverge again at the same step, so it is kept as it is. What failed for a reason
+    outside the run (a full disk, a killed process) is tried again.
+
+    Raises:
+        ConfigurationError: If its record is no JSON.
+    """
+    record = folder.read_record()
+    error = str(record.get("error"))
+    if record.get("status") != "failed" or not error.startswith(f"{NonFiniteError.__name__}: "):
+        return None
+    return Failure(
+        f"{error.partition(': ')[2]} It diverged when it was trained before, and would again; "
+        f"to train it anew, remove {folder.path}",
+        diverged=True,
+    )

@@ -1,0 +1,104 @@
+"""What a person sees of many runs: how many are done, which are under way, how long it takes."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from comparing.attempt import Failure
+from comparing.plan import Task
+from lnrnn.training import Experiment, folder_of
+
+WHOLE_TIME = 1e9  # seconds: the estimate is over the comparison, since a run may take hours
+
+
+class Overview:
+    """A bar over all runs, and a line for each one that fails.
+
+    Args:
+        what: Names what is done.
+        tasks: What is to be trained.
+        console: Where it is drawn.
+    """
+
+    def __init__(self, what: str, tasks: Sequence[Task], console: Console) -> None:
+        self.failures: list[tuple[Task, Failure]] = []
+        self._what = what
+        self._running: list[Task] = []
+        self._done = 0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[done]}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("to go"),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=WHOLE_TIME,
+        )
+        self._bar = self._progress.add_task(what, total=len(tasks), done=0)
+
+    @contextmanager
+    def drawn(self) -> Iterator[None]:
+        """Draw the bar, and move it on while runs go on."""
+        over = threading.Event()
+
+        def follow() -> None:
+            while not over.wait(1):
+                self._update()
+
+        follower = threading.Thread(target=follow, daemon=True)
+        with self._progress:
+            follower.start()
+            try:
+                yield
+            finally:
+                over.set()
+                follower.join()
+
+    def begin(self, task: Task) -> None:
+        """Show that a run is under way."""
+        self._running.append(task)
+        self._update()
+
+    def end(self, task: Task, failure: Failure | None, output: str = "") -> None:
+        """Count a run as done, with what it printed and why it failed."""
+        self._running.remove(task)
+        self._done += 1
+        if output:
+            self.say(f"{task.title}: {output}")
+        if failure is not None:
+            self.failures.append((task, failure))
+            self.say(f"{task.title}: {failure.message}")
+        self._update()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _update(self) -> None:
+        running = tuple(self._running)
+        titles = " | ".join(task.title for task in running)
+        self._progress.update(
+            self._bar,
+            completed=self._done + sum(share_done(task.experiment) for task in running),
+            done=self._done,
+            description=f"{self._what}: {titles}" if titles else self._what,
+        )
+
+
+def share_done(experiment: Experiment) -> float:
+    """Return how much of its budget a run's records cover, from 0 to just below 1."""
+    try:
+        with folder_of(experiment).metrics.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 400))
+            entry = json.loads(file.read().splitlines()[-1])
+        trainer = experiment.config.trainer
+        steps = entry["step"] / trainer.max_steps if trainer.max_steps > 0 else 0.0
+        epochs = (entry["epoch"] + 1) / trainer.max_epochs if trainer.max_epochs else 0.0
+    except (OSError, ValueError, IndexError, KeyError):  # nothing yet, or half a line
+        return 0.0
+    return min(0.99, max(steps, epochs, 0.0))

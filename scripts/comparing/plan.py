@@ -1,0 +1,172 @@
+"""From what is asked of a comparison to its runs, checked before any is trained."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from comparing.settings import CONF, FIRST_TUNING_SEED, Settings
+from lnrnn.training import ConfigurationError, Experiment, compose_experiment, folder_of
+from lnrnn.training.build import build_data, build_task
+from lnrnn.training.run import check_configuration, derive_name
+
+QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
+Runs = dict[str, list[Experiment]]  # an arm's name -> its runs, one a seed
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a comparison.
+
+    Args:
+        title: What a person calls it: ``rnn model.eps=1e-3, seed 3``.
+        experiment: What is trained.
+    """
+
+    title: str
+    experiment: Experiment
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return folder_of(self.experiment).path
+
+
+def tuning_runs(settings: Settings) -> dict[str, dict[float, list[Experiment]]]:
+    """Return every arm's runs at every learning rate, on the tuning seeds.
+
+    Raises:
+        ConfigurationError: As :func:`compared_runs`.
+    """
+    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
+    arms = name_arms(settings.arms)
+    found = {
+        name: {rate: _compose(settings, arm, seeds, rate) for rate in settings.rates}
+        for name, arm in arms.items()
+    }
+    for rate in settings.rates:
+        _check_folders({name: rates[rate] for name, rates in found.items()}, arms)
+    return found
+
+
+def compared_runs(settings: Settings, rates: Mapping[str, float]) -> Runs:
+    """Return every arm's runs on the seeds that are compared.
+
+    Args:
+        settings: What was asked for.
+        rates: The learning rate of each arm; empty where they were not tuned.
+
+    Raises:
+        ConfigurationError: If an override is not allowed or does not fit, two arms that were typed
+            differently are the same runs, or a folder holds another run.
+    """
+    arms = name_arms(settings.arms)
+    seeds = range(settings.seeds)
+    runs = {name: _compose(settings, arm, seeds, rates.get(name)) for name, arm in arms.items()}
+    _check_folders(runs, arms)
+    return runs
+
+
+def name_arms(arms: Sequence[str]) -> dict[str, str]:
+    """Return what each arm is called, and the arm; one that is given again is counted.
+
+    Example:
+        >>> name_arms(["rnn", "rnn_ln", "rnn"])
+        {'rnn': 'rnn', 'rnn_ln': 'rnn_ln', 'rnn (2)': 'rnn'}
+    """
+    seen: Counter[str] = Counter()
+    named = {}
+    for arm in arms:
+        seen[arm] += 1
+        named[arm if seen[arm] == 1 else f"{arm} ({seen[arm]})"] = arm
+    return named
+
+
+def _compose(
+    settings: Settings, arm: str, seeds: Iterable[int], rate: float | None
+) -> list[Experiment]:
+    model, *overrides = arm.split()
+    tuned = [] if rate is None else [f"optimizer.lr={rate!r}"]
+    common = [f"model={model}", f"data={settings.data}", *settings.passed, *QUIET, *overrides]
+    return [compose_experiment([*common, *tuned, f"seed={seed}"], CONF) for seed in seeds]
+
+
+def _check_folders(runs: Runs, arms: Mapping[str, str]) -> None:
+    """Raise ConfigurationError if other arms are the same runs, or a folder holds another run."""
+    owner: dict[Path, str] = {}
+    for name, (first, *_) in runs.items():
+        path, arm = folder_of(first).path, arms[name]
+        if owner.setdefault(path, arm) != arm:
+            raise ConfigurationError(
+                f"the arms {owner[path]!r} and {arm!r} are the same runs, {path}: what they differ "
+                "in changes no result. To compare an arm with itself, write it twice in one way"
+            )
+    for run in (run for members in runs.values() for run in members):
+        check_configuration(folder_of(run), run.config)
+
+
+def build_once(runs: Runs) -> None:
+    """Build each arm's data and model, so that none fails after others were trained for hours.
+
+    Raises:
+        ConfigurationError: If an arm cannot be built; the message names it.
+    """
+    for arm, (first, *_) in runs.items():
+        try:
+            build_task(first.config, build_data(first.config))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"the arm {arm!r}: {error}") from error
+
+
+def tasks_of(runs: Runs, note: str = "") -> Iterator[Task]:
+    """Yield every run once, seed by seed, so that a comparison that is cut short has pairs."""
+    seen = set()
+    for same_seed in zip(*runs.values(), strict=True):
+        for arm, run in zip(runs, same_seed, strict=True):
+            task = Task(f"{arm}{note}, seed {run.config.seed}", run)
+            if task.folder not in seen:
+                seen.add(task.folder)
+                yield task
+
+
+def result_folder(settings: Settings, first: Experiment) -> Path:
+    """Return where the result goes: named after the arms, and what was changed for all of them.
+
+    The number of seeds is no part of it: more seeds are the same comparison, known better.
+
+    Args:
+        settings: What was asked for.
+        first: A run of the first arm, which tells the keys that need their whole path.
+    """
+    shared = [derive_name(replace(first, overrides=settings.passed))]
+    if settings.rates:
+        shared.append("-".join(["tuned", *(f"{rate:g}" for rate in settings.rates)]))
+    name = result_name(settings.arms, "-".join(filter(None, shared)))
+    return Path("runs") / settings.data / "compare" / name
+
+
+def result_name(arms: Sequence[str], shared: str) -> str:
+    """Return the name of a comparison's folder; ``shared`` names what was changed for all arms."""
+    return short("-".join(["-vs-".join(short(arm) for arm in arms), *([shared] if shared else [])]))
+
+
+def short(text: str) -> str:
+    """Return at most 100 letters, digits, ``.``, ``-`` and ``_``; two texts never share them.
+
+    Where something was replaced or cut off, a hash of the text stands at the end.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
+    if plain == text and len(text) <= 100:
+        return text
+    return f"{plain[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def seeds_before(folder: Path) -> int:
+    """Return over how many seeds the comparison goes that lies in a folder; 0 for none."""
+    try:
+        return len(json.loads((folder / "compare.json").read_text())["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):  # it is written anew in any case
+        return 0

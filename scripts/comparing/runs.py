@@ -1,0 +1,96 @@
+"""Training what a comparison lacks, one run at a time or several."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from rich.console import Console
+
+from comparing.attempt import Failure, attempt, diverged_before
+from comparing.overview import Overview
+from comparing.plan import Task
+from comparing.pool import Pool
+from lnrnn.training import ConfigurationError, folder_of
+from lnrnn.training.fit import is_finished
+
+Failures = list[tuple[Task, Failure]]
+
+
+def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> Failures:
+    """Train every run that has no result yet; return those that failed, now or before.
+
+    Args:
+        what: Names it for the person who waits.
+        tasks: The runs.
+        jobs: How many are trained at a time. Each has that share of torch's threads, also where
+            one alone is left: their number decides the last bits, and runs of one comparison
+            should have the same.
+        console: Where the progress is shown.
+
+    Raises:
+        ConfigurationError: If the data have changed since a run was finished.
+        Interrupted: If a signal asked to stop; all runs are saved.
+    """
+    waiting, failures = sort_out(tasks)
+    overview = Overview(what, waiting, console)
+    for task, failure in failures:
+        overview.say(f"{task.title}: {failure.message}")
+    if not waiting:
+        return failures
+    with overview.drawn():
+        if min(jobs, len(waiting)) > 1:
+            Pool(waiting, jobs, share_of_threads(jobs), overview).run()
+        else:
+            with threads_of_one(jobs):
+                for task in waiting:
+                    overview.begin(task)
+                    overview.end(task, attempt(task.experiment))
+    return failures + overview.failures
+
+
+def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
+    """Return the runs that are to be trained, and those that diverged before.
+
+    Raises:
+        ConfigurationError: If the data have changed since a run was finished.
+    """
+    waiting, diverged = [], []
+    for task in tasks:
+        folder = folder_of(task.experiment)
+        try:
+            folder.read_record()
+        except ConfigurationError:  # damaged; training it says so, and the others go on
+            waiting.append(task)
+            continue
+        failure = diverged_before(folder)
+        if failure is not None:
+            diverged.append((task, failure))
+        elif not is_finished(folder, task.experiment.config):
+            waiting.append(task)
+    return waiting, diverged
+
+
+def name_missing(tasks: Sequence[Task], console: Console) -> None:
+    """Print which runs are not there, where none is trained."""
+    lacking = [task for task in tasks if not folder_of(task.experiment).record.exists()]
+    if not lacking:
+        return
+    console.print(f"train=false: {len(lacking)} of {len(tasks)} runs are not there:")
+    for task in lacking:
+        console.print(f"  {task.title}: {task.folder}", markup=False, soft_wrap=True)
+
+
+def share_of_threads(jobs: int) -> int:
+    """Return how many of torch's threads each of several runs may use."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
+@contextmanager
+def threads_of_one(jobs: int) -> Iterator[None]:
+    """Give torch the threads of one of several runs, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(share_of_threads(jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,205 @@
+"""What may be asked of a comparison: its own keys, checked before anything is composed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from lnrnn.training import ConfigurationError, compose_config
+from lnrnn.training.checks import suggest
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+FIRST_TUNING_SEED = 1000
+NOT_FOR_RUNS = {
+    "data": "all arms share the data, which data=... chooses for the whole comparison",
+    "model": "the first word of an arm is its model: 'arms=[rnn,\"rnn model.eps=1e-3\"]'",
+    "seed": "every arm has the same seeds, and seeds=7 takes 0 to 6",
+    "name": "a run's folder is named after the overrides",
+    "resume": "runs that were interrupted go on, and finished ones are reused",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a comparison was asked for.
+
+    Args:
+        arms: As typed, with single spaces; the first is the baseline.
+        data: A file in ``conf/data``.
+        seeds: How many seeds, from 0 up.
+        jobs: How many runs are trained at a time.
+        train: Whether what is missing is trained.
+        rates: The learning rates that every arm is tuned over, ascending; empty: no tuning.
+        tuning_seeds: How many seeds tune, from ``FIRST_TUNING_SEED`` up.
+        cost: Whether the cost of a step is measured.
+        require_speedup: The speed-up below which the exit code is 1; None for none.
+        passed: The overrides for the training of all arms.
+    """
+
+    arms: tuple[str, ...]
+    data: str
+    seeds: int
+    jobs: int
+    train: bool
+    rates: tuple[float, ...]
+    tuning_seeds: int
+    cost: bool
+    require_speedup: float | None
+    passed: tuple[str, ...]
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Return what the command line asks for; what is not said stands in ``conf/compare.yaml``.
+
+    Raises:
+        ConfigurationError: If a key is none of a comparison's or a run's, or a value does not fit.
+    """
+    known = [str(key) for key in OmegaConf.load(CONF / "compare.yaml") if key != "defaults"]
+    own = [text for text in arguments if text.split("=", 1)[0] in known]
+    passed = tuple(text for text in arguments if text not in own)
+    for text in passed:
+        check_is_known(text, known)
+    # conf/data is a group, of which a comparison has no file to replace: it only hands the name on.
+    data = [text.partition("=")[2] for text in own if text.startswith("data=")]
+    config = compose_config([text for text in own if text[:5] != "data="], CONF, "compare")
+    rates = _rates(config.lr)
+    check_overrides(passed, "on the command line of compare.py", tuned=bool(rates))
+    if not rates and any(text.startswith("tuning_seeds=") for text in own):
+        raise ConfigurationError("tuning_seeds says nothing without rates: 'lr=[1e-3,3e-3,1e-2]'")
+    settings = Settings(
+        arms=_arms(config.arms, tuned=bool(rates)),
+        data=data[-1] if data else config.data,
+        seeds=_count(config, "seeds", "how many, from 0 up"),
+        jobs=_count(config, "jobs", "how many runs are trained at a time"),
+        train=_switch(config, "train"),
+        rates=rates,
+        tuning_seeds=_count(config, "tuning_seeds", f"how many, from {FIRST_TUNING_SEED} up"),
+        cost=_switch(config, "cost"),
+        require_speedup=_speedup(config.require_speedup),
+        passed=passed,
+    )
+    if rates and settings.seeds > FIRST_TUNING_SEED:
+        raise ConfigurationError(
+            f"with lr=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning seeds begin, "
+            f"got {settings.seeds}"
+        )
+    return settings
+
+
+def check_is_known(text: str, own: Sequence[str]) -> None:
+    """Raise ConfigurationError at an argument whose key neither compare.py nor a run has."""
+    if text.startswith("-"):
+        raise ConfigurationError(
+            f"compare.py takes KEY=VALUE and --help, got {text}; what can be set stands in "
+            "conf/compare.yaml and, for the runs, in conf/train.yaml"
+        )
+    key = text.split("=", 1)[0].lstrip("+~").split(".", 1)[0]
+    if "@" in key or "/" in key:  # a file of a group, which Hydra looks for
+        return
+    if key in own:
+        raise ConfigurationError(f"{text}: a comparison's own keys are set as they are: {key}=...")
+    primary = OmegaConf.load(CONF / "train.yaml")
+    groups = [str(key) for entry in primary.defaults if entry != "_self_" for key in entry]
+    runs = ["head", "trust", *groups, *(str(name) for name in primary if name != "defaults")]
+    runs = sorted(name for name in runs if " " not in name)
+    if key not in runs and text.strip():
+        raise ConfigurationError(
+            f"there is no key {key}. {suggest(key, [*own, *runs])}Keys of a comparison: "
+            f"{', '.join(own)}; of its runs: {', '.join(runs)}."
+        )
+
+
+def check_overrides(overrides: Sequence[str], place: str, *, tuned: bool) -> None:
+    """Check that no override breaks what makes runs comparable.
+
+    Args:
+        overrides: Overrides of runs.
+        place: Where they were given.
+        tuned: Whether the learning rate is chosen by tuning.
+
+    Raises:
+        ConfigurationError: Naming the override and the way out.
+    """
+    for text in overrides:
+        key = text.split("=", 1)[0].lstrip("+~")
+        if key in NOT_FOR_RUNS:
+            raise ConfigurationError(f"{text} cannot be given {place}: {NOT_FOR_RUNS[key]}")
+        if tuned and key == "optimizer.lr":
+            raise ConfigurationError(
+                f"{text} cannot be given {place} beside lr=[...], which chooses every arm's "
+                "learning rate: leave one of the two out"
+            )
+
+
+def check_arm(arm: str, overrides: Sequence[str]) -> None:
+    """Raise ConfigurationError where an arm, which may stand in a file, decides about trust."""
+    for text in overrides:
+        if re.match(r"[+~]*(trust|hydra)\b", text):
+            raise ConfigurationError(
+                f"{text} cannot be given in the arm {arm!r}: only the command line of compare.py "
+                "decides what is trusted and what Hydra does"
+            )
+
+
+def _arms(arms: Any, *, tuned: bool) -> tuple[str, ...]:
+    if not isinstance(arms, ListConfig):
+        raise ConfigurationError(
+            f"arms must be a list, got {arms}: write 'arms=[rnn,rnn_ln]', with the quotes"
+        )
+    for arm in arms:
+        if not isinstance(arm, str) or not arm.strip():
+            raise ConfigurationError(
+                f'an arm is a model, and overrides behind it: "lstm model.eps=1e-3"; got {arm!r}'
+            )
+    if len(arms) < 2:
+        raise ConfigurationError(f"a comparison needs at least two arms, got {arms}")
+    for arm in arms:
+        _, *overrides = arm.split()
+        check_overrides(overrides, f"in the arm {arm!r}", tuned=tuned)
+        check_arm(arm, overrides)
+    return tuple(" ".join(arm.split()) for arm in arms)
+
+
+def _count(config: DictConfig, key: str, meaning: str) -> int:
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(
+            f"{key} must be at least 1, and a whole number: {meaning}; got {value}"
+        )
+    return value
+
+
+def _switch(config: DictConfig, key: str) -> bool:
+    if not isinstance(config[key], bool):
+        raise ConfigurationError(f"{key} must be true or false, got {config[key]}")
+    return config[key]
+
+
+def _rates(value: Any) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    rates = list(value) if isinstance(value, ListConfig) else []
+    numbers = [rate for rate in rates if _is_positive(rate)]
+    if len(numbers) < len(rates) or len({*map(float, numbers)}) < max(len(rates), 2):
+        raise ConfigurationError(
+            "lr must be a list of two or more different positive numbers, 'lr=[1e-3,3e-3,1e-2]', "
+            f"got {value}. One rate for all arms is optimizer.lr=3e-3"
+        )
+    return tuple(sorted(map(float, numbers)))
+
+
+def _speedup(value: Any) -> float | None:
+    if value is not None and not _is_positive(value):
+        raise ConfigurationError(
+            "require_speedup must be null or a positive number: steps of the baseline over steps "
+            f"of the arm, such as 1.2; got {value}"
+        )
+    return None if value is None else float(value)
+
+
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 0 < value < float("inf")

@@ -1,0 +1,78 @@
+"""Every arm at its own best learning rate, of the same grid and on the same seeds."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from comparing.plan import Task, build_once, tasks_of, tuning_runs
+from comparing.runs import Failures, name_missing, train_all
+from comparing.settings import Settings
+from lnrnn.comparison import choose_rates
+from lnrnn.comparison.tuning import describe_tuning
+from lnrnn.training import folder_of
+
+Folders = dict[str, dict[float, list[Path]]]  # an arm's name -> learning rate -> its runs
+
+
+class TuningError(RuntimeError):
+    """No learning rate can be chosen."""
+
+
+def tune(settings: Settings, console: Console) -> tuple[dict[str, float], Folders, Failures]:
+    """Train every arm at every rate on the tuning seeds, and choose by the validation loss.
+
+    Returns:
+        Each arm's rate, all folders, and the runs that diverged.
+
+    Raises:
+        TuningError: If runs failed that did not diverge, which would make the choice unfair; or if
+            no run of any arm came to an end.
+        ConfigurationError: If the runs cannot be made.
+        Interrupted: If a signal asked to stop; all runs are saved.
+    """
+    runs = tuning_runs(settings)
+    tasks: list[Task] = []
+    for rate in settings.rates:
+        at_rate = {name: rates[rate] for name, rates in runs.items()}
+        tasks += tasks_of(at_rate, f" lr={rate:g}")
+    failures: Failures = []
+    if settings.train:
+        build_once({name: rates[settings.rates[0]] for name, rates in runs.items()})
+        failures = train_all("tuning", tasks, settings.jobs, console)
+        _check_complete(failures)
+    else:
+        name_missing(tasks, console)
+    folders = {
+        name: {rate: [folder_of(run).path for run in members] for rate, members in rates.items()}
+        for name, rates in runs.items()
+    }
+    _check_any(folders, settings)
+    rates = choose_rates(folders)
+    for name, rate in rates.items():
+        tried = ", ".join(f"{other:g}" for other in settings.rates)
+        console.print(f"{name}: lr={rate:g}, the best of {tried}", markup=False, highlight=False)
+    return rates, folders, failures
+
+
+def _check_complete(failures: Failures) -> None:
+    lost = [f"  {task.title}: {fail.message}" for task, fail in failures if not fail.diverged]
+    if lost:
+        raise TuningError(
+            "no learning rate is chosen, because tuning runs failed that did not diverge; the same "
+            "command tries them again:\n" + "\n".join(lost)
+        )
+
+
+def _check_any(folders: Folders, settings: Settings) -> None:
+    """Raise TuningError if no arm has a run that came to an end at any rate."""
+    described = describe_tuning(folders)
+    values = [
+        value for arm in described["arms"] for rate in arm["rates"] for value in rate["values"]
+    ]
+    if all(value is None for value in values):
+        tried = ", ".join(f"{rate:g}" for rate in settings.rates)
+        raise TuningError(
+            f"no arm has a finished run at any learning rate of {tried}, so there is nothing to "
+            "choose from. If they diverged, try smaller ones: 'lr=[1e-5,1e-4,1e-3]'; without "
+            "train=false what is missing is trained"
+        )

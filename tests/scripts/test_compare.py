@@ -1,0 +1,203 @@
+"""Comparisons that train: a few steps each, in this process."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import compare as script
+import pytest
+from comparing import attempt as attempting
+from comparing import cost as costing
+from comparing.attempt import Failure
+from comparing.plan import Task, short
+from comparing.settings import read_settings
+from experiments import compose
+
+from lnrnn.training import CheckpointError, ConfigurationError
+from lnrnn.training import train as really_train
+
+SMALL = ("model.hidden_size=8", "trainer.max_epochs=1", "jobs=1", "cost=false")
+ROOT = "runs/japanese_vowels/compare"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Signals are the script's while it runs, and pytest's again afterwards."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Call the script as a command does, and return its exit code, output and errors."""
+
+    def call(*arguments: str, small=SMALL):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *small, *arguments])
+        monkeypatch.setattr(script.console, "width", 200)
+        with pytest.raises(SystemExit) as caught:
+            script.main()
+        return caught.value.code, *capfd.readouterr()
+
+    return call
+
+
+def result(name: str):
+    with open(f"{ROOT}/{name}-hidden_size-8-max_epochs-1/compare.json") as file:
+        return json.load(file)
+
+
+def test_an_arm_with_itself_at_its_best_rate_makes_no_difference(call, monkeypatch):
+    trained = []
+
+    def train(experiment):
+        trained.append((experiment.config.seed, experiment.config.optimizer.lr))
+        return really_train(experiment)
+
+    monkeypatch.setattr(attempting, "train", train)
+    tuned = ("arms=[rnn,rnn]", "lr=[1e-2,1e-6]", "tuning_seeds=1", "seeds=2")
+    code, printed, _ = call(*tuned)
+    assert code == 0
+    assert trained == [(1000, 1e-6), (1000, 1e-2), (0, 1e-2), (1, 1e-2)]
+    assert "rnn: lr=0.01, the best of 1e-06, 0.01" in printed
+    folder = "rnn-vs-rnn-hidden_size-8-max_epochs-1-tuned-1e-06-0.01"
+    path = f"{ROOT}/{folder}/compare.json"
+    with open(path) as file:
+        found = json.load(file)
+    assert [arm["name"] for arm in found["arms"]] == ["rnn", "rnn (2)"]
+    assert [arm["best"] for arm in found["tuning"]["arms"]] == [1e-2, 1e-2]
+    assert found["tuning"]["seeds"] == [1000]
+    (pair,) = found["pairs"]
+    assert pair["difference"] == 0
+    assert pair["p_sign_flip"] is None
+    assert "no difference" in pair["verdict"]
+    # The same command, and one that may not train, read the same; nothing builds the data again.
+    before = os.stat(path).st_mtime_ns
+    for place in ("comparing.plan", "lnrnn.training.fit"):
+        monkeypatch.setattr(f"{place}.build_data", lambda config: pytest.fail("data are built"))
+    assert call(*tuned, "train=false")[0] == 0
+    assert len(trained) == 4
+    assert os.stat(path).st_mtime_ns > before
+    with open(path) as file:
+        assert json.load(file) == found
+
+
+def test_rates_at_which_everything_diverges_leave_nothing_to_choose(call):
+    code, printed, errors = call("arms=[rnn,rnn]", "lr=[1e30,1e35]", "tuning_seeds=1", "seeds=1")
+    assert code == 2
+    assert "rnn lr=1e+30, seed 1000: " in printed
+    assert "error: no arm has a finished run at any learning rate of 1e+30, 1e+35" in errors
+    assert "'lr=[1e-5,1e-4,1e-3]'" in errors
+    # They are kept as they are, and not tried again.
+    again = call("arms=[rnn,rnn]", "lr=[1e30,1e35]", "tuning_seeds=1", "seeds=1")
+    assert again[0] == 2
+    assert again[1].count("It diverged when it was trained before") == 2
+
+
+def test_a_run_that_diverged_is_counted_and_no_error(call):
+    code, printed, errors = call('arms=[rnn,"rnn optimizer.lr=1e30"]', "seeds=1")
+    assert (code, errors) == (0, "")
+    assert "rnn optimizer.lr=1e30, seed 0: " in printed
+    found = result("rnn-vs-" + short("rnn optimizer.lr=1e30"))
+    assert [arm["runs"][0]["status"] for arm in found["arms"]] == ["finished", "failed"]
+
+
+@pytest.mark.parametrize("error", [CheckpointError("disk full"), ConfigurationError("in use")])
+def test_one_run_that_fails_does_not_lose_the_others(error, call, monkeypatch):
+    def train(experiment):
+        if experiment.model == "rnn_ln" and experiment.config.seed == 0:
+            raise error
+        return really_train(experiment)
+
+    monkeypatch.setattr(attempting, "train", train)
+    code, printed, errors = call("arms=[rnn,rnn_ln]", "seeds=2")
+    assert code == 2
+    assert f"rnn_ln, seed 0: {error}" in printed
+    assert f"error: rnn_ln, seed 0: {error}" in errors
+    assert "error: 1 runs failed; the same command tries them again" in errors
+    found = result("rnn-vs-rnn_ln")
+    assert {run["status"] for run in found["arms"][1]["runs"]} == {"finished", "unreadable"}
+    # What is missing is named, and no error where nothing was to be trained.
+    code, printed, errors = call("arms=[rnn,rnn_ln]", "seeds=2", "train=false")
+    assert (code, errors) == (0, "")
+    assert "train=false: 1 of 4 runs are not there:" in printed
+    assert "rnn_ln, seed 0: runs/japanese_vowels/rnn_ln-hidden_size-8-max_epochs-1/seed0" in printed
+
+
+def test_nothing_there_is_said(call):
+    code, _, errors = call("arms=[rnn,rnn_ln]", "seeds=1", "train=false")
+    assert code == 2
+    assert "error: a comparison needs at least one run that can be read" in errors
+
+
+def test_a_comparison_over_fewer_seeds_says_what_it_replaces(call):
+    assert call("arms=[rnn,rnn_ln]", "seeds=2")[0] == 0
+    code, printed, _ = call("arms=[rnn,rnn_ln]", "seeds=1")
+    assert code == 0
+    assert "the comparison over 2 seeds that lay here is replaced" in printed
+    assert result("rnn-vs-rnn_ln")["seeds"] == [0]
+
+
+def test_folders_of_runs_are_compared_wherever_they_lie(call, tmp_path):
+    call("arms=[rnn,rnn_ln]", "seeds=2")
+    expected = result("rnn-vs-rnn_ln")
+    for arm in ("rnn", "rnn_ln"):
+        (tmp_path / "runs/japanese_vowels" / f"{arm}-hidden_size-8-max_epochs-1").rename(arm)
+    code, printed, errors = call("arms=[./rnn,./rnn_ln]", "train=false", small=SMALL[2:])
+    assert (code, errors) == (0, "")
+    (path,) = [line for line in printed.splitlines() if line.startswith("written: ")]
+    with open(f"{path.removeprefix('written: ')}/compare.json") as file:
+        found = json.load(file)
+    assert [arm["mean"] for arm in found["arms"]] == [arm["mean"] for arm in expected["arms"]]
+    assert found["pairs"][0]["difference"] == expected["pairs"][0]["difference"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["arms=[a/rnn,b/rnn]"], "a/rnn is a folder, of which runs are only read: add train=false"),
+        (["arms=[a/rnn,rnn]", "train=false"], "either all arms are folders or none is, got a/rnn"),
+        (["arms=[a/x,b/x]", "train=false", "trainer.max_epochs=1"], "max_epochs=1 would choose"),
+        (["arms=[a/x,b/x]", "train=false"], "the arm a/x must be a folder with runs"),
+    ],
+)
+def test_folders_that_cannot_be_compared(arguments, words, call):
+    code, _, errors = call(*arguments, small=())
+    assert code == 2
+    assert words in errors
+
+
+def test_a_cost_that_cannot_be_measured_loses_no_comparison(call, monkeypatch):
+    def fail(arms):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(costing, "measure_cost", fail)
+    code, _, errors = call("arms=[rnn,rnn_ln]", "seeds=1", "cost=true")
+    assert code == 2
+    assert "error: the cost cannot be measured: RuntimeError: out of memory" in errors
+    assert result("rnn-vs-rnn_ln")["cost"] is None
+
+
+def test_a_required_speed_up_decides_the_exit_code(capsys):
+    settings = read_settings(["require_speedup=1.2"])
+    steps = {"ratio": 1.3, "supported": True, "n": 10}
+    entry = {"share": 0.9, "steps": steps}
+    found = {"pairs": [{"arm": "a", "baseline": "b", "speed": [entry]}]}
+    assert script.conclude(settings, found, [], None) == 0
+    task = Task("a, seed 0", compose())
+    assert script.conclude(settings, found, [(task, Failure("nan", diverged=True))], None) == 0
+    steps["supported"] = False
+    assert script.conclude(settings, found, [], None) == 1
+    assert "require_speedup=1.2 is not met: a against b: 1.3 times" in capsys.readouterr().err
+    assert script.conclude(read_settings([]), found, [], None) == 0
+    # An error is no answer to the question, so it comes first.
+    assert script.conclude(settings, found, [(task, Failure("disk full"))], None) == 2

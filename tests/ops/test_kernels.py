@@ -236,7 +236,7 @@ def schema_arguments(case: Case, sizes: list[int] | None) -> tuple[fused.Op, tup
     }
     packed = None if sizes is None else torch.tensor(sizes)
     layer = case.norm.kind == "layer"
-    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, None, True)
+    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, None, None, True)
 
 
 @pytest.mark.parametrize("sizes", [None, [3, 2]], ids=["padded", "packed"])
@@ -250,7 +250,7 @@ def test_operators_are_what_their_schemas_say(case: Case, sizes: list[int] | Non
     results = forward(*args)
     grads = [torch.randn_like(result) for result in results[: 1 + which.states]]
     tensors = args[: len(which.tensors)]
-    rest = args[len(which.tensors) : -2]
+    rest = args[len(which.tensors) : -1]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
     if all(tensor is not None for tensor in tensors):
         for needed in ([True] * 3, [False] * 3):

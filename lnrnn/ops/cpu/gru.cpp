@@ -54,9 +54,11 @@ Results ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage,
+    std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const int64_t kept = keep ? steps.total : steps.batch;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
@@ -69,8 +71,8 @@ Results ln_gru(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
@@ -103,10 +105,11 @@ Gradients ln_gru_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
@@ -117,8 +120,8 @@ Gradients ln_gru_backward(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
@@ -137,6 +140,7 @@ Gradients ln_gru_backward(
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         5 * width};
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a, int64_t) {

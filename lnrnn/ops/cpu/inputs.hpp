@@ -99,9 +99,9 @@ struct InputTensors {
 
   // The weight from I to G, for the forward, or from G to I.
   template <typename T>
-  Weight<T> packed(bool forward, int64_t uses) const {
+  Weight<T> packed(bool forward, int64_t uses, bool narrow) const {
     if (!projects) return {};
-    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses};
+    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses, narrow};
   }
 
   // What is kept of a norm of its own, of each row and gate.

@@ -94,9 +94,10 @@ Results ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, bool keep) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
   const int64_t kept = keep ? steps.total : steps.batch;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
@@ -116,9 +117,9 @@ Results ln_lstm(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
-    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
+    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, narrow);
     const Layer<T> layer{
         norms,
         inputs.with<T>(w_ih, projected, input_stats, norms),
@@ -205,7 +206,8 @@ struct Projection {
   const T* d_output;    // (N, R)
   const T* d_state;     // (B, R), what later steps add to it
   T *d_narrow, *d_wide; // (chunk, R), (chunk, H): gradients after and before it
-  T *y, *d_weight;      // (chunk, H) before it; (R, H), zeros
+  T* y;                 // (chunk, H) before it
+  WeightGradient<T> d_weight;
 
   void backward(int64_t row, int64_t sequence, int64_t at, int64_t rows) const {
     const T *above = d_output + row * features, *later = d_state + sequence * features;
@@ -216,9 +218,7 @@ struct Projection {
     weight.multiply(rows, d, {nullptr, 0}, d_wide + at * hidden);
   }
 
-  void add_weight(int64_t rows) const {
-    multiply(d_weight, Matrix<T>{d_narrow, rows, features}.t(), {y, rows, hidden}, true);
-  }
+  void add_weight(int64_t rows) const { d_weight.add(rows, d_narrow, y); }
 };
 
 Gradients ln_lstm_backward(
@@ -229,10 +229,11 @@ Gradients ln_lstm_backward(
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
   const bool projects = weight_hr.has_value();
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
@@ -247,14 +248,14 @@ Gradients ln_lstm_backward(
   Tensor d_down = at::zeros(down.sizes(), x.options());
   const int64_t most = projects ? chunk_rows(steps) : 0;
   const Tensor wide = at::empty({2, most, hidden}, x.options());
-  const Tensor narrow = at::empty({most, features}, x.options());
+  const Tensor slim = at::empty({most, features}, x.options());
   const Tensor nothing = at::zeros({projects ? hidden : 0}, x.options());
   const Tensor memories = at::empty({steps.batch, 5 * hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
         norms,
         inputs.with<T>(w_ih, projected, input_stats, norms),
@@ -269,15 +270,15 @@ Gradients ln_lstm_backward(
     T *d_state = d_h_0.data_ptr<T>(), *d_cs = d_c_0.data_ptr<T>();
     T* const memory = memories.data_ptr<T>();
     const Projection<T> projection{
-        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count},
+        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, narrow},
         features,
         hidden,
         d_hs,
         d_state,
-        narrow.data_ptr<T>(),
+        slim.data_ptr<T>(),
         wide.data_ptr<T>(),
         wide.data_ptr<T>() + most * hidden,
-        d_down.data_ptr<T>()};
+        {d_down.data_ptr<T>(), down.size(0), hidden, most, narrow}};
     const Backward<T> to{
         w,
         width,
@@ -290,6 +291,7 @@ Gradients ln_lstm_backward(
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         4 * width + 2 * hidden};
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a,

@@ -17,9 +17,11 @@ Results ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage,
+    std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), kept = keep ? steps.total : steps.batch;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   const Tensor bias = or_zeros(bias_, hidden, x);
@@ -31,8 +33,8 @@ Results ln_rnn(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
     const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
     T* const state = h_n.data_ptr<T>();
@@ -68,10 +70,11 @@ Gradients ln_rnn_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1);
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   InputGradients d(inputs, needed[0], needed[2]);
@@ -81,8 +84,8 @@ Gradients ln_rnn_backward(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
     const T *vs = side.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
@@ -99,6 +102,7 @@ Gradients ln_rnn_backward(
         in,
         data_or_null<T>(d.x),
         data_or_null<T>(d.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         4 * hidden};
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_z, int64_t) {

@@ -148,6 +148,7 @@ struct Backward {
   Inputs<T> inputs;             // with a weight from G to I
   T* d_x;                       // as x
   T* d_weight_ih;               // (G, I), zeros
+  bool narrow;                  // whether the weights' gradients are products of bfloat16
   T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
 };
@@ -174,6 +175,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const Tensor earlier = at::empty({to.d_weight ? most : 0, features}, dtype);
   const Tensor shares = at::zeros({at::get_num_threads(), to.width}, dtype);
   T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
+  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.narrow);
+  const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.narrow);
   const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
 
   for (int64_t stop = steps.count; stop > 0;) {
@@ -207,13 +210,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         }
       }
     });
-    if (to.d_weight) {
-      multiply(to.d_weight, Matrix<T>{d_v, rows, gates}.t(), {before, rows, features}, true);
-    }
-    if (to.d_weight_ih) {
-      const Matrix<T> x{in.x + base * in.features, rows, in.features};
-      multiply(to.d_weight_ih, Matrix<T>{d_input, rows, gates}.t(), x, true);
-    }
+    d_weight.add(rows, d_v, before);
+    d_weight_ih.add(rows, d_input, in.x + base * in.features);
     chunk(rows);
     for (int64_t i = 0; i < shares.numel(); i++) {  // chunk by chunk: short sums round less
       to.sums[i % to.width] += sums[i];

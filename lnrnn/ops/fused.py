@@ -225,8 +225,9 @@ def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
     return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
 
 
-def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Tensor]:
+def _fake_kept(op: Op, args: Sequence[Any], joint: bool) -> list[Tensor]:
     """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
+    *_, storage, _narrow, keep = args
     given = dict(zip(op.tensors, args, strict=False))
     x, h_0, width = given["x"], given["h_0"], given["weight_hh"].shape[0]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
@@ -238,25 +239,27 @@ def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Ten
         "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
         "stats": (rows, 2 * (GATES[op.name] + op.states - 1)),
     }
-    return [_empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved]
+    kept = {name: _empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved}
+    if keep and storage == torch.bfloat16:
+        kept |= {name: kept[name].bfloat16() for name in ("side", "projected")}
+    return list(kept.values())
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
 def _fake_rnn(x, h_0, *rest):
-    *_, joint, _relu, _centered, _eps, _storage, _narrow, keep = rest
-    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
+    *_, joint, _relu, _centered, _eps, _storage, _narrow, _keep = rest
+    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
 def _fake_gru(x, h_0, *rest):
-    keep = rest[-1]
-    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
+    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
 def _fake_lstm(x, h_0, c_0, *rest):
-    *_, joint, _spans, _cell, _centered, _eps, _storage, _narrow, keep = rest
-    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
+    *_, joint, _spans, _cell, _centered, _eps, _storage, _narrow, _keep = rest
+    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint)
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:

@@ -29,8 +29,8 @@ using at::Tensor;
 
 // Memory for the rows of all steps. Fresh memory costs a fault a page, as much as all norms of a small
 // layer together, so that pages of 2 MiB are asked for where there is room for them.
-inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
-  const Tensor memory = at::empty(sizes, like.options());
+inline Tensor for_all_rows(at::IntArrayRef sizes, const at::TensorOptions& options) {
+  const Tensor memory = at::empty(sizes, options);
 #ifdef __linux__
   constexpr uintptr_t page = uintptr_t{2} << 20;
   const auto first = reinterpret_cast<uintptr_t>(memory.const_data_ptr());
@@ -39,6 +39,10 @@ inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
   if (low < high) madvise(reinterpret_cast<void*>(low), high - low, MADV_HUGEPAGE);
 #endif
   return memory;
+}
+
+inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
+  return for_all_rows(sizes, like.options());
 }
 
 // A matrix in memory, row after row, read as it lies or transposed.

@@ -14,7 +14,7 @@ from torch import Tensor
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-FEATURES = 3  # of an input that is not projected yet
+FEATURES = 3  # of an input that is not projected yet, unless a test says
 
 
 def distinct() -> list[Case]:
@@ -55,13 +55,14 @@ def arguments(
     *,
     hidden: int = 5,
     projected: int = 3,
+    features: int = FEATURES,
     sizes: list[int] | None = None,
     dtype: torch.dtype = torch.float64,
     project: bool = True,
 ) -> list[Tensor]:
     """Return tensors for a recurrence; ``sizes`` are the batch sizes of a packed x."""
     gates, recurrent = GATES[case.cell] * hidden, projected if case.proj_size else hidden
-    width = FEATURES if project else gates
+    width = features if project else gates
     batch = batch if sizes is None else sizes[0]
     shapes = {
         "x": (steps, batch, width) if sizes is None else (sum(sizes), width),
@@ -73,7 +74,7 @@ def arguments(
         "gain_c": (hidden,),
         "shift_c": (hidden,),
         "weight_hr": (projected, hidden),
-        "weight_ih": (gates, FEATURES),
+        "weight_ih": (gates, features),
         "bias_ih": (gates,),
         "gain_ih": (gates,),
         "shift_ih": (gates,),

@@ -18,7 +18,15 @@ from pathlib import Path
 import torch
 
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
-HEADERS = ("vectors.hpp", "norm.hpp", "product.hpp", "inputs.hpp", "sequence.hpp")
+HEADERS = (
+    "vectors.hpp",
+    "norm.hpp",
+    "matrix.hpp",
+    "bfloat16.hpp",
+    "product.hpp",
+    "inputs.hpp",
+    "sequence.hpp",
+)
 
 # What torch's vector class is compiled for, by torch's name of the capability. Not -march=native:
 # the library may be loaded on another machine of the same capability.

@@ -7,7 +7,9 @@ themselves are in ``cpu/``, one file a cell.
 
 Schemas follow one pattern, so that one function serves the three cells: first the tensors of
 `lnrnn.ops.functional`, then ``batch_sizes``, then the options; what comes out is the output, the
-final states, and what the backward wants to keep of them (nothing unless ``keep``).
+final states, and what the backward wants to keep of them (nothing unless ``keep``). ``storage`` is
+what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is whether products take
+bfloat16 as it is stored, None for where the CPU has AMX.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,15 +48,17 @@ class Op(NamedTuple):
         )
         states = ("h_n", "c_n")[: self.states]
         results = ("output", *states, *self.saved)
-        rest = f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps"
+        rest = (
+            f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps, "
+            "ScalarType? storage, bool? narrow"
+        )
         grads = ", ".join(f"Tensor d_{name}" for name in ("output", *states))
         kept = ", ".join(f"Tensor {name}" for name in results)
         out = ", ".join("Tensor" for _ in results)
         back = ", ".join("Tensor" for _ in self.tensors)
-        more = "ScalarType? storage, bool keep"
         needed = f"bool[{len(LARGE)}] needed"
         for schema in (
-            f"{self.name}({tensors}, {rest}, {more}) -> ({out})",
+            f"{self.name}({tensors}, {rest}, bool keep) -> ({out})",
             f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})",
         ):
             # The CUDA kernels replay graphs of their own, which no other graph can hold.
@@ -99,15 +103,15 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     """Make two functions what a cell's operators run under a dispatch key.
 
     They know of a projected x alone, and of no other dtype to store in: their arguments and results
-    are the schema's without ``weight_ih`` and its kin, what is kept of them, ``storage`` and
-    ``needed``.
+    are the schema's without ``weight_ih`` and its kin, what is kept of them, ``storage``,
+    ``narrow`` and ``needed``.
     """
     inputs, kept = len(_INPUTS), ("projected", "input_stats")
     place = 1 + op.states + op.saved.index(kept[0])
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
         tensors, rest = args[: len(op.tensors)], args[len(op.tensors) :]
-        *options, _storage, keep = rest
+        *options, _storage, _narrow, keep = rest
         results = forward(*tensors[:-inputs], *options, keep)
         width = tensors[op.tensors.index("weight_hh")].shape[0]
         nothing = [_empty(tensors[1], 0, width), _empty(tensors[1], 0, 2 * GATES[op.name])]
@@ -116,7 +120,7 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     def whole_backward(*args: Any) -> tuple[Tensor, ...]:
         first, last = 1 + op.states, 1 + op.states + len(op.tensors)
         grads, tensors, rest = args[:first], args[first:last], args[last:]
-        results, options = rest[:place], rest[place + len(kept) : -1]
+        results, options = rest[:place], rest[place + len(kept) : -3]
         found = backward(*grads, *tensors[:-inputs], *results, *options)
         return *found, *(_empty(tensors[0], 0) for _ in range(inputs))
 
@@ -146,10 +150,11 @@ def run(
     Returns:
         A tuple of the output and the final states.
     """
+    options = (*options, storage, None)  # the kernels know the CPU they run on
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if wanted:
-        return _Fused.apply(op, again, batch_sizes, tuple(options), storage, *tensors)
-    return _forward(op)(*tensors, batch_sizes, *options, storage, False)[: 1 + op.states]
+        return _Fused.apply(op, again, batch_sizes, options, *tensors)
+    return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
 
 
 class _Fused(torch.autograd.Function):
@@ -160,9 +165,9 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, op, again, batch_sizes, options, storage, *tensors) -> Any:
+    def forward(ctx, op, again, batch_sizes, options, *tensors) -> Any:
         """Run the kernel and keep what the backward needs."""
-        results = _forward(op)(*tensors, batch_sizes, *options, storage, True)
+        results = _forward(op)(*tensors, batch_sizes, *options, True)
         ctx.op, ctx.again, ctx.options = op, again, options
         ctx.save_for_backward(batch_sizes, *tensors, *results)
         return results[: 1 + op.states]
@@ -173,7 +178,7 @@ class _Fused(torch.autograd.Function):
         count = len(ctx.op.tensors)
         batch_sizes, *saved = ctx.saved_tensors
         tensors, results = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad[5:]
+        needed = ctx.needs_input_grad[4:]
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return *_NOTHING, *_differentiable(ctx.again, tensors, grads, needed)
@@ -183,7 +188,7 @@ class _Fused(torch.autograd.Function):
         return *_NOTHING, *wanted
 
 
-_NOTHING = (None,) * 5  # gradients of the arguments before the tensors
+_NOTHING = (None,) * 4  # gradients of the arguments before the tensors
 
 
 def _differentiable(
@@ -220,8 +225,9 @@ def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
     return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
 
 
-def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Tensor]:
+def _fake_kept(op: Op, args: Sequence[Any], joint: bool) -> list[Tensor]:
     """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
+    *_, storage, _narrow, keep = args
     given = dict(zip(op.tensors, args, strict=False))
     x, h_0, width = given["x"], given["h_0"], given["weight_hh"].shape[0]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
@@ -233,25 +239,27 @@ def _fake_kept(op: Op, args: Sequence[Any], joint: bool, keep: bool) -> list[Ten
         "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
         "stats": (rows, 2 * (GATES[op.name] + op.states - 1)),
     }
-    return [_empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved]
+    kept = {name: _empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved}
+    if keep and storage == torch.bfloat16:
+        kept |= {name: kept[name].bfloat16() for name in ("side", "projected")}
+    return list(kept.values())
 
 
 @torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
 def _fake_rnn(x, h_0, *rest):
-    *_, joint, _relu, _centered, _eps, _storage, keep = rest
-    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint, keep)
+    *_, joint, _relu, _centered, _eps, _storage, _narrow, _keep = rest
+    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint)
 
 
 @torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
 def _fake_gru(x, h_0, *rest):
-    keep = rest[-1]
-    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False, keep)
+    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False)
 
 
 @torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
 def _fake_lstm(x, h_0, c_0, *rest):
-    *_, joint, _spans, _cell, _centered, _eps, _storage, keep = rest
-    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint, keep)
+    *_, joint, _spans, _cell, _centered, _eps, _storage, _narrow, _keep = rest
+    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint)
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:

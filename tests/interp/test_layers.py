@@ -137,11 +137,11 @@ def test_operators_are_what_their_schemas_say(name: str, dtype: torch.dtype) -> 
         "lstm": (False, [1, 1, 1, 1], "output"),
         "gru": ([2, 1],),
     }[name]
-    rest = (None, True, *options, True, 1e-2)
+    rest = (None, True, *options, True, 1e-2, None, None)
     checks = ("test_schema", "test_faketensor")
     forward = getattr(torch.ops.lnrnn, which.name).default
-    torch.library.opcheck(forward, (*tensors, *rest, None, True), test_utils=checks)
-    kept = forward(*tensors, *rest, None, True)
+    torch.library.opcheck(forward, (*tensors, *rest, True), test_utils=checks)
+    kept = forward(*tensors, *rest, True)
     grads = [torch.randn_like(result) for result in kept[: 1 + which.states]]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
     needed = [True, True, True]
@@ -152,7 +152,7 @@ def test_operators_are_what_their_schemas_say(name: str, dtype: torch.dtype) -> 
 def test_the_operators_run_in_the_weights_dtype_whatever_autocast_says() -> None:
     """Called as they are, without the function that casts for autocast."""
     args = arguments(FEW[0], steps=2, dtype=torch.float32, project=False)
-    rest = (*[None] * 5, False, True, False, True, 1e-2, None, False)
+    rest = (*[None] * 5, False, True, False, True, 1e-2, None, None, False)
     truth = torch.ops.lnrnn.ln_rnn(*args, *rest)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert_equal(torch.ops.lnrnn.ln_rnn(*args, *rest)[0], truth)

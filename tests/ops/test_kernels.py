@@ -223,7 +223,9 @@ def test_without_gradients_the_numbers_are_the_same_and_nothing_is_kept(
     assert all(tensor.numel() == 0 for tensor in kept)
 
 
-def schema_arguments(case: Case, sizes: list[int] | None) -> tuple[fused.Op, tuple[Any, ...]]:
+def schema_arguments(
+    case: Case, sizes: list[int] | None, storage: torch.dtype | None
+) -> tuple[fused.Op, tuple[Any, ...]]:
     """Return a case's operator and what to call it with."""
     which = {"rnn": fused.RNN, "lstm": fused.LSTM, "gru": fused.GRU}[case.cell]
     given = dict(zip(names(case), arguments(case, sizes=sizes), strict=True))
@@ -236,21 +238,26 @@ def schema_arguments(case: Case, sizes: list[int] | None) -> tuple[fused.Op, tup
     }
     packed = None if sizes is None else torch.tensor(sizes)
     layer = case.norm.kind == "layer"
-    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, None, True)
+    return which, (*tensors, packed, False, *options[case.cell], layer, 1e-2, storage, None, True)
 
 
 @pytest.mark.parametrize("sizes", [None, [3, 2]], ids=["padded", "packed"])
+@pytest.mark.parametrize("storage", [None, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", FEW, ids=str)
-def test_operators_are_what_their_schemas_say(case: Case, sizes: list[int] | None) -> None:
+def test_operators_are_what_their_schemas_say(
+    case: Case, sizes: list[int] | None, storage: torch.dtype | None
+) -> None:
     op(case, fused=True)(*arguments(case))  # builds and loads
-    which, args = schema_arguments(case, sizes)
+    which, args = schema_arguments(case, sizes, storage)
     checks = ("test_schema", "test_faketensor")
     forward = getattr(torch.ops.lnrnn, which.name).default
     torch.library.opcheck(forward, args, test_utils=checks)
     results = forward(*args)
+    side = results[1 + which.states]
+    assert side.dtype == (storage or args[0].dtype)
     grads = [torch.randn_like(result) for result in results[: 1 + which.states]]
     tensors = args[: len(which.tensors)]
-    rest = args[len(which.tensors) : -2]
+    rest = args[len(which.tensors) : -1]
     backward = getattr(torch.ops.lnrnn, f"{which.name}_backward").default
     if all(tensor is not None for tensor in tensors):
         for needed in ([True] * 3, [False] * 3):

@@ -54,29 +54,33 @@ Results ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage,
+    std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
-  const int64_t kept = keep ? steps.total : steps.batch;
+  const int64_t kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
-  Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
-  Tensor input_stats = inputs.moments(keep ? kept : 0, kMoments);
+  const bool rounded = storage == at::kBFloat16;
+  const Kept side(steps, true, width, x, keep, rounded);
+  const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
+  Tensor stats = at::empty({kept, 2 * kMoments}, x.options());
+  Tensor input_stats = inputs.moments(kept, kMoments);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
     const Run<T> run{
-        w, width, hidden, layer.in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
+        w, width, hidden, layer.in, state, output.data_ptr<T>(), side, projected, storage};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       Moments<T> m[kMoments], of_a[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
@@ -92,8 +96,7 @@ Results ln_gru(
       }
     });
   });
-  if (!keep) side = side.new_empty({0, width}), projected = side;
-  return {output, h_n, side, projected, input_stats, stats};
+  return {output, h_n, side.result(), projected.result(), input_stats, stats};
 }
 
 Gradients ln_gru_backward(
@@ -103,10 +106,11 @@ Gradients ln_gru_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
@@ -117,13 +121,12 @@ Gradients ln_gru_backward(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected, input_stats, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, nullptr, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
-    const T* vs = side.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     const Backward<T> to{
         w,
@@ -131,20 +134,24 @@ Gradients ln_gru_backward(
         hidden,
         h_0.const_data_ptr<T>(),
         hs,
+        side,
+        projected,
         d_h_0.data_ptr<T>(),
         true,
         data_or_null<T>(d_weight),
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         5 * width};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a, int64_t) {
+    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* a, T* d_v,
+                          T* d_a, int64_t) {
       const Sums<T> v_sums{sums, sums + width, nullptr};
       const Sums<T> a_sums{sums + 2 * width, sums + 3 * width, sums + 4 * width};
-      for (int64_t s = low; s < high; s++, d_v += width, d_a += width) {
+      for (int64_t s = low; s < high; s++, v += width, a += width, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
-        const T *a = layer.in.row(row), *v = vs + row * width, *d_out = d_hs + row * hidden;
+        const T* d_out = d_hs + row * hidden;
         const T* before = steps.before(hs, t, s, hidden);
         if (before == nullptr) before = to.h_0 + s * hidden;
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);

@@ -34,13 +34,10 @@ struct Inputs {
   int64_t features;           // I, or G
   const T* bias;              // (G), or null
   bool joint, normed;
-  T* projected;               // z of every row, or of a step's; unused where x is z, or joint
+  T* projected;               // z of every row, or of a step's; unused backward, where x is z, or joint
   Moments<T>* moments;        // (N, gates), where they are kept, else null
   GateNorms norms;
   const T *gain, *shift;      // (G); ones and zeros without a norm
-
-  // A row of z, where z is apart.
-  const T* row(int64_t i) const { return (weight ? projected : x) + i * norms.gates() * norms.hidden; }
 
   // The moments of a row of z, which go to `out`, and are kept if they are to be. Without a norm they
   // are those that change nothing.
@@ -92,16 +89,14 @@ struct InputTensors {
 
   int64_t features() const { return projects ? weight.size(1) : width; }
 
-  // Where the rows of z go, if they are x's neither and not part of a joint sum's.
-  Tensor room(int64_t rows) const {
-    return for_all_rows({projects && !joint ? rows : 0, width}, x);
-  }
+  // Whether z has rows of its own: not x's, and not part of a joint sum's.
+  bool apart() const { return projects && !joint; }
 
   // The weight from I to G, for the forward, or from G to I.
   template <typename T>
-  Weight<T> packed(bool forward, int64_t uses) const {
+  Weight<T> packed(bool forward, int64_t uses, bool narrow) const {
     if (!projects) return {};
-    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses};
+    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses, narrow};
   }
 
   // What is kept of a norm of its own, of each row and gate.
@@ -111,15 +106,14 @@ struct InputTensors {
 
   template <typename T>
   Inputs<T> with(
-      const Weight<T>& packed, const Tensor& rows, const Tensor& stats,
-      const GateNorms& norms) const {
+      const Weight<T>& packed, T* rows, const Tensor& stats, const GateNorms& norms) const {
     return {x.const_data_ptr<T>(),
             projects ? &packed : nullptr,
             features(),
             bias.defined() ? bias.const_data_ptr<T>() : nullptr,
             joint,
             normed,
-            rows.data_ptr<T>(),
+            rows,
             stats.numel() ? reinterpret_cast<Moments<T>*>(stats.data_ptr<T>()) : nullptr,
             norms,
             gain.const_data_ptr<T>(),

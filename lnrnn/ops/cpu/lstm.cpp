@@ -94,11 +94,12 @@ Results ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, bool keep) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
-  const int64_t kept = keep ? steps.total : steps.batch;
+  const int64_t kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
   const Tensor bias = or_zeros(bias_, width, x).add(inputs.shift);
   const Tensor gain_c = or_zeros(gain_c_, hidden, x), shift_c = or_zeros(shift_c_, hidden, x);
@@ -107,21 +108,23 @@ Results ln_lstm(
   Tensor output = for_all_rows(rows_of(x, features), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor c_n = c_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = for_all_rows({kept, width}, x), projected = inputs.room(kept);
-  Tensor cells = for_all_rows({keep ? kept : 0, hidden}, x);
-  Tensor stats = at::empty({keep ? kept : 0, 2 * kMoments}, x.options());
-  Tensor input_stats = inputs.moments(keep ? kept : 0, 4);
+  const bool rounded = storage == at::kBFloat16;
+  const Kept side(steps, true, width, x, keep, rounded);
+  const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
+  Tensor cells = for_all_rows({kept, hidden}, x);
+  Tensor stats = at::empty({kept, 2 * kMoments}, x.options());
+  Tensor input_stats = inputs.moments(kept, 4);
   const Tensor opens = at::empty({steps.batch, hidden}, x.options());  // a row a sequence: no sharing
   const Tensor wide = at::empty({projects ? steps.batch : 0, hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
-    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
+    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, narrow);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, projected, input_stats, norms),
+        inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),
@@ -144,12 +147,11 @@ Results ln_lstm(
       if (storage) round_to(*storage, y + low * hidden, (high - low) * hidden);
       w_hr.multiply(high - low, y + low * hidden, {nullptr, 0}, state + low * features);
     };
-    const Run<T> run{w,       width, features, layer.in, state, output.data_ptr<T>(),
-                     side.data_ptr<T>(), storage, keep};
+    const Run<T> run{
+        w, width, features, layer.in, state, output.data_ptr<T>(), side, projected, storage};
     run_forward(steps, run, step);
   });
-  if (!keep) side = side.new_empty({0, width}), projected = side;
-  return {output, h_n, c_n, side, projected, input_stats, cells, stats};
+  return {output, h_n, c_n, side.result(), projected.result(), input_stats, cells, stats};
 }
 
 // One row backward: from d_y, the gradient of what the step put out, and d_c, that of the cell
@@ -205,7 +207,8 @@ struct Projection {
   const T* d_output;    // (N, R)
   const T* d_state;     // (B, R), what later steps add to it
   T *d_narrow, *d_wide; // (chunk, R), (chunk, H): gradients after and before it
-  T *y, *d_weight;      // (chunk, H) before it; (R, H), zeros
+  T* y;                 // (chunk, H) before it
+  WeightGradient<T> d_weight;
 
   void backward(int64_t row, int64_t sequence, int64_t at, int64_t rows) const {
     const T *above = d_output + row * features, *later = d_state + sequence * features;
@@ -216,9 +219,7 @@ struct Projection {
     weight.multiply(rows, d, {nullptr, 0}, d_wide + at * hidden);
   }
 
-  void add_weight(int64_t rows) const {
-    multiply(d_weight, Matrix<T>{d_narrow, rows, features}.t(), {y, rows, hidden}, true);
-  }
+  void add_weight(int64_t rows) const { d_weight.add(rows, d_narrow, y); }
 };
 
 Gradients ln_lstm_backward(
@@ -229,10 +230,11 @@ Gradients ln_lstm_backward(
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
   const bool projects = weight_hr.has_value();
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
@@ -247,61 +249,63 @@ Gradients ln_lstm_backward(
   Tensor d_down = at::zeros(down.sizes(), x.options());
   const int64_t most = projects ? chunk_rows(steps) : 0;
   const Tensor wide = at::empty({2, most, hidden}, x.options());
-  const Tensor narrow = at::empty({most, features}, x.options());
+  const Tensor slim = at::empty({most, features}, x.options());
   const Tensor nothing = at::zeros({projects ? hidden : 0}, x.options());
   const Tensor memories = at::empty({steps.batch, 5 * hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, projected, input_stats, norms),
+        inputs.with<T>(w_ih, nullptr, input_stats, norms),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),
         gain_c.const_data_ptr<T>(),
         shift_c.const_data_ptr<T>()};
-    const T *d_hs = d_output.const_data_ptr<T>(), *vs = side.const_data_ptr<T>();
+    const T* d_hs = d_output.const_data_ptr<T>();
     const T *cs = cells.const_data_ptr<T>(), *zeros = nothing.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     T *d_state = d_h_0.data_ptr<T>(), *d_cs = d_c_0.data_ptr<T>();
     T* const memory = memories.data_ptr<T>();
     const Projection<T> projection{
-        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count},
+        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, narrow},
         features,
         hidden,
         d_hs,
         d_state,
-        narrow.data_ptr<T>(),
+        slim.data_ptr<T>(),
         wide.data_ptr<T>(),
         wide.data_ptr<T>() + most * hidden,
-        d_down.data_ptr<T>()};
+        {d_down.data_ptr<T>(), down.size(0), hidden, most, narrow}};
     const Backward<T> to{
         w,
         width,
         features,
         h_0.const_data_ptr<T>(),
         output.const_data_ptr<T>(),
+        side,
+        projected,
         d_state,
         false,
         data_or_null<T>(d_weight),
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         4 * width + 2 * hidden};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_a,
-                          int64_t at) {
+    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* a, T* d_v,
+                          T* d_a, int64_t at) {
       T *before = sums + 3 * width, *sums_c = before + width;
       const Sums<T> v_sums{sums, sums + width, joint ? before : nullptr};
       const Sums<T> a_sums{sums + 2 * width, nullptr, before};
-      const int64_t first = steps.first[t];
+      const int64_t first = steps.first[t], next = joint ? 0 : width;
       if (projects) projection.backward(first + low, low, at, high - low);
-      for (int64_t s = low; s < high; s++, at++, d_v += width, d_a += width) {
+      for (int64_t s = low; s < high; s++, at++, v += width, a += next, d_v += width, d_a += width) {
         const int64_t row = first + s;
-        const T *v = vs + row * width, *a = joint ? nullptr : layer.in.row(row);
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         const T* d_y = projects ? projection.d_wide + at * hidden : d_state + s * hidden;
         backward_row(

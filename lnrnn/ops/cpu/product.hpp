@@ -1,98 +1,20 @@
-// Matrix products: torch's BLAS for those that stand alone, and a packed one for a matrix that
-// multiplies at every step. BLAS arranges such a matrix anew each time, which for a step's few rows
-// takes about as long as the product itself.
+// The products of a recurrence. A weight multiplies at every step, and BLAS would arrange it anew each
+// time, which for a step's few rows takes about as long as the product itself: it is packed once. The
+// weights' gradients, one product for many rows, are as fast by BLAS.
 #pragma once
 
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
-
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
+#include "bfloat16.hpp"
+#include "matrix.hpp"
 #include "vectors.hpp"
 
-// The BLAS that torch brings along. Where a build of torch hides it, torch's mm takes its place.
-extern "C" {
-__attribute__((weak)) void sgemm_(
-    const char*, const char*, const int*, const int*, const int*, const float*, const float*,
-    const int*, const float*, const int*, const float*, float*, const int*);
-__attribute__((weak)) void dgemm_(
-    const char*, const char*, const int*, const int*, const int*, const double*, const double*,
-    const int*, const double*, const int*, const double*, double*, const int*);
-}
-
 namespace lnrnn {
-
-using at::Tensor;
-
-// Memory for the rows of all steps. Fresh memory costs a fault a page, as much as all norms of a small
-// layer together, so that pages of 2 MiB are asked for where there is room for them.
-inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
-  const Tensor memory = at::empty(sizes, like.options());
-#ifdef __linux__
-  constexpr uintptr_t page = uintptr_t{2} << 20;
-  const auto first = reinterpret_cast<uintptr_t>(memory.const_data_ptr());
-  const uintptr_t low = (first + page - 1) / page * page, high = (first + memory.nbytes()) / page * page;
-  // Advice that a kernel without such pages refuses is not missed.
-  if (low < high) madvise(reinterpret_cast<void*>(low), high - low, MADV_HUGEPAGE);
-#endif
-  return memory;
-}
-
-// A matrix in memory, row after row, read as it lies or transposed.
-template <typename T>
-struct Matrix {
-  const T* data;
-  int64_t rows, columns;  // as it lies
-  bool transposed = false;
-
-  Matrix t() const { return {data, rows, columns, !transposed}; }
-  int64_t height() const { return transposed ? columns : rows; }
-  int64_t width() const { return transposed ? rows : columns; }
-};
-
-// out = a b + keep * out, with out (a's height, b's width) and keep 0 or 1.
-template <typename T>
-inline void multiply(T* out, Matrix<T> a, Matrix<T> b, bool keep = false) {
-  if (a.height() == 0) return;
-  const auto blas = [] {
-    if constexpr (std::is_same_v<T, float>) return sgemm_;
-    else return dgemm_;
-  }();
-  if (blas != nullptr) {  // column-major, so out' = b' a'
-    const int m = static_cast<int>(b.width()), n = static_cast<int>(a.height());
-    const int k = static_cast<int>(a.width());
-    const int a_stride = static_cast<int>(a.columns), b_stride = static_cast<int>(b.columns);
-    const T one(1), beta(keep ? 1 : 0);
-    blas(b.transposed ? "T" : "N", a.transposed ? "T" : "N", &m, &n, &k, &one, b.data, &b_stride,
-         a.data, &a_stride, &beta, out, &m);
-    return;
-  }
-  const auto view = [](const T* data, int64_t r, int64_t c) {
-    return at::from_blob(const_cast<T*>(data), {r, c}, c10::CppTypeToScalarType<T>::value);
-  };
-  Tensor result = view(out, a.height(), b.width()), left = view(a.data, a.rows, a.columns);
-  Tensor right = view(b.data, b.rows, b.columns);
-  left = a.transposed ? left.t() : left;
-  right = b.transposed ? right.t() : right;
-  if (keep) result.add_(left.mm(right));
-  else at::mm_out(result, left, right);
-}
-
-// Rows in memory, `stride` entries apart: 0 repeats one row, null is rows of zeros.
-template <typename T>
-struct Rows {
-  T* data;
-  int64_t stride;
-};
 
 // A tile of the product stays in registers, kHigh rows of it by kVectors vectors: as many as there
 // are registers for, with those for a row of B and an entry of A.
@@ -155,14 +77,21 @@ void run_tile(const Tile<T>& tile) {
 
 // A matrix that rows are multiplied by again and again. It is arranged for that in panels of kVectors
 // vectors, row after row, the last one as many vectors wide as it needs; a few uses would not pay for
-// it and leave the work to BLAS.
+// it and leave the work to BLAS. With `narrow`, what is multiplied is rounded to bfloat16.
 template <typename T>
 class Weight {
  public:
   Weight() = default;
 
-  Weight(Matrix<T> b, int64_t uses) : plain_(b), inner_(b.height()), width_(b.width()) {
+  Weight(Matrix<T> b, int64_t uses, bool narrow)
+      : plain_(b), inner_(b.height()), width_(b.width()) {
     if (uses < kWorthPacking) return;
+    if constexpr (std::is_same_v<T, float>) {
+      if (narrow && std::min(inner_, width_) >= kWorthTiles) {
+        narrow_.emplace(b);
+        return;
+      }
+    }
     const int64_t vectors = (width_ + kLanes - 1) / kLanes, panels = (width_ + kPanel - 1) / kPanel;
     memory_ = at::empty({vectors * kLanes * inner_}, c10::CppTypeToScalarType<T>::value);
     T* const packed = memory_.template data_ptr<T>();
@@ -173,6 +102,9 @@ class Weight {
 
   // to = a B + from, for `rows` rows of each, a's and to's lying close together.
   void multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (narrow_) return narrow_->multiply(rows, a, from, to);
+    }
     if (!memory_.defined()) {
       for (int64_t m = 0; from.data != nullptr && m < rows; m++) {
         std::memmove(to + m * width_, from.data + m * from.stride, width_ * sizeof(T));
@@ -252,6 +184,46 @@ class Weight {
   Matrix<T> plain_{nullptr, 0, 0};
   int64_t inner_ = 0, width_ = 0;
   Tensor memory_;
+  std::optional<Bfloat16Weight> narrow_;
+};
+
+// The gradient of a weight, the sum of d' a over chunks of rows; with `narrow`, of d and a rounded to
+// bfloat16.
+template <typename T>
+class WeightGradient {
+ public:
+  // To a matrix (height, width) of zeros, or null where nobody wants it; chunks have `most` rows.
+  WeightGradient(T* to, int64_t height, int64_t width, int64_t most, bool narrow)
+      : to_(to), height_(height), width_(width) {
+    narrow = narrow && to && std::min(height, width) >= kWorthTiles && gemm_bf16bf16f32_ != nullptr;
+    if (narrow) rounded_ = at::empty({most * (height + width)}, at::kBFloat16);
+  }
+
+  bool wanted() const { return to_ != nullptr; }
+
+  void add(int64_t rows, const T* d, const T* a) const {
+    if (!wanted()) return;
+    if constexpr (std::is_same_v<T, float>) {
+      if (rounded_.defined()) return add_rounded(rows, d, a);
+    }
+    multiply(to_, Matrix<T>{d, rows, height_}.t(), {a, rows, width_}, true);
+  }
+
+ private:
+  void add_rounded(int64_t rows, const float* d, const float* a) const {
+    at::BFloat16* const left = rounded_.data_ptr<at::BFloat16>();
+    at::BFloat16* const right = left + rows * height_;
+    round_rows(d, left, rows * height_);
+    round_rows(a, right, rows * width_);
+    const int m = static_cast<int>(width_), n = static_cast<int>(height_);
+    const int k = static_cast<int>(rows);
+    const float one = 1;  // column-major, so to' += a' d
+    gemm_bf16bf16f32_("N", "T", &m, &n, &k, &one, right, &m, left, &n, &one, to_, &m);
+  }
+
+  T* to_;
+  int64_t height_, width_;
+  Tensor rounded_;
 };
 
 }  // namespace lnrnn

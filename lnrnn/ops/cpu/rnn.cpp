@@ -17,28 +17,32 @@ Results ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, std::optional<at::ScalarType> storage, bool keep) {
+    bool centered, double eps, std::optional<at::ScalarType> storage,
+    std::optional<bool> narrow_, bool keep) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
-  const int64_t hidden = weight.size(1), kept = keep ? steps.total : steps.batch;
+  const bool narrow = in_bfloat16(storage, narrow_);
+  const int64_t hidden = weight.size(1), kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   const Tensor bias = or_zeros(bias_, hidden, x);
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
-  Tensor side = for_all_rows({kept, hidden}, x), projected = inputs.room(kept);
-  Tensor stats = at::empty({keep ? kept : 0, 2}, x.options());
-  Tensor input_stats = inputs.moments(keep ? kept : 0, 1);
+  const bool rounded = storage == at::kBFloat16;
+  const Kept side(steps, true, hidden, x, keep, rounded);
+  const Kept projected(steps, inputs.apart(), hidden, x, keep, rounded);
+  Tensor stats = at::empty({kept, 2}, x.options());
+  Tensor input_stats = inputs.moments(kept, 1);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count);
-    const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
+    const Inputs<T> in = inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms);
     const T *g = gain.const_data_ptr<T>(), *b = bias.const_data_ptr<T>();
     T* const state = h_n.data_ptr<T>();
     auto* saved = reinterpret_cast<Moments<T>*>(stats.data_ptr<T>());
     const Run<T> run{
-        w, hidden, hidden, in, state, output.data_ptr<T>(), side.data_ptr<T>(), storage, keep};
+        w, hidden, hidden, in, state, output.data_ptr<T>(), side, projected, storage};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* z) {
       Moments<T> m, of_z;
       for (int64_t s = low; s < high; s++, v += hidden, z += joint ? 0 : hidden) {
@@ -57,8 +61,7 @@ Results ln_rnn(
       }
     });
   });
-  if (!keep) side = side.new_empty({0, hidden}), projected = side;
-  return {output, h_n, side, projected, input_stats, stats};
+  return {output, h_n, side.result(), projected.result(), input_stats, stats};
 }
 
 Gradients ln_rnn_backward(
@@ -68,10 +71,11 @@ Gradients ln_rnn_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
-    std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
+  const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1);
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   InputGradients d(inputs, needed[0], needed[2]);
@@ -81,11 +85,11 @@ Gradients ln_rnn_backward(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count);
-    const Inputs<T> in = inputs.with<T>(w_ih, projected, input_stats, norms);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, narrow);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
+    const Inputs<T> in = inputs.with<T>(w_ih, nullptr, input_stats, norms);
     const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
-    const T *vs = side.const_data_ptr<T>(), *g = gain.const_data_ptr<T>();
+    const T* g = gain.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     const Backward<T> to{
         w,
@@ -93,16 +97,21 @@ Gradients ln_rnn_backward(
         hidden,
         h_0.const_data_ptr<T>(),
         hs,
+        side,
+        projected,
         d_h_0.data_ptr<T>(),
         false,
         data_or_null<T>(d_weight),
         in,
         data_or_null<T>(d.x),
         data_or_null<T>(d.weight),
+        narrow,
         d_affine.data_ptr<T>(),
         4 * hidden};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, T* d_v, T* d_z, int64_t) {
-      for (int64_t s = low; s < high; s++, d_v += hidden, d_z += hidden) {
+    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* z, T* d_v,
+                          T* d_z, int64_t) {
+      const int64_t next = joint ? 0 : hidden;
+      for (int64_t s = low; s < high; s++, v += hidden, z += next, d_v += hidden, d_z += hidden) {
         const int64_t row = steps.first[t] + s, at = row * hidden;
         const T* d_h = to.d_state + s * hidden;
         sweep<T>(hidden, [&](int64_t i, auto lanes) {
@@ -111,9 +120,9 @@ Gradients ln_rnn_backward(
           lanes.store(d_z + i, relu ? Vec<T>::blendv(zero, d, h > zero) : d * (one - h * h));
         });
         T* const before = sums + 3 * hidden;
-        norms.backward(d_z, d_v, vs + at, saved + row, g, {sums, sums + hidden, joint ? before : nullptr});
+        norms.backward(d_z, d_v, v, saved + row, g, {sums, sums + hidden, joint ? before : nullptr});
         if (!joint) {
-          in.backward(d_z, in.row(row), in.measured(row), {sums + 2 * hidden, nullptr, before});
+          in.backward(d_z, z, in.measured(row), {sums + 2 * hidden, nullptr, before});
         }
       }
     };

@@ -87,6 +87,69 @@ struct Steps {
   }
 };
 
+// Rows that steps compute, in T, and that the backward wants again. Memory is for all of them, (N, width),
+// which stay there. Or it is for one step's, (B, width), whether nothing is kept or they are kept
+// rounded to bfloat16: where hidden states are, since the reference rounds them at this place too.
+class Kept {
+ public:
+  Kept(const Steps& steps, bool used, int64_t width, const Tensor& like, bool keep, bool narrow)
+      : width_(width), keep_(keep) {
+    const int64_t all = used && keep ? steps.total : 0, some = used ? steps.batch : 0;
+    rows_ = for_all_rows({keep && !narrow ? all : some, width}, like);
+    if (keep && narrow) stored_ = for_all_rows({all, width}, like.options().dtype(at::kBFloat16));
+  }
+
+  template <typename T>
+  T* data() const {
+    return rows_.data_ptr<T>();
+  }
+
+  // Where the row stands that is the i-th of all and a step's s-th.
+  int64_t place(int64_t i, int64_t s) const { return keep_ && !stored_.defined() ? i : s; }
+
+  // Keeps `count` rows of a step.
+  template <typename T>
+  void store(int64_t i, int64_t s, int64_t count) const {
+    if (!stored_.defined() || stored_.numel() == 0) return;
+    at::BFloat16* const to = stored_.data_ptr<at::BFloat16>() + i * width_;
+    at::vec::convert(data<T>() + s * width_, to, count * width_);
+  }
+
+  // What the backward gets.
+  Tensor result() const {
+    if (!keep_) return rows_.new_empty({0, width_});
+    return stored_.defined() ? stored_ : rows_;
+  }
+
+ private:
+  int64_t width_;
+  bool keep_;
+  Tensor rows_, stored_;
+};
+
+// The same rows backward: read where they are, or widened in memory of one step's.
+template <typename T>
+class Widened {
+ public:
+  Widened(const Tensor& rows, int64_t batch) : rows_(rows), width_(rows.size(1)) {
+    if (rows.scalar_type() == at::kBFloat16) room_ = at::empty({batch, width_}, kType);
+  }
+
+  // `count` rows, the first of which is the i-th of all and a step's s-th.
+  const T* read(int64_t i, int64_t s, int64_t count) const {
+    if (!room_.defined()) return rows_.template const_data_ptr<T>() + i * width_;
+    T* const to = room_.template data_ptr<T>() + s * width_;
+    at::vec::convert(rows_.const_data_ptr<at::BFloat16>() + i * width_, to, count * width_);
+    return to;
+  }
+
+ private:
+  static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
+  Tensor rows_;
+  int64_t width_;
+  Tensor room_;
+};
+
 // What a forward run reads and writes besides the cell's own.
 template <typename T>
 struct Run {
@@ -94,9 +157,8 @@ struct Run {
   int64_t gates, features;      // G, R
   Inputs<T> inputs;
   T *state, *output;            // (B, R), initial hidden states, final ones in the end; (N, R)
-  T* side;                      // (N, G) if kept, else (B, G): W h, or, joint, the sum with the input
+  const Kept &side, &projected; // W h or, joint, the sum with the input; z where it is apart
   std::optional<at::ScalarType> storage;  // what hidden states are rounded to, if not T
-  bool kept;
 };
 
 // Rounds to a narrower type, where the numbers are to be those that it can hold.
@@ -118,8 +180,8 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
     for (int64_t k = 0; k < steps.count; k++) {
       const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), rows = live - low;
       if (rows <= 0) continue;
-      const int64_t row = steps.first[t] + low, place = run.kept ? row : low;
-      const Rows<T> v{run.side + place * gates, gates};
+      const int64_t row = steps.first[t] + low, place = run.side.place(row, low);
+      const Rows<T> v{run.side.template data<T>() + place * gates, gates};
       Rows<const T> z{in.x + row * gates, gates};
       if (in.weight != nullptr) {
         const Rows<T> to = in.joint ? v : Rows<T>{in.projected + place * gates, gates};
@@ -129,6 +191,8 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       const Rows<const T> start = in.joint ? z : Rows<const T>{nullptr, 0};
       run.weight.multiply(rows, run.state + low * features, start, v.data);
       step(t, low, live, v.data, in.joint ? nullptr : z.data);
+      run.side.template store<T>(row, low, rows);
+      run.projected.template store<T>(row, low, rows);
       T* const h = run.state + low * features;
       if (run.storage) round_to(*run.storage, h, rows * features);
       std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
@@ -142,12 +206,14 @@ struct Backward {
   const Weight<T>& weight;      // G to R
   int64_t gates, features;      // G, R
   const T *h_0, *output;        // (B, R), (N, R)
+  const Tensor &side, &projected;  // as the forward kept them
   T* d_state;                   // gradient of the final hidden states, becoming the initial ones'
   bool direct;                  // whether the cell itself passes part of d_state on
   T* d_weight;                  // (G, R), zeros
   Inputs<T> inputs;             // with a weight from G to I
   T* d_x;                       // as x
   T* d_weight_ih;               // (G, I), zeros
+  bool narrow;                  // whether the weights' gradients are products of bfloat16
   T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
 };
@@ -160,9 +226,10 @@ inline int64_t chunk_rows(const Steps& steps) {
   return std::max(std::min(kChunkRows, steps.total), steps.batch);
 }
 
-// Runs all steps backward. step(shard's sums, t, low, high, d_v, d_z, index of the first row in its
-// chunk) goes from the gradient of the hidden state to that of v and of z, which are one where the
-// norm is joint, for the sequences [low, high); chunk(rows) follows each chunk of steps.
+// Runs all steps backward. step(shard's sums, t, low, high, v, z, d_v, d_z, index of the first row in
+// its chunk) goes from the gradient of the hidden state to that of v and of z, which are one where
+// the norm is joint, for the sequences [low, high); z is null there. chunk(rows) follows each chunk of
+// steps.
 template <typename T, class Step, class Chunk>
 void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk chunk) {
   const int64_t gates = to.gates, features = to.features, most = chunk_rows(steps);
@@ -174,7 +241,10 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const Tensor earlier = at::empty({to.d_weight ? most : 0, features}, dtype);
   const Tensor shares = at::zeros({at::get_num_threads(), to.width}, dtype);
   T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
+  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.narrow);
+  const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.narrow);
   const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
+  const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 
   for (int64_t stop = steps.count; stop > 0;) {
     int64_t start = stop - 1, rows = steps.rows[steps.at(start)];
@@ -191,8 +261,12 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
       for (int64_t k = stop - 1; k >= start; k--) {
         const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), n = live - low;
         if (n <= 0) continue;
-        const int64_t row = steps.first[t] - base + low, at = row * gates;
-        step(sums + shard * to.width, t, low, live, d_v + at, d_input + at, row);
+        const int64_t first = steps.first[t] + low, row = first - base, at = row * gates;
+        const T* v = sides.read(first, low, n);
+        const T* z = in.joint   ? nullptr
+                     : projects ? inputs.read(first, low, n)
+                                : in.x + first * gates;
+        step(sums + shard * to.width, t, low, live, v, z, d_v + at, d_input + at, row);
         T* const d_h = to.d_state + low * features;
         to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
         if (projects && to.d_x) {
@@ -207,13 +281,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         }
       }
     });
-    if (to.d_weight) {
-      multiply(to.d_weight, Matrix<T>{d_v, rows, gates}.t(), {before, rows, features}, true);
-    }
-    if (to.d_weight_ih) {
-      const Matrix<T> x{in.x + base * in.features, rows, in.features};
-      multiply(to.d_weight_ih, Matrix<T>{d_input, rows, gates}.t(), x, true);
-    }
+    d_weight.add(rows, d_v, before);
+    d_weight_ih.add(rows, d_input, in.x + base * in.features);
     chunk(rows);
     for (int64_t i = 0; i < shares.numel(); i++) {  // chunk by chunk: short sums round less
       to.sums[i % to.width] += sums[i];

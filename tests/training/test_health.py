@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any, cast
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ RAGGED = torch.tensor([4, 11, 1, 9, 2])
 EPS = 1e-2
 
 
-def build(cell: str, norm=None, head: str = "last", **settings) -> SequenceModel:
+def build(cell: Any, norm=None, head: Any = "last", **settings) -> SequenceModel:
     """Return a float64 model whose gains and shifts are not where they begin."""
     encoder = RecurrentEncoder(
         cell, num_features=FEATURES, hidden_size=HIDDEN, norm=norm, eps=EPS, **settings
@@ -55,7 +56,7 @@ class Alone:
     """One sequence run a step at a time; keeps the states after every step of every direction."""
 
     def __init__(self, model: SequenceModel, x: Tensor, carried=None) -> None:
-        layer = model.encoder.layer
+        layer = cast(RecurrentEncoder, model.encoder).layer
         self.layer = layer
         self.states: dict[str, list[tuple[Tensor, ...]]] = {}
         self.read: dict[str, list[Tensor]] = {}
@@ -306,7 +307,7 @@ def test_the_weights_are_read_at_every_look():
     batch, looking = make_batch(), RecurrentHealth(model)
     before = looking.look(batch, None)
     with torch.no_grad():
-        model.encoder.layer.get_parameter("weight_hh_l0").mul_(-1)
+        model.get_parameter("encoder.layer.weight_hh_l0").mul_(-1)
     for value in (looking.look(batch, None), RecurrentHealth(model).look(batch, None)):
         assert value["state_norm/l0"] != before["state_norm/l0"]
 
@@ -387,6 +388,7 @@ def test_a_transformers_norms_are_read_where_they_are(norm):
     assert values.keys() == {f"{kind}/{n}" for kind in kinds for n in norms}
     if norm == "pre":  # the first norm reads the projected input
         with torch.no_grad():
+            assert encoder.projection is not None
             read = encoder.projection(batch.inputs)
         rows = torch.cat([read[b, :n] for b, n in enumerate(RAGGED)])
         spread = rows.var(-1, correction=0).sort().values

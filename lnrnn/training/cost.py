@@ -248,11 +248,12 @@ def _peak_memory(step: TrainingStep) -> int | None:
     """
     device, batches = step.device, step.next_batches()
     step.optimizer.zero_grad()
-    carried = step.task.train_state  # kept, for torch warns of freeing what it did not see made
+    # Kept, for torch warns of freeing what it did not see made.
+    before = step.task.train_state, step.task.gradient_norm
     with _as_in_training(step):
         peak = MEASURES.get(device.type)
         bytes_added = None if peak is None else peak(partial(step.run, batches))
-    del carried
+    del before
     return bytes_added
 
 

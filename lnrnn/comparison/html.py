@@ -19,6 +19,11 @@ from lnrnn.comparison.wording import HEADLINE, decimals
 
 TEMPLATE = "report.html.jinja"
 FEW_SEEDS = 12  # up to here they are listed, beyond there are only the first and the last
+STREAMS = {
+    True: "asserted: data order and dropout stream are equal in every pair",
+    False: "broken: data order or dropout stream differ, see the warnings",
+    None: "not known: a run recorded no data order or dropout stream",
+}
 
 
 class Picture(NamedTuple):
@@ -182,7 +187,7 @@ def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     commits = [str(commit) for commit in validity["commits"]] or ["not known"]
     fingerprints = validity["data_fingerprints"] or ["not known"]
     rows = [
-        ("pairing", [_pairing(validity)]),
+        ("pairing", [_pairing(validity), STREAMS[validity["paired_streams"]]]),
         ("commit" if len(commits) == 1 else "commits", commits),
         ("data fingerprint", fingerprints),
         ("versions", [tables.pairs_text(result["versions"]) or "not known"]),

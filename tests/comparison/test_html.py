@@ -219,6 +219,19 @@ def test_validity_names_what_is_equal_and_what_failed(result):
     assert all(warning in parsed.text for warning in result["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("paired", "words"),
+    [
+        (True, "asserted: data order and dropout stream are equal in every pair"),
+        (False, "broken: data order or dropout stream differ"),
+        (None, "not known: a run recorded no data order"),
+    ],
+)
+def test_validity_says_whether_the_pairs_share_their_streams(result, paired, words):
+    validity = {**result["validity"], "paired_streams": paired}
+    assert words in Page(page({**result, "validity": validity}, {})).text
+
+
 def test_diagnoses_that_are_equal_are_said_once(parsed):
     assert parsed.text.count("64 steps back 1e-6 of it is left") == 1
     assert "(all 10 seeds)" in parsed.text

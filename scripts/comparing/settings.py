@@ -96,10 +96,10 @@ def check_is_known(text: str, own: Sequence[str]) -> None:
             f"compare.py takes KEY=VALUE and --help, got {text}; what can be set stands in "
             "conf/compare.yaml and, for the runs, in conf/train.yaml"
         )
-    key = text.split("=", 1)[0].lstrip("+~").split(".", 1)[0]
+    key, dot, _ = text.split("=", 1)[0].lstrip("+~").partition(".")
     if "@" in key or "/" in key:  # a file of a group, which Hydra looks for
         return
-    if key in own:
+    if key in own and not (key == "data" and dot):  # data.length=50 is the runs'
         raise ConfigurationError(f"{text}: a comparison's own keys are set as they are: {key}=...")
     primary = OmegaConf.load(CONF / "train.yaml")
     groups = [str(key) for entry in primary.defaults if entry != "_self_" for key in entry]

@@ -102,6 +102,7 @@ def plan(*arguments: str):
         (["trainr.max_epochs=2"], "there is no key trainr. Did you mean trainer?"),
         (["trainer.max_epoch=2"], "there is no key trainer.max_epoch. Did you mean max_epochs?"),
         (["+seeds=2"], r"\+seeds=2: a comparison's own keys are set as they are: seeds=..."),
+        (["jobs.x=2"], "a comparison's own keys are set as they are: jobs=..."),
         (["-m"], "compare.py takes KEY=VALUE and --help, got -m"),
         (["data=nowhere"], "there is no data=nowhere.*mnist1d"),
         (["arms=[rnn,lstn]", "seeds=1"], "there is no model=lstn. Did you mean lstm?"),
@@ -110,6 +111,11 @@ def plan(*arguments: str):
 def test_what_is_refused_before_anything_is_trained(arguments, words):
     with pytest.raises(ConfigurationError, match=f"(?s){words}"):
         plan(*arguments)
+
+
+def test_what_belongs_to_the_data_goes_to_all_runs():
+    _, runs = plan("arms=[rnn,rnn_ln]", "data=adding", "data.length=50", "seeds=1")
+    assert [members[0].config.data.length for members in runs.values()] == [50, 50]
 
 
 def test_a_folder_with_another_run_is_refused():

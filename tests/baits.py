@@ -11,7 +11,7 @@ TARGETS = (
     "torch.hub.load",
     "torch.nn.init.torch.load",
     "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
-    "lnrnn.training.run.replace_text",
+    "lnrnn.runs.folder.replace_text",
 )
 
 

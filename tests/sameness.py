@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.training import RunFolder
 from lnrnn.training.build import build_data, build_task
-from lnrnn.training.storage import read_checkpoint
 
 KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
 

@@ -7,9 +7,9 @@ import torch
 from experiments import CONF, compose
 from omegaconf import OmegaConf
 
+from lnrnn.runs.folder import RunFolder
 from lnrnn.training import ConfigurationError, train
 from lnrnn.training.build import build_data, build_task, build_trainer
-from lnrnn.training.run import RunFolder
 
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment")

@@ -1,20 +1,20 @@
 """Training, resuming and evaluating sequence models from configurations."""
 
-from lnrnn.training.configuration import (
+from lnrnn.config.compose import (
     Experiment,
     check_overrides,
     compose_config,
     compose_experiment,
     current_experiment,
 )
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.checkpoint_files import CheckpointError
+from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.training.cost import measure_cost
-from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.evaluation import Evaluation, evaluate
 from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.fit import train
-from lnrnn.training.run import RunFolder, folder_of
 from lnrnn.training.signals import Interrupted
-from lnrnn.training.storage import CheckpointError
 from lnrnn.training.task import SequenceTask
 
 __all__ = [

@@ -14,15 +14,11 @@ from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
+from lnrnn.config.compose import instantiate
+from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
-from lnrnn.seeding import initialize
-from lnrnn.training.agreement import check_launch
-from lnrnn.training.callbacks import Records, StepSeed, StepTimer
-from lnrnn.training.checkpoints import Checkpoints
-from lnrnn.training.configuration import instantiate
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.monitor import Monitor
-from lnrnn.training.run import (
+from lnrnn.runs.checkpoint_files import CheckpointFiles
+from lnrnn.runs.folder import (
     RunFolder,
     current_commit,
     installed_versions,
@@ -30,9 +26,13 @@ from lnrnn.training.run import (
     is_without_effect,
     leaf_keys,
 )
+from lnrnn.seeding import initialize
+from lnrnn.training.callbacks import Records, StepSeed, StepTimer
+from lnrnn.training.checkpoints import Checkpoints
+from lnrnn.training.monitor.callback import Monitor
+from lnrnn.training.rank_agreement import check_launch
 from lnrnn.training.screen import Lines, ModelTable
 from lnrnn.training.signals import Signals
-from lnrnn.training.storage import CheckpointFiles
 from lnrnn.training.task import SequenceTask, parameter_groups
 
 

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import Batch
+from lnrnn.runs.folder import RunFolder
 from lnrnn.seeding import derive_seed
-from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.ranks import gather
-from lnrnn.training.run import RunFolder
 
 
 class StepSeed(Callback):

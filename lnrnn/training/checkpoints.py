@@ -7,8 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lnrnn.data import Batch
+from lnrnn.runs.folder import RunFolder
 from lnrnn.training.finite import NonFiniteError, bad_parameter
-from lnrnn.training.run import RunFolder
 from lnrnn.training.signals import Interrupted, Signals
 
 # The counters of a validation that was begun and is to be done from its start.

@@ -18,12 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from lnrnn.config.compose import Experiment
 from lnrnn.data import Batch, DataModule
+from lnrnn.runs.folder import describe_machine
 from lnrnn.seeding import derive_seed
 from lnrnn.training.build import build_data, build_task, quiet_lightning
-from lnrnn.training.configuration import Experiment
 from lnrnn.training.fit import fresh_memory_as_it_is
-from lnrnn.training.run import describe_machine
 from lnrnn.training.task import parameter_groups
 
 WARM_UP = 3  # rounds dropped: kernels are built, the optimizer makes its state

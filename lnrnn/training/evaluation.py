@@ -7,14 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from lnrnn.config.allowed_targets import resolve
+from lnrnn.config.compose import instantiate
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.values import check_keys, check_trust
+from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
+from lnrnn.runs.folder import RunFolder
 from lnrnn.training.build import build_data, build_task, quiet_lightning
-from lnrnn.training.checks import check_keys, check_trust
-from lnrnn.training.configuration import instantiate
-from lnrnn.training.errors import ConfigurationError
 from lnrnn.training.resume import check_fits
-from lnrnn.training.run import RunFolder
-from lnrnn.training.storage import newest_good, read_checkpoint
-from lnrnn.training.targets import resolve
 
 
 @dataclass(frozen=True)

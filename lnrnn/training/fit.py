@@ -16,7 +16,20 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils import deterministic
 
-from lnrnn.training.agreement import Agreement
+from lnrnn.config.compose import Experiment
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.checkpoint_files import read_checkpoint
+from lnrnn.runs.curves import plot_curves
+from lnrnn.runs.files import replace_text
+from lnrnn.runs.folder import (
+    RunFolder,
+    check_configuration,
+    current_commit,
+    describe_machine,
+    folder_of,
+    installed_versions,
+)
+from lnrnn.runs.lock import locked
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -27,13 +40,9 @@ from lnrnn.training.build import (
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
-from lnrnn.training.configuration import Experiment
-from lnrnn.training.curves import plot_curves
-from lnrnn.training.diagnosis import diagnose
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.files import replace_text
-from lnrnn.training.lock import locked
 from lnrnn.training.metrics import PRIMARY_METRIC
+from lnrnn.training.monitor.diagnosis import diagnose
+from lnrnn.training.rank_agreement import Agreement
 from lnrnn.training.resume import (
     Start,
     check_contract,
@@ -42,16 +51,7 @@ from lnrnn.training.resume import (
     differences,
     tidy,
 )
-from lnrnn.training.run import (
-    RunFolder,
-    check_configuration,
-    current_commit,
-    describe_machine,
-    folder_of,
-    installed_versions,
-)
 from lnrnn.training.signals import Interrupted, ask_for_requeue
-from lnrnn.training.storage import read_checkpoint
 from lnrnn.training.task import SequenceTask
 
 
@@ -62,7 +62,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     in the weights and records of a run that was never stopped.
 
     Args:
-        experiment: From :func:`lnrnn.training.configuration.compose_experiment`.
+        experiment: From :func:`lnrnn.config.compose.compose_experiment`.
         root: The folder that holds all runs.
 
     Returns:

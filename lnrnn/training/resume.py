@@ -7,11 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.files import remove_leftovers, replace_text
-from lnrnn.training.lock import LOCK
-from lnrnn.training.run import RunFolder
-from lnrnn.training.storage import (
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.checkpoint_files import (
     POINTER,
     checkpoints_in,
     manifest_of,
@@ -19,6 +16,9 @@ from lnrnn.training.storage import (
     order_of,
     problem_of,
 )
+from lnrnn.runs.files import remove_leftovers, replace_text
+from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.lock import LOCK
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lnrnn.training import Experiment, RunFolder, folder_of, measure_cost
-from lnrnn.training.files import replace_text
-from lnrnn.training.run import (
+from lnrnn.runs.files import replace_text
+from lnrnn.runs.folder import (
     current_commit,
     describe_machine,
     installed_versions,
     is_without_effect,
     leaf_keys,
 )
+from lnrnn.training import Experiment, RunFolder, folder_of, measure_cost
 
 FILE = "cost.json"
 

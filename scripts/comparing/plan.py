@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comparing.settings import CONF, FIRST_TUNING_SEED, Settings
+from lnrnn.runs.folder import check_configuration, derive_name
 from lnrnn.training import ConfigurationError, Experiment, compose_experiment, folder_of
 from lnrnn.training.build import build_data, build_task
-from lnrnn.training.run import check_configuration, derive_name
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
 Runs = dict[str, list[Experiment]]  # an arm's name -> its runs, one a seed

@@ -22,8 +22,8 @@ from comparing.attempt import Failure
 from comparing.overview import Overview
 from comparing.plan import Task
 from comparing.worker import READY, STOPPED
+from lnrnn.runs.lock import locked
 from lnrnn.training import ConfigurationError, Interrupted, folder_of
-from lnrnn.training.lock import locked
 from lnrnn.training.signals import STOPPING, ask_for_requeue
 
 FALSE_STARTS = 3  # so many say that something is wrong with more than one process

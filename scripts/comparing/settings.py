@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lnrnn.config.values import suggest
 from lnrnn.training import ConfigurationError, compose_config
-from lnrnn.training.checks import suggest
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FIRST_TUNING_SEED = 1000

@@ -13,14 +13,14 @@ import torch
 from experiments import compose, only
 from sameness import assert_same_run
 
-from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, evaluate, train
-from lnrnn.training.storage import (
+from lnrnn.runs.checkpoint_files import (
     CheckpointFiles,
     checkpoints_in,
     newest_good,
     problem_of,
     read_checkpoint,
 )
+from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, evaluate, train
 
 STATE = {"global_step": 20, "state_dict": {"weight": torch.arange(2000.0)}}
 SMALL = ("model.hidden_size=8", "trainer.max_epochs=1", "checkpoint_every_n_steps=2")

@@ -9,7 +9,7 @@ import pytest
 from experiments import compose
 
 from lnrnn.training import ConfigurationError
-from lnrnn.training.agreement import check_launch
+from lnrnn.training.rank_agreement import check_launch
 
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1"}
 TASK = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}

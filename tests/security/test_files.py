@@ -15,10 +15,10 @@ from baits import TARGETS, Bait
 from experiments import compose as compose_ours
 
 from lnrnn.data import embedded
+from lnrnn.runs.checkpoint_files import manifest_of, newest_good, read_checkpoint
 from lnrnn.training import ConfigurationError, RunFolder, evaluate, train
 from lnrnn.training.build import build_data
 from lnrnn.training.resume import choose_start
-from lnrnn.training.storage import manifest_of, newest_good, read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("model.hidden_size=8", "trainer.max_steps=3", "trainer.limit_val_batches=1")

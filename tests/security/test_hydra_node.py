@@ -9,8 +9,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize
 from hydra.core.config_store import ConfigStore
 
+from lnrnn.config.hydra_node import check_hydra
 from lnrnn.training import ConfigurationError, check_overrides
-from lnrnn.training.hydra_node import check_hydra
 
 PLUGIN = "hydra_plugins.marked.Marked"
 

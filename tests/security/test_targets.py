@@ -8,13 +8,13 @@ import yaml
 from baits import TARGETS
 from omegaconf import OmegaConf
 
+from lnrnn.config.allowed_targets import locate
+from lnrnn.config.compose import instantiate
+from lnrnn.config.values import check_keys
 from lnrnn.models import RecurrentEncoder
 from lnrnn.nn import CellNorm
 from lnrnn.training import ConfigurationError, check_overrides, folder_of
 from lnrnn.training.build import build_data, build_task
-from lnrnn.training.checks import check_keys
-from lnrnn.training.configuration import instantiate
-from lnrnn.training.targets import locate
 
 
 def build_carelessly(node):
@@ -117,12 +117,12 @@ def test_classes_of_the_packages_and_functions_that_describe_data_pass(target):
         "lightning.pytorch.callbacks.model_checkpoint.os.system",
         "torch.optim.adamw.Optimizer",
         "torch.nn.modules.rnn.Module",
-        "lnrnn.training.run.os.unlink",
-        "lnrnn.training.run.Path",
-        "lnrnn.training.configuration.hydra_instantiate",
-        "lnrnn.training.configuration.instantiate",  # acts on what it is given
-        "lnrnn.training.configuration.compose_config",
-        "lnrnn.training.run.replace_text",
+        "lnrnn.runs.folder.os.unlink",
+        "lnrnn.runs.folder.Path",
+        "lnrnn.config.compose.hydra_instantiate",
+        "lnrnn.config.compose.instantiate",  # acts on what it is given
+        "lnrnn.config.compose.compose_config",
+        "lnrnn.runs.folder.replace_text",
         "lnrnn.ops.cpu.load",  # compiles and loads
         "lightning.pytorch.cli.LightningCLI",  # builds what its arguments name
         "lightning.pytorch.Trainer.__init__.__globals__",
@@ -148,12 +148,12 @@ def test_everything_else_is_refused(target):
 def test_two_steps_do_not_do_what_one_may_not(canary, tmp_path):
     """Ours compose and instantiate too: together they would build anything."""
     inner = {
-        "_target_": "lnrnn.training.configuration.compose_config",
+        "_target_": "lnrnn.config.compose.compose_config",
         "overrides": ["+_target_=pathlib.Path.touch", f"+_args_=[{canary}]"],
         "config_dir": str(tmp_path),
         "config_name": "evaluate",
     }
-    outer = {"_target_": "lnrnn.training.configuration.instantiate", "node": inner}
+    outer = {"_target_": "lnrnn.config.compose.instantiate", "node": inner}
     with pytest.raises(ConfigurationError, match=r"instantiate.*may only name"):
         check_keys(OmegaConf.create({"model": outer}))
 

@@ -5,10 +5,10 @@ import torch
 from experiments import compose, only
 
 from lnrnn.data import Batch
+from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
 from lnrnn.training.callbacks import StepTimer
 from lnrnn.training.finite import bad_activation, bad_gradient, bad_parameter
-from lnrnn.training.storage import read_checkpoint
 
 SMALL = ("model=lstm_ln", "model.hidden_size=8", "trainer.max_epochs=2")
 AT = 5

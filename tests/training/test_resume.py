@@ -12,8 +12,8 @@ from experiments import (
 )
 from sameness import assert_equal, assert_same_run, content
 
+from lnrnn.runs.folder import current_commit, installed_versions
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
-from lnrnn.training.run import current_commit, installed_versions
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from experiments import compose, only
 from omegaconf import OmegaConf
 
+from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
-from lnrnn.training.storage import read_checkpoint
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
 LAST = ("step-00000014.ckpt", "step-00000014.json")

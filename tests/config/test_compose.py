@@ -4,9 +4,9 @@ import pytest
 from experiments import CONF, compose
 from omegaconf import OmegaConf
 
+from lnrnn.config.compose import instantiate
+from lnrnn.config.values import check_keys
 from lnrnn.training import ConfigurationError, check_overrides, compose_config, compose_experiment
-from lnrnn.training.checks import check_keys
-from lnrnn.training.configuration import instantiate
 
 
 def test_the_default_is_rnn_ln_on_japanese_vowels():
@@ -75,8 +75,8 @@ def test_a_key_without_a_default_must_be_given():
         "torch.load",
         "torch.nn.init.torch.load",
         "torch.nn.functional.relu",
-        "lnrnn.training.files.os.unlink",
-        "lnrnn.training.run.Path",
+        "lnrnn.runs.files.os.unlink",
+        "lnrnn.runs.folder.Path",
         "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
     ],
 )

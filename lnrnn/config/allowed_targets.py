@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lnrnn.training.errors import ConfigurationError
+from lnrnn.config.errors import ConfigurationError
 
 TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
 # What models and data are made of. Other functions of lnrnn write files, compile and compose.
@@ -26,7 +26,7 @@ NAMES_OF_CODE = ("_instantiator", "_class_path", "_target_")  # Lightning's and 
 def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     """Return the class or function that ``target`` names, if a configuration may name it.
 
-    The path alone proves nothing: ``lnrnn.training.run.os.unlink`` begins well too. So it must be
+    The path alone proves nothing: ``lnrnn.runs.folder.os.unlink`` begins well too. So it must be
     a module's path and a name in it, and what it finds must be defined in that module or below.
 
     Args:

@@ -25,7 +25,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lnrnn.training.checks import (
+from lnrnn.config.allowed_targets import check_references, check_resolved, check_targets, resolve
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
+from lnrnn.config.values import (
     check_keys,
     check_nodes,
     check_trust,
@@ -33,9 +36,6 @@ from lnrnn.training.checks import (
     suggest,
     unknown_key,
 )
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.hydra_node import check_files, check_hydra, check_primary
-from lnrnn.training.targets import check_references, check_resolved, check_targets, resolve
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.targets import locate, target_nodes
+from lnrnn.config.allowed_targets import locate, target_nodes
+from lnrnn.config.errors import ConfigurationError
 
 WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,

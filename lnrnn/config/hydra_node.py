@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lnrnn.training.errors import ConfigurationError
+from lnrnn.config.errors import ConfigurationError
 
 LOGGING = ("hydra_logging", "job_logging")
 FOLDERS = ("run.dir", "sweep.dir", "sweep.subdir", "output_subdir")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lnrnn.training.diagnosis import diagnose
+from lnrnn.training.monitor.diagnosis import diagnose
 
 HEALTHY = {
     **{f"state_gradient/l0/lag{2**k}": 0.5 / 2**k for k in range(7)},

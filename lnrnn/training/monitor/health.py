@@ -21,9 +21,9 @@ from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
 from lnrnn.models.checks import valid_steps
 from lnrnn.models.heads import last_step
 from lnrnn.ops.reference import widen
-from lnrnn.training import cuts, gates
-from lnrnn.training.cuts import Layer, Piece, State
 from lnrnn.training.metrics import sum_loss
+from lnrnn.training.monitor import cuts, gates
+from lnrnn.training.monitor.cuts import Layer, Piece, State
 
 Values = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from lnrnn.training.errors import ConfigurationError
+from lnrnn.config.errors import ConfigurationError
 from lnrnn.training.ranks import gather
 
 

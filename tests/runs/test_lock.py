@@ -7,8 +7,8 @@ import sys
 import pytest
 from experiments import compose
 
+from lnrnn.runs.lock import LOCK, locked
 from lnrnn.training import ConfigurationError, train
-from lnrnn.training.lock import LOCK, locked
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=1")
 
@@ -92,8 +92,8 @@ def test_of_many_that_start_at_once_one_has_the_folder(tmp_path):
     (tmp_path / LOCK).write_text(HERE)  # a stale one, which all find
     script = (
         "import sys, pathlib, time\n"
-        "from lnrnn.training.lock import locked\n"
-        "from lnrnn.training.checks import ConfigurationError\n"
+        "from lnrnn.runs.lock import locked\n"
+        "from lnrnn.config.values import ConfigurationError\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "(folder / sys.argv[2]).touch()\n"
         "while len(list(folder.glob('ready*'))) < 3: time.sleep(0.001)\n"

@@ -13,6 +13,7 @@ from experiments import (
 )
 from sameness import assert_equal, assert_same_run, content
 
+from lnrnn.runs.curves import plot_curves
 from lnrnn.training import (
     ConfigurationError,
     NonFiniteError,
@@ -22,7 +23,6 @@ from lnrnn.training import (
     train,
 )
 from lnrnn.training import monitor as monitor_module
-from lnrnn.training.curves import plot_curves
 
 ON = "monitor=true"
 

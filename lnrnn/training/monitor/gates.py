@@ -17,7 +17,7 @@ from lnrnn.nn import RNN
 from lnrnn.nn.direction import Direction
 from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.reference import norm_widths, normalize, widen
-from lnrnn.training.cuts import Layer
+from lnrnn.training.monitor.cuts import Layer
 
 GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
 SIGMOIDS = "iforz"

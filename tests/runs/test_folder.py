@@ -5,9 +5,9 @@ import pytest
 from experiments import compose
 from omegaconf import OmegaConf
 
+from lnrnn.runs.folder import check_configuration, derive_name
 from lnrnn.training import ConfigurationError, RunFolder, folder_of
 from lnrnn.training.resume import Start, choose_start
-from lnrnn.training.run import check_configuration, derive_name
 
 
 @pytest.mark.parametrize(

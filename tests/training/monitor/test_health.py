@@ -20,9 +20,9 @@ from lnrnn.models import (
     TransformerEncoder,
 )
 from lnrnn.nn.norm import as_cell_norm
-from lnrnn.training import health
-from lnrnn.training.health import RecurrentHealth, TransformerHealth
 from lnrnn.training.metrics import sum_loss
+from lnrnn.training.monitor import health
+from lnrnn.training.monitor.health import RecurrentHealth, TransformerHealth
 
 CELLS = {"rnn": lnrnn.RNNCell, "lstm": lnrnn.LSTMCell, "gru": lnrnn.GRUCell}
 BATCH, STEPS, FEATURES, HIDDEN = 5, 11, 3, 6

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lnrnn.data import Batch
 from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
 from lnrnn.training.callbacks import Records
-from lnrnn.training.health import RecurrentHealth, TransformerHealth
+from lnrnn.training.monitor.health import RecurrentHealth, TransformerHealth
 from lnrnn.training.task import SequenceTask
 
 EVERY = 50  # optimizer steps between two samples

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from lnrnn.training.errors import ConfigurationError
+from lnrnn.config.errors import ConfigurationError
 
 LOCK = "run.lock"
 

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lnrnn.training.configuration import Experiment
-from lnrnn.training.errors import ConfigurationError
-from lnrnn.training.files import replace_text
-from lnrnn.training.storage import newest_good
+from lnrnn.config.compose import Experiment
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import replace_text
+from lnrnn.runs.checkpoint_files import newest_good
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
 WITHOUT_EFFECT = (

@@ -1,0 +1,1 @@
+"""From files and overrides to a checked configuration, and from its nodes to objects."""

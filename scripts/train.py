@@ -16,6 +16,7 @@ try:
     from rich.console import Console
     from rich.table import Table
 
+    from lnrnn.runs.record import RunRecord
     from lnrnn.training import (
         CheckpointError,
         ConfigurationError,
@@ -72,18 +73,18 @@ def print_stop(stop: Interrupted) -> None:
 
 
 @rank_zero_only
-def print_result(folder: RunFolder, record: dict, monitored: bool) -> None:
+def print_result(folder: RunFolder, record: RunRecord, monitored: bool) -> None:
     """Print what a finished run found, what it cost and where it lies."""
-    table = Table(show_header=False, title=f"{record['model']} on {record['data']}", min_width=44)
-    for name, value in record["metrics"].items():
+    table = Table(show_header=False, title=f"{record.model} on {record.data}", min_width=44)
+    for name, value in record.metrics.items():
         table.add_row(name, f"{value:.4f}")
-    table.add_row("parameters", f"{record['parameters']:,}")
-    table.add_row("optimizer steps", f"{record['steps']:,}")
-    if record["seconds_per_step"] is not None:
-        table.add_row("time per step", f"{1000 * record['seconds_per_step']:.2f} ms")
+    table.add_row("parameters", f"{record.parameters:,}")
+    table.add_row("optimizer steps", f"{record.steps:,}")
+    if record.seconds_per_step is not None:
+        table.add_row("time per step", f"{1000 * record.seconds_per_step:.2f} ms")
     Console().print(table)
     if monitored:
-        words = record.get("diagnosis", NOT_MONITORED)
+        words = record.diagnosis or NOT_MONITORED
         Console().print(f"monitor: {words}", soft_wrap=True, markup=False)
     Console().print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
 

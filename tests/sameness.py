@@ -5,13 +5,14 @@ from typing import Any
 import torch
 
 from lnrnn.runs.checkpoint_files import read_checkpoint
+from lnrnn.runs.record import RunRecord
 from lnrnn.training import RunFolder
 from lnrnn.training.build import build_data, build_task
 
 KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
 
 
-def content(folder: RunFolder) -> tuple[dict, bytes, dict]:
+def content(folder: RunFolder) -> tuple[dict, bytes, RunRecord]:
     newest = folder.newest_checkpoint()
     assert newest is not None
     checkpoint = torch.load(newest, weights_only=True)
@@ -42,8 +43,8 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     )
     assert_equal(state, other_state)
     assert metrics == other_metrics
-    assert record["metrics"] == other_record["metrics"]
-    assert record["steps"] == other_record["steps"]
+    assert record.metrics == other_record.metrics
+    assert record.steps == other_record.steps
 
 
 def predictions(folder: RunFolder) -> torch.Tensor:

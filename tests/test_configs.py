@@ -95,15 +95,15 @@ def test_every_model_trains_on_every_kind_of_data(model, data, files, tmp_path):
     if model.startswith("transformer") and data == "text_files":
         overrides.append("model.causal=true")
     _, record = train(compose(*overrides), tmp_path)
-    assert record["status"] == "finished"
-    assert record["steps"] == 3
+    assert record.status == "finished"
+    assert record.steps == 3
 
 
 @pytest.mark.parametrize("data", [*OFFLINE, *OWN_FILES])
 def test_every_data_set_trains_a_model(data, files, tmp_path):
     overrides = ["model=gru_ln", f"data={data}", *files.get(data, ()), *SMALL]
     folder, record = train(compose(*overrides), tmp_path)
-    assert f"test/{record['metric']}" in record["metrics"]
+    assert f"test/{record.metric}" in record.metrics
     shutil.rmtree(folder.path)
 
 

@@ -10,20 +10,13 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-T = TypeVar("T")
-
-STATUSES = ("finished", "running", "failed", "interrupted")
+from lnrnn.runs.record import RecordError, is_number, read_record, read_text, to_float
 
 # A curve is what one name was at the steps where it was measured, in the order of the steps.
 Curve = tuple[tuple[int, float], ...]
-
-
-class RecordError(ValueError):
-    """A run's files are missing, cut short or not what a run writes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Run:
 
     Args:
         folder: Where the run lies, as it was given.
-        status: One of ``STATUSES``.
+        status: One of ``lnrnn.runs.record.STATUSES``.
         data: The data set's name.
         model: The model's name.
         seed: What the run's random numbers were derived from.
@@ -50,6 +43,7 @@ class Run:
         dropout_seed: Where the dropout stream starts, where known.
         initial_parameters: Parameter name to a hash of its initial value.
         error: What ended a run that failed.
+        diverged: Whether that was a number that became NaN or infinity.
         diagnosis: What the health monitor said of the run in a line, where it was switched on.
         curves: The contents of ``metrics.jsonl`` by name.
     """
@@ -73,6 +67,7 @@ class Run:
     dropout_seed: int | None = None
     initial_parameters: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    diverged: bool = False
     diagnosis: str | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
@@ -145,33 +140,34 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             last line of an unfinished run's ``metrics.jsonl`` may be cut short: it is left out.
     """
     path = Path(folder)
-    source = path / "run.json"
-    record = _read_record(source)
-    status = _field(record, "status", str, source)
-    if status not in STATUSES:
-        raise RecordError(f"{source}: status must be one of {', '.join(STATUSES)}, got {status!r}")
+    record = read_record(path / "run.json")
+    for key in ("status", "data", "model", "seed", "metric", "higher_is_better"):
+        if getattr(record, key) is None:
+            raise RecordError(f"{path / 'run.json'}: the key {key!r} is missing")
+    seconds = to_float(record.seconds_per_step)
     return Run(
         folder=path.as_posix(),
-        status=status,
-        data=_field(record, "data", str, source),
-        model=_field(record, "model", str, source),
-        seed=_field(record, "seed", int, source),
-        metric=_field(record, "metric", str, source),
-        higher_is_better=_field(record, "higher_is_better", bool, source),
-        overrides=tuple(_optional(record, "overrides", list, source) or ()),
-        parameters=_optional(record, "parameters", int, source),
-        seconds_per_step=_seconds(record, source),
-        metrics=_numbers(_optional(record, "metrics", dict, source) or {}, source),
-        versions=_optional(record, "versions", dict, source) or {},
-        commit=_optional(record, "commit", str, source),
-        machine=_optional(record, "machine", dict, source) or {},
-        data_fingerprint=_optional(record, "data_fingerprint", str, source),
-        data_order=_optional(record, "data_order", str, source),
-        dropout_seed=_optional(record, "dropout_seed", int, source),
-        initial_parameters=_optional(record, "initial_parameters", dict, source) or {},
-        error=_optional(record, "error", str, source),
-        diagnosis=_optional(record, "diagnosis", str, source),
-        curves=_read_curves(path / "metrics.jsonl", finished=status == "finished"),
+        status=record.status or "",
+        data=record.data or "",
+        model=record.model or "",
+        seed=record.seed or 0,
+        metric=record.metric or "",
+        higher_is_better=bool(record.higher_is_better),
+        overrides=tuple(record.overrides),
+        parameters=record.parameters,
+        seconds_per_step=seconds if math.isfinite(seconds) else None,
+        metrics=record.metrics,
+        versions=record.versions,
+        commit=record.commit,
+        machine=record.machine,
+        data_fingerprint=record.data_fingerprint,
+        data_order=record.data_order,
+        dropout_seed=record.dropout_seed,
+        initial_parameters=record.initial_parameters,
+        error=record.error,
+        diverged=record.has_diverged,
+        diagnosis=record.diagnosis,
+        curves=_read_curves(path / "metrics.jsonl", finished=record.status == "finished"),
     )
 
 
@@ -198,71 +194,10 @@ def _seed_then_folder(run: Run | Unreadable) -> tuple[bool, int, str]:
     return (isinstance(run, Unreadable), run.seed if isinstance(run, Run) else 0, run.folder)
 
 
-def _seconds(record: dict[str, object], path: Path) -> float | None:
-    """Return the time per step; None if no step was timed."""
-    value = record.get("seconds_per_step")
-    if not _is_number(value):
-        raise RecordError(f"{path}: seconds_per_step must be a number, got {value!r}")
-    return _to_float(value) if math.isfinite(_to_float(value)) else None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except FileNotFoundError:
-        raise RecordError(f"{path}: a run's folder needs this file, and it is not there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_record(path: Path) -> dict[str, object]:
-    try:
-        record = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        reason = f"is not valid JSON ({error.msg}); was it cut short?"
-        raise RecordError(f"{path}, line {error.lineno}: {reason}") from None
-    if not isinstance(record, dict):
-        raise RecordError(f"{path}, line 1: must hold a JSON object, got {type(record).__name__}")
-    return record
-
-
-def _field(record: dict[str, object], name: str, kind: type[T], path: Path) -> T:
-    """Return a value that every run must have."""
-    value = _optional(record, name, kind, path)
-    if value is None:
-        raise RecordError(f"{path}: the key {name!r} is missing")
-    return value
-
-
-def _optional(record: dict[str, object], name: str, kind: type[T], path: Path) -> T | None:
-    """Return a value that an unfinished run may lack."""
-    value = record.get(name)
-    # bool is an int to Python, and true is no seed.
-    if value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool))):
-        return value
-    raise RecordError(f"{path}: the key {name!r} must be {kind.__name__}, got {value!r}")
-
-
-def _numbers(values: dict[str, object], path: Path) -> dict[str, float]:
-    """Return the values as floats; null, which a run may write for NaN, becomes NaN."""
-    for name, value in values.items():
-        if not _is_number(value):
-            raise RecordError(f"{path}: metric {name!r} must be a number, got {value!r}")
-    return {name: _to_float(value) for name, value in values.items()}
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _to_float(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
-
-
 def _read_curves(path: Path, *, finished: bool) -> dict[str, Curve]:
     if not finished and not path.exists():
         return {}
-    lines = _read_text(path).split("\n")
+    lines = read_text(path).split("\n")
     # Every whole line ends in a newline, so what follows the last one is empty or was cut short.
     torn = lines.pop()
     if torn and finished:
@@ -288,9 +223,9 @@ def _parse(line: str, place: str) -> tuple[int, str, float]:
         raise RecordError(f"{place}: must hold a JSON object, got {line[:60]!r}")
     step, name = entry.get("step"), entry.get("name")
     known = isinstance(name, str) and isinstance(step, int) and not isinstance(step, bool)
-    if not known or "value" not in entry or not _is_number(entry["value"]):
+    if not known or "value" not in entry or not is_number(entry["value"]):
         rule = 'must hold an integer "step", a text "name" and a number "value"'
         raise RecordError(f"{place}: {rule}, got {line[:80]!r}")
     assert isinstance(step, int)
     assert isinstance(name, str)
-    return step, name, _to_float(entry["value"])
+    return step, name, to_float(entry["value"])

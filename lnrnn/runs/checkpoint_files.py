@@ -6,14 +6,12 @@ after it, without which a checkpoint does not count; and ``last``, which names t
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
-from lightning.fabric.plugins.io import CheckpointIO
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import replacing, sync_folder
@@ -28,76 +26,58 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written; the message says why, and what is still there."""
 
 
-class CheckpointFiles(CheckpointIO):
-    """Writes and reads checkpoints for Lightning.
+def write_checkpoint(
+    checkpoint: dict[str, Any], path: Path, *, versions: Mapping[str, str], keep: int
+) -> None:
+    """Write a checkpoint, then its manifest, then the pointer; then remove the oldest.
 
     Args:
-        versions: What the manifests note as the versions that wrote them.
+        checkpoint: Tensors and plain values.
+        path: The file, named as ``NAME`` says.
+        versions: What the manifest notes as the versions that wrote it.
         keep: How many good checkpoints stay.
+
+    Raises:
+        CheckpointError: If the disk is full, the folder may not be written, or the like; what was
+            there before is intact.
     """
+    manifest = manifest_of(path)
+    digest, file = hashlib.sha256(), None
+    try:
+        manifest.unlink(missing_ok=True)  # it would not fit a checkpoint saved once more
+        with replacing(path) as target:
+            file = Digesting(target, digest)
+            torch.save(checkpoint, cast(BinaryIO, file))
+        content = {
+            "file": path.name,
+            "sha256": digest.hexdigest(),
+            "bytes": file.size,
+            "step": checkpoint["global_step"],
+            "versions": dict(versions),
+        }
+        with replacing(manifest) as target:
+            target.write(json.dumps(content, indent=2).encode() + b"\n")
+        with replacing(path.parent / POINTER, flushed=False) as target:
+            target.write(path.name.encode() + b"\n")
+        sync_folder(path.parent)  # before older ones go
+    except (OSError, RuntimeError) as error:
+        # torch wraps what a file raises into words about its own internals.
+        cause = file.error if file is not None and file.error is not None else error
+        if not isinstance(cause, Exception):
+            raise cause from None
+        raise CheckpointError(
+            f"could not save {path}: {cause}. The checkpoints before it are intact; make room "
+            "or allow writing there, and start the same command again."
+        ) from error
+    # What a kill in between left of others goes too.
+    for older in checkpoints_in(path.parent)[keep:]:
+        remove_checkpoint(older)
 
-    def __init__(self, versions: Mapping[str, str], keep: int = 2) -> None:
-        self.versions = dict(versions)
-        self.keep = keep
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
-        """Write a checkpoint, then its manifest, then the pointer; then remove the oldest.
-
-        Raises:
-            CheckpointError: If the disk is full, the folder may not be written, or the like; what
-                was there before is intact.
-        """
-        path = Path(path)
-        manifest = manifest_of(path)
-        digest, file = hashlib.sha256(), None
-        try:
-            manifest.unlink(missing_ok=True)  # it would not fit a checkpoint saved once more
-            with replacing(path) as target:
-                file = Digesting(target, digest)
-                torch.save(checkpoint, cast(BinaryIO, file))
-            content = {
-                "file": path.name,
-                "sha256": digest.hexdigest(),
-                "bytes": file.size,
-                "step": checkpoint["global_step"],
-                "versions": self.versions,
-            }
-            with replacing(manifest) as target:
-                target.write(json.dumps(content, indent=2).encode() + b"\n")
-            with replacing(path.parent / POINTER, flushed=False) as target:
-                target.write(path.name.encode() + b"\n")
-            sync_folder(path.parent)  # before older ones go
-        except (OSError, RuntimeError) as error:
-            # torch wraps what a file raises into words about its own internals.
-            cause = file.error if file is not None and file.error is not None else error
-            if not isinstance(cause, Exception):
-                raise cause from None
-            raise CheckpointError(
-                f"could not save {path}: {cause}. The checkpoints before it are intact; make room "
-                "or allow writing there, and start the same command again."
-            ) from error
-        self._prune(path.parent)
-
-    def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Any = "cpu",
-        weights_only: bool | None = True,
-    ) -> dict[str, Any]:
-        """Read a checkpoint, as :func:`read_checkpoint` does, whatever else is asked for."""
-        return read_checkpoint(Path(path), map_location)
-
-    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
-        """Remove a checkpoint; its manifest goes first, so that half of it is never taken."""
-        manifest_of(Path(path)).unlink(missing_ok=True)
-        Path(path).unlink(missing_ok=True)
-
-    def _prune(self, folder: Path) -> None:
-        """Keep the newest, and remove what a kill in between left of others."""
-        for path in checkpoints_in(folder)[self.keep :]:
-            self.remove_checkpoint(path)
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint; its manifest goes first, so that half of it is never taken."""
+    manifest_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 class Digesting:

@@ -7,23 +7,18 @@ the configuration and never from the clock, so the same command finds the same r
 
 import difflib
 import hashlib
-import json
-import platform
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.files import replace_text
+from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 from lnrnn.runs.checkpoint_files import newest_good
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
@@ -43,7 +38,6 @@ WITHOUT_EFFECT = (
     "trainer.enable_model_summary",
 )
 IN_THE_PATH = ("data", "model", "seed")
-PACKAGES = ("lnrnn", "torch", "lightning", "torchmetrics", "hydra-core", "datasets", "numpy")
 
 
 @dataclass(frozen=True)
@@ -81,19 +75,19 @@ class RunFolder:
         """The picture of the run's metrics."""
         return self.path / "curves.png"
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self) -> RunRecord:
         """Return ``run.json``, or an empty record if there is none.
 
         Raises:
-            ConfigurationError: If it is no JSON.
+            ConfigurationError: If it is not what a run writes.
         """
         if not self.record.exists():
-            return {}
+            return RunRecord()
         try:
-            return json.loads(self.record.read_text())
-        except ValueError as error:
+            return read_record(self.record)
+        except RecordError as error:
             raise ConfigurationError(
-                f"{self.record} is damaged ({error}); remove that file to go on from the newest "
+                f"{self.record} is damaged ({error}); remove that file to resume from the newest "
                 "checkpoint"
             ) from error
 
@@ -116,13 +110,13 @@ class RunFolder:
             raise ConfigurationError(f"{self.config} is damaged: it holds no configuration")
         return config
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Replace ``run.json`` in one step, so that a reader never sees half of it."""
-        replace_text(self.record, json.dumps(record, indent=2, allow_nan=True) + "\n")
+        write_record(self.record, record)
 
     def update_record(self, **changes: Any) -> None:
         """Change some entries of ``run.json``."""
-        self.write_record({**self.read_record(), **changes})
+        self.write_record(replace(self.read_record(), **changes))
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest checkpoint that is whole, or None."""
@@ -229,39 +223,3 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
 def _comparable(config: Any) -> list[str]:
     keys = (key for key in sorted(leaf_keys(config)) if not is_without_effect(key))
     return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
-
-
-def describe_machine(device: str) -> dict[str, Any]:
-    """Return what the run's speed and last bits depend on."""
-    return {
-        "device": device,
-        "cpu": _cpu_name(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def installed_versions() -> dict[str, str]:
-    """Return the versions of the packages that decide a run's numbers."""
-    return {name: version(name) for name in PACKAGES}
-
-
-def current_commit() -> str | None:
-    """Return the source's git commit, with ``+`` where files differ from it; None outside git."""
-    source = Path(__file__).parent
-    command = ["git", "-C", str(source), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except FileNotFoundError:  # no git on this machine
-        return None
-    return answer.stdout.strip() or None

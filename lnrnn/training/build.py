@@ -17,17 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
-from lnrnn.runs.checkpoint_files import CheckpointFiles
-from lnrnn.runs.folder import (
-    RunFolder,
-    current_commit,
-    installed_versions,
-    is_part_of,
-    is_without_effect,
-    leaf_keys,
-)
+from lnrnn.runs.folder import RunFolder, is_part_of, is_without_effect, leaf_keys
+from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
+from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.rank_agreement import check_launch

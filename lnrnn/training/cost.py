@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from lnrnn.config.compose import Experiment
 from lnrnn.data import Batch, DataModule
-from lnrnn.runs.folder import describe_machine
+from lnrnn.runs.machine import describe_machine
 from lnrnn.seeding import derive_seed
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.fit import fresh_memory_as_it_is

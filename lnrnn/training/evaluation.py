@@ -71,8 +71,8 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
         trainer.test(task, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record = folder.read_record()
-    same_data = record.get("data_fingerprint") in (None, datamodule.fingerprint)
-    return Evaluation(checkpoint, metrics, record.get("metrics", {}), same_data)
+    same_data = record.data_fingerprint in (None, datamodule.fingerprint)
+    return Evaluation(checkpoint, metrics, record.metrics, same_data)
 
 
 def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:

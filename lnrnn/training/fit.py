@@ -21,15 +21,10 @@ from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.folder import (
-    RunFolder,
-    check_configuration,
-    current_commit,
-    describe_machine,
-    folder_of,
-    installed_versions,
-)
+from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
 from lnrnn.runs.lock import locked
+from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
+from lnrnn.runs.record import RunRecord
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -40,6 +35,7 @@ from lnrnn.training.build import (
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
+from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.metrics import PRIMARY_METRIC
 from lnrnn.training.monitor.diagnosis import diagnose
 from lnrnn.training.rank_agreement import Agreement
@@ -55,7 +51,7 @@ from lnrnn.training.signals import Interrupted, ask_for_requeue
 from lnrnn.training.task import SequenceTask
 
 
-def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder, dict[str, Any]]:
+def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder, RunRecord]:
     """Train, or go on with, or only report the run that an experiment describes.
 
     A finished run is not repeated. An unfinished one goes on from its newest checkpoint and ends
@@ -98,9 +94,9 @@ def is_finished(folder: RunFolder, config: DictConfig) -> bool:
         ConfigurationError: If it is, but its data have changed since.
     """
     record = folder.read_record()
-    if record.get("status") != "finished":
+    if record.status != "finished":
         return False
-    before, now = record.get("data_fingerprint"), build_data(config).fingerprint
+    before, now = record.data_fingerprint, build_data(config).fingerprint
     if before != now:
         raise ConfigurationError(
             f"{folder.path} holds a finished run, but the data have changed since: their "
@@ -201,6 +197,7 @@ class Status(Callback):
             status="interrupted" if stopped else "failed",
             steps=trainer.global_step,
             error=f"{type(exception).__name__}: {exception}",
+            diverged=isinstance(exception, NonFiniteError),
             **_diagnosis(self.folder, self.config),
             **_step_time(self.folder, self.timer, trainer),
         )
@@ -214,7 +211,7 @@ class Status(Callback):
 def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[str, float | None]:
     """Return the median seconds per optimizer step, or what an earlier session noted."""
     if timer.median is None:
-        return {"seconds_per_step": folder.read_record().get("seconds_per_step")}
+        return {"seconds_per_step": folder.read_record().seconds_per_step}
     return {"seconds_per_step": timer.median * trainer.accumulate_grad_batches}
 
 
@@ -239,33 +236,33 @@ def _open(
     replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
     before = folder.read_record()
     folder.write_record(
-        {
-            "status": "running",
-            "data": experiment.data,
-            "model": experiment.model,
-            "name": experiment.config.name,
-            "seed": experiment.config.seed,
-            "overrides": list(experiment.overrides),
-            "metric": metric,
-            "higher_is_better": higher_is_better,
-            "parameters": sum(parameter.numel() for parameter in task.parameters()),
-            "seconds_per_step": before.get("seconds_per_step"),
-            "processes": training.trainer.world_size,
-            "versions": installed_versions(),
-            "commit": current_commit(),
-            "machine": describe_machine(training.trainer.strategy.root_device.type),
-            "data_fingerprint": datamodule.fingerprint,
-            "data_order": datamodule.order,
-            "dropout_seed": dropout_seed(experiment.config.seed, step=0, rank=0),
-            "initial_parameters": _digests(task.model),
+        RunRecord(
+            status="running",
+            data=experiment.data,
+            model=experiment.model,
+            name=experiment.config.name,
+            seed=experiment.config.seed,
+            overrides=list(experiment.overrides),
+            metric=metric,
+            higher_is_better=higher_is_better,
+            parameters=sum(parameter.numel() for parameter in task.parameters()),
+            seconds_per_step=before.seconds_per_step,
+            processes=training.trainer.world_size,
+            versions=installed_versions(),
+            commit=current_commit(),
+            machine=describe_machine(training.trainer.strategy.root_device.type),
+            data_fingerprint=datamodule.fingerprint,
+            data_order=datamodule.order,
+            dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
+            initial_parameters=_digests(task.model),
             **_history(before, start, changed),
-        }
+        )
     )
 
 
-def _history(before: dict[str, Any], start: Start, changed: list[str]) -> dict[str, Any]:
+def _history(before: RunRecord, start: Start, changed: list[str]) -> dict[str, Any]:
     """Return where a run began and every place where it was gone on with."""
-    began, resumed = before.get("began_from"), before.get("resumed", [])
+    began, resumed = before.began_from, before.resumed
     if start.checkpoint is None:
         return {"began_from": None, "resumed": []}
     if not start.continues:

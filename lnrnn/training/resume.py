@@ -68,7 +68,7 @@ def choose_start(folder: RunFolder, resume: str) -> Start:
             return Start(given, continues=True)
         if newest is None:
             return Start(given)
-        if folder.read_record().get("began_from") != str(given.resolve()):
+        if folder.read_record().began_from != str(given.resolve()):
             raise ConfigurationError(
                 f"resume={resume} starts a run from a checkpoint of another folder, but "
                 f"{folder.path} has checkpoints of its own. Leave resume=auto to go on from "

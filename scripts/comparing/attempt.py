@@ -3,6 +3,7 @@
 import traceback
 from dataclasses import dataclass
 
+from lnrnn.runs.record import DIVERGED
 from lnrnn.training import (
     CheckpointError,
     ConfigurationError,
@@ -56,11 +57,11 @@ def diverged_before(folder: RunFolder) -> Failure | None:
         ConfigurationError: If its record is no JSON.
     """
     record = folder.read_record()
-    error = str(record.get("error"))
-    if record.get("status") != "failed" or not error.startswith(f"{NonFiniteError.__name__}: "):
+    if not record.has_diverged:
         return None
+    why = (record.error or "").removeprefix(DIVERGED)
     return Failure(
-        f"{error.partition(': ')[2]} It diverged when it was trained before, and would again; "
+        f"{why} It diverged when it was trained before, and would again; "
         f"to train it anew, remove {folder.path}",
         diverged=True,
     )

@@ -8,13 +8,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.folder import (
-    current_commit,
-    describe_machine,
-    installed_versions,
-    is_without_effect,
-    leaf_keys,
-)
+from lnrnn.runs.folder import is_without_effect, leaf_keys
+from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.training import Experiment, RunFolder, folder_of, measure_cost
 
 FILE = "cost.json"

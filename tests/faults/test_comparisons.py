@@ -155,12 +155,14 @@ def test_a_comparison_that_is_stopped_and_killed_ends_as_one_that_was_not(tmp_pa
         for seed in (0, 1):
             path = RUNS.format(arm, seed)
             assert_same_run(RunFolder(again / path), RunFolder(whole / path))
-            records = [RunFolder(place / path).read_record() for place in (again, whole)]
+            records = [
+                json.loads(RunFolder(place / path).record.read_text()) for place in (again, whole)
+            ]
             same = [
                 {key: value for key, value in record.items() if key not in TIMES | HISTORY}
                 for record in records
             ]
             assert same[0] == same[1]
-    resumed = RunFolder(again / FIRST[0]).read_record()["resumed"]
+    resumed = RunFolder(again / FIRST[0]).read_record().resumed
     assert len(resumed) == 3
     assert not list(again.rglob("*.tmp"))

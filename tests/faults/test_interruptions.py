@@ -102,7 +102,7 @@ def check(way: str, every: int, *stops: tuple[str, int, str]) -> None:
                 except (Interruption, Interrupted):
                     continue
         folder, record = train(experiment, root)
-        assert record["status"] == "finished"
+        assert record.status == "finished"
         assert_same_run(folder, whole(way))
         assert not list(root.rglob("*.tmp"))
         assert not list(root.rglob("run.lock"))
@@ -167,6 +167,6 @@ def test_every_phase(stops):
 @pytest.mark.parametrize("method", ["test_step", "validation_step"])
 def test_early_stopping_is_not_forgotten(method):
     """It had ended training: nothing may be trained after it, wherever the run was stopped."""
-    assert whole("early stopping").read_record()["steps"] < 24
+    assert whole("early stopping").read_record().steps in range(1, 24)
     last = 2 * 2 if method == "validation_step" else 0
     check("early stopping", 3, (method, last, "crash"), (method, 0, "SIGTERM"))

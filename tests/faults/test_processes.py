@@ -117,11 +117,11 @@ def test_a_chain_of_interruptions(chain, tmp_path):
         if number != SIGKILL:
             name = signal.Signals(number).name
             record = folder.read_record()
-            assert (record["status"], record["signal"]) == ("interrupted", name)
-            assert record["exit_code"] == 128 + number
+            assert (record.status, record.signal) == ("interrupted", name)
+            assert record.exit_code == 128 + number
             assert f"stopped by {name}" in " ".join(printed.split())
             assert not (folder.path / "run.lock").exists()
-    assert len(folder.read_record()["resumed"]) >= len(signals) - 2
+    assert len(folder.read_record().resumed) >= len(signals) - 2
     assert finish(again, overrides).path == folder.path
     assert_same_run(folder, whole)
     assert torch.equal(predictions(folder), predictions(whole))

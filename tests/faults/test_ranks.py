@@ -84,7 +84,7 @@ def test_one_of_two_processes_is_stopped_or_killed(tmp_path):
     code, printed = interrupt(again, overrides, total // 4, SIGTERM)
     folder = RunFolder(only(again.glob("runs/*/*/seed0")))
     assert code != 0
-    assert folder.read_record()["signal"] == "SIGTERM", printed
+    assert folder.read_record().signal == "SIGTERM", printed
     assert printed.count("interrupted: stopped by SIGTERM") == 1
     state = content(folder)[0]["carried_state"]
     assert [tuple(part.shape) for part in state] == [(1, 5, 8), (1, 5, 8)]
@@ -104,7 +104,7 @@ def test_fewer_processes_go_on_with_the_same_samples(tmp_path):
     interrupt(again, overrides, one.metrics.stat().st_size // 2, SIGTERM)
     folder, printed = finish(again, overrides, processes=1)
     assert "processes: 2 in the checkpoint, 1 now" in " ".join(printed.split())
-    changed = folder.read_record()["resumed"][0]["changed"]
+    changed = folder.read_record().resumed[0]["changed"]
     assert changed == ["processes: 2 in the checkpoint, 1 now"]
     lines = [
         [json.loads(line) for line in run.metrics.read_text().splitlines()] for run in (one, folder)

@@ -14,13 +14,13 @@ from experiments import compose, only
 from sameness import assert_same_run
 
 from lnrnn.runs.checkpoint_files import (
-    CheckpointFiles,
     checkpoints_in,
     newest_good,
     problem_of,
     read_checkpoint,
 )
 from lnrnn.training import CheckpointError, ConfigurationError, RunFolder, evaluate, train
+from lnrnn.training.checkpoint_io import CheckpointFiles
 
 STATE = {"global_step": 20, "state_dict": {"weight": torch.arange(2000.0)}}
 SMALL = ("model.hidden_size=8", "trainer.max_epochs=1", "checkpoint_every_n_steps=2")
@@ -184,8 +184,8 @@ def test_a_run_goes_on_after_a_save_that_failed(k, error, whole, tmp_path):
             train(compose(*SMALL), tmp_path)
     folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     if isinstance(error, OSError):
-        assert folder.read_record()["status"] == "failed"
-        assert "No space left" in folder.read_record()["error"]
+        assert folder.read_record().status == "failed"
+        assert "No space left" in (folder.read_record().error or "")
     train(compose(*SMALL), tmp_path)
     assert_same_run(folder, whole)
     assert not list(folder.path.rglob("*.tmp"))
@@ -230,5 +230,5 @@ def test_a_damaged_checkpoint_is_named_and_skipped(whole, tmp_path):
         train(compose(*SMALL), tmp_path)
     assert_same_run(folder, whole)
     assert newest.with_suffix(".damaged").exists()
-    resumed = folder.read_record()["resumed"]
+    resumed = folder.read_record().resumed
     assert [list(entry["skipped"]) for entry in resumed] == [[newest.name]]

@@ -6,6 +6,7 @@ from experiments import compose
 from omegaconf import OmegaConf
 
 from lnrnn.runs.folder import check_configuration, derive_name
+from lnrnn.runs.record import RunRecord
 from lnrnn.training import ConfigurationError, RunFolder, folder_of
 from lnrnn.training.resume import Start, choose_start
 
@@ -99,8 +100,8 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
 
 def test_the_record_is_changed_in_one_step(tmp_path):
     folder = RunFolder(tmp_path)
-    assert folder.read_record() == {}
-    folder.write_record({"status": "running", "seed": 1})
+    assert folder.read_record() == RunRecord()
+    folder.write_record(RunRecord(status="running", seed=1))
     folder.update_record(status="finished")
-    assert json.loads(folder.record.read_text()) == {"status": "finished", "seed": 1}
+    assert folder.read_record() == RunRecord(status="finished", seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -183,7 +183,7 @@ def test_two_processes_have_the_loss_curve_of_one(one, two):
     for (key, value), (other_key, other) in zip(curve, values(two), strict=True):
         assert other_key == key
         assert other == pytest.approx(value, rel=1e-5, abs=1e-5)
-    assert two.read_record()["processes"] == 2
+    assert two.read_record().processes == 2
 
 
 def test_metrics_of_shares_are_those_of_the_whole(one, two):
@@ -240,7 +240,7 @@ def test_two_nodes_are_killed_and_resumed(settings, two, tmp_path):
     codes, printed = two_nodes(tmp_path, (name, name), *overrides).finish()
     assert codes == [0, 0], printed
     folder = folder_in(written[0], two)
-    assert folder.read_record()["resumed"]
+    assert folder.read_record().resumed
     assert_same_run(folder, two)
 
 
@@ -254,7 +254,7 @@ def test_slurm_warns_two_processes_and_runs_them_again_in_their_folder(settings,
     assert codes == [128 + signal.SIGUSR1] * 2, printed
     assert (tmp_path / "asked").read_text() == "requeue 4711\n"
     folder = folder_in(tmp_path / "a", two)
-    assert folder.read_record()["signal"] == "SIGUSR1"
+    assert folder.read_record().signal == "SIGUSR1"
     codes, printed = srun(tmp_path, ("a", "b"), *overrides).finish()
     assert codes == [1, 1]
     said = " ".join(printed.split())

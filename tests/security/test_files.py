@@ -100,7 +100,7 @@ def test_a_runs_configuration_grants_no_trust(folder, package, canary):
 def test_a_run_of_a_trusted_package_is_evaluated_if_it_is_trusted_again(package, tmp_path):
     target = f"model._target_={package}.Encoder"
     folder, record = train(compose_ours(*SMALL, f"trust=[{package}]", target), tmp_path)
-    assert record["status"] == "finished"
+    assert record.status == "finished"
     with pytest.raises(ConfigurationError, match=rf"'trust=\[{package}\]'"):
         evaluate(folder.path)
     assert evaluate(folder.path, [package]).metrics
@@ -163,7 +163,7 @@ def test_training_and_evaluation_read_checkpoints_that_way(folder, changes, cana
     experiment = compose_ours(*SMALL, "name=other", f"resume={path}")
     if changes is None:
         assert evaluate(newest).metrics
-        assert train(experiment, folder.path.parent / "runs")[1]["status"] == "finished"
+        assert train(experiment, folder.path.parent / "runs")[1].status == "finished"
         return
     with pytest.raises(ConfigurationError, match=r"damaged or not a checkpoint|code to run"):
         evaluate(newest)

@@ -99,7 +99,7 @@ def test_a_name_is_checked_after_it_is_put_together(compose, conf, canary):
         "lnrnn.LSTM",
         "lnrnn.data.DataModule",
         "lnrnn.data.table_files",
-        "lnrnn.training.RunFolder",
+        "lnrnn.training.SequenceTask",
     ],
 )
 def test_classes_of_the_packages_and_functions_that_describe_data_pass(target):

@@ -51,7 +51,7 @@ def test_the_run_stops_within_the_step_and_says_where(place, words, tmp_path, mo
     assert f"at step {AT} (epoch 0)" in str(caught.value)
     folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     record = folder.read_record()
-    assert (record["status"], record["steps"]) == ("failed", AT - 1)
+    assert (record.status, record.steps) == ("failed", AT - 1)
     assert (folder.checkpoints / "last").read_text() == f"step-{AT - 1:08d}.ckpt\n"
     newest = folder.newest_checkpoint()
     assert newest is not None

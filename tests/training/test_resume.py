@@ -12,7 +12,7 @@ from experiments import (
 )
 from sameness import assert_equal, assert_same_run, content
 
-from lnrnn.runs.folder import current_commit, installed_versions
+from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
 
 
@@ -132,11 +132,11 @@ def test_data_that_changed_under_a_run_are_noticed(tmp_path, monkeypatch):
         interrupt_call(patch, "training_step", 9)
         with pytest.raises(Interruption):
             train(compose(*overrides), tmp_path)
-    before = RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"]
+    before = RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record().data_fingerprint
     text.write_text("xyz " * 400)
     with pytest.raises(ConfigurationError, match="fingerprint of the data"):
         train(compose(*overrides), tmp_path)
-    assert RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record()["data_fingerprint"] == before
+    assert RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record().data_fingerprint == before
 
 
 def test_resume_from_a_checkpoint_of_another_folder(whole_classifier, tmp_path):
@@ -190,7 +190,7 @@ def test_another_version_or_commit_goes_on_with_a_warning(
     said = [str(warning.message) for warning in caught]
     assert any(torch_changed in text for text in said)
     assert any(commit_changed in text for text in said)
-    assert record["resumed"][-1]["changed"] == [commit_changed, torch_changed]
+    assert record.resumed[-1]["changed"] == [commit_changed, torch_changed]
     assert_same_run(folder, whole_classifier)
 
 
@@ -235,7 +235,7 @@ def test_a_run_begun_elsewhere_goes_on_with_its_own_checkpoints(
         with pytest.raises(Interruption):
             train(compose(*overrides), tmp_path / "other")
     folder, record = train(compose(*overrides), tmp_path / "other")
-    assert [entry["checkpoint"] for entry in record["resumed"]] == [
+    assert [entry["checkpoint"] for entry in record.resumed] == [
         "step-00000012.ckpt",
         "step-00000015.ckpt",
     ]

@@ -37,7 +37,7 @@ def test_a_record_shows_what_two_runs_of_one_seed_share(tmp_path):
     arms = [compose(f"model={model}", f"seed={seed}", *few) for model, seed in runs]
     one, other, third = (train(arm, tmp_path)[1] for arm in arms)
     for key in ("data_order", "dropout_seed"):
-        assert one[key] == other[key] != third[key]
+        assert getattr(one, key) == getattr(other, key) != getattr(third, key)
 
 
 def test_the_global_generator_is_left_alone():

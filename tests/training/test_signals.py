@@ -36,10 +36,10 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
     assert caught.value.code == code
     folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
     record = folder.read_record()
-    assert record["status"] == "interrupted"
-    assert record["signal"] == number.name
-    assert record["exit_code"] == code
-    assert f"stopped by {number.name} at step 4" in record["error"]
+    assert record.status == "interrupted"
+    assert record.signal == number.name
+    assert record.exit_code == code
+    assert f"stopped by {number.name} at step 4" in (record.error or "")
     assert (folder.checkpoints / "last").read_text() == "step-00000004.ckpt\n"
     after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     assert after == before

@@ -8,6 +8,7 @@ from experiments import compose, only
 from omegaconf import OmegaConf
 
 from lnrnn.runs.checkpoint_files import read_checkpoint
+from lnrnn.runs.record import RunRecord
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
@@ -15,7 +16,7 @@ LAST = ("step-00000014.ckpt", "step-00000014.json")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, RunFolder, dict]:
+def finished(tmp_path_factory) -> tuple[Path, RunFolder, RunRecord]:
     root = tmp_path_factory.mktemp("runs")
     return root, *train(compose(*SHORT, "checkpoint_every_n_steps=7"), root)
 
@@ -25,16 +26,16 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert folder.path == root / "japanese_vowels/rnn_ln-hidden_size-8-max_epochs-2/seed0"
     assert folder.curves.read_bytes().startswith(b"\x89PNG")
     assert OmegaConf.load(folder.config).model.hidden_size == 8
-    assert record["status"] == "finished"
-    assert record["steps"] == 14
-    assert record["metric"] == "accuracy"
-    assert record["higher_is_better"] is True
-    assert record["machine"]["device"] == "cpu"
-    assert record["versions"]["torch"].startswith("2.")
-    assert 0 < record["seconds_per_step"] < 10
-    assert 0 < record["seconds_per_save"] < 10
-    assert record["parameters"] == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
-    assert set(record["metrics"]) == {"test/loss", "test/accuracy"}
+    assert record.status == "finished"
+    assert record.steps == 14
+    assert record.metric == "accuracy"
+    assert record.higher_is_better is True
+    assert record.machine["device"] == "cpu"
+    assert record.versions["torch"].startswith("2.")
+    assert 0 < record.seconds_per_step < 10
+    assert 0 < record.seconds_per_save < 10
+    assert record.parameters == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
+    assert set(record.metrics) == {"test/loss", "test/accuracy"}
 
 
 def test_metrics_are_one_value_a_line_in_full_precision(finished):
@@ -44,7 +45,7 @@ def test_metrics_are_one_value_a_line_in_full_precision(finished):
     assert [line["name"] for line in lines] == [*names, *names, "test/accuracy", "test/loss"]
     assert [line["step"] for line in lines] == [7] * 3 + [14] * 5
     assert [line["epoch"] for line in lines] == [0] * 3 + [1] * 5
-    assert lines[-2]["value"] == record["metrics"]["test/accuracy"]
+    assert lines[-2]["value"] == record.metrics["test/accuracy"]
 
 
 def test_a_finished_run_is_not_repeated(finished, monkeypatch):
@@ -56,10 +57,10 @@ def test_a_finished_run_is_not_repeated(finished, monkeypatch):
 def test_evaluate_reproduces_the_test_metrics(finished):
     _, folder, record = finished
     evaluation = evaluate(folder.path)
-    assert evaluation.metrics == evaluation.recorded == record["metrics"]
+    assert evaluation.metrics == evaluation.recorded == record.metrics
     newest = folder.newest_checkpoint()
     assert newest is not None
-    assert evaluate(newest).metrics == record["metrics"]
+    assert evaluate(newest).metrics == record.metrics
 
 
 def test_two_newest_checkpoints_are_kept(finished):
@@ -137,8 +138,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     with pytest.raises(NonFiniteError, match=r"at step \d+ \(epoch 0\)"):
         train(experiment, tmp_path)
     folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
-    assert folder.read_record()["status"] == "failed"
-    assert "NonFiniteError" in folder.read_record()["error"]
+    assert folder.read_record().status == "failed"
+    assert "NonFiniteError" in (folder.read_record().error or "")
+    assert folder.read_record().diverged
     newest = folder.newest_checkpoint()
     if newest is not None:
         values = read_checkpoint(newest)["state_dict"].values()

@@ -68,8 +68,8 @@ def test_nothing_but_records_is_added(extra, tmp_path):
     assert {line["step"] for line in seen} == set(range(0, seen[-1]["step"] + 1, 4))
     assert all(line["value"] is not None for line in seen)
     assert [line["epoch"] for line in seen] == sorted(line["epoch"] for line in seen)
-    assert "diagnosis" not in without.read_record()
-    assert monitored.read_record()["diagnosis"]
+    assert without.read_record().diagnosis is None
+    assert monitored.read_record().diagnosis
     assert monitored.path.relative_to(tmp_path / "with") == without.path.relative_to(
         tmp_path / "without"
     )
@@ -99,7 +99,7 @@ def test_a_resumed_run_has_the_same_samples(interruptions, extra, tmp_path, monk
     whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
     again = run(overrides, tmp_path / "again", *interruptions, monkeypatch=monkeypatch)
     assert_same_run(again, whole)
-    assert again.read_record()["diagnosis"] == whole.read_record()["diagnosis"]
+    assert again.read_record().diagnosis == whole.read_record().diagnosis
 
 
 @pytest.mark.parametrize("call", [9, 14])
@@ -156,7 +156,7 @@ def test_a_finished_run_is_not_made_again_for_the_monitor(tmp_path):
     again, found = train(compose(*CLASSIFIER, ON), tmp_path)
     assert again == folder
     assert found == record
-    assert "diagnosis" not in found
+    assert found.diagnosis is None
     assert folder.metrics.read_bytes() == before
 
 
@@ -176,7 +176,7 @@ def test_a_run_that_diverges_is_diagnosed(tmp_path):
     experiment = compose(*CLASSIFIER, "optimizer=sgd", "optimizer.lr=1e30", ON)
     with pytest.raises(NonFiniteError):
         train(experiment, tmp_path)
-    assert folder_of(experiment, tmp_path).read_record()["diagnosis"]
+    assert folder_of(experiment, tmp_path).read_record().diagnosis
 
 
 def test_the_picture_of_curves_leaves_the_monitor_out(tmp_path):

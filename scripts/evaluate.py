@@ -1,45 +1,11 @@
-"""Test a trained model again, in a new process, from its run's folder. Nothing is written there.
-
-python scripts/evaluate.py run=runs/japanese_vowels/rnn_ln/seed0
-"""
+"""Test a trained model again, from its run's folder: ``lnrnn evaluate``, in a clone."""
 
 import sys
-from pathlib import Path
 
 try:
-    from rich.console import Console
-    from rich.table import Table
-
-    from lnrnn.training import ConfigurationError, Evaluation, compose_config, evaluate
+    from lnrnn.cli.main import run
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Is the environment active?  make install && . .venv/bin/activate")
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-
-
-def main() -> None:
-    """Evaluate the run that the command line names, and print what came out beside the record."""
-    if {"-h", "--help"} & set(sys.argv):
-        print(__doc__)
-        return
-    try:
-        config = compose_config(sys.argv[1:], CONF, "evaluate")
-        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust))
-    except ConfigurationError as error:
-        sys.exit(f"error: {error}")
-    print_evaluation(evaluation)
-
-
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the metrics, and beside them what training recorded."""
-    table = Table("metric", "now", "recorded", title=str(evaluation.checkpoint))
-    for name, value in evaluation.metrics.items():
-        recorded = evaluation.recorded.get(name)
-        table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")
-    Console().print(table)
-    if not evaluation.same_data:
-        Console().print("warning: the data have changed since this run was trained")
-
-
 if __name__ == "__main__":
-    main()
+    run("evaluate")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from lnrnn.config import CONF as CONF
 from lnrnn.training import Experiment, RunFolder, SequenceTask, compose_experiment, train
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 QUIET = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
 CLASSIFIER = (
     "model=lstm_ln",
@@ -37,7 +37,7 @@ class Interruption(Exception):
 
 def compose(*overrides: str) -> Experiment:
     """Compose an experiment that prints nothing."""
-    return compose_experiment([*QUIET, *overrides], CONF)
+    return compose_experiment([*QUIET, *overrides])
 
 
 def only(paths: Iterable[Path]) -> Path:

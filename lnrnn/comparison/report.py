@@ -54,7 +54,7 @@ def compare(
     Args:
         arms: Each arm's run folders, or runs that were read before. Runs that failed belong here
             too: they are counted and named.
-        cost: What ``lnrnn.training.measure_cost`` returned for the same arms; without it nothing is
+        cost: What ``lnrnn.study.step_cost`` returned for the same arms; without it nothing is
             said of seconds.
         tuning: Arm -> learning rate -> its runs, on seeds of their own, where the arms were tuned.
 

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from lnrnn.config import CONF
 from lnrnn.config.allowed_targets import check_references, check_resolved, check_targets, resolve
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
@@ -56,7 +57,7 @@ class Experiment:
 
 
 def compose_experiment(
-    overrides: Sequence[str], config_dir: Path, config_name: str = "train"
+    overrides: Sequence[str], config_dir: Path = CONF, config_name: str = "train"
 ) -> Experiment:
     """Compose and check one configuration.
 
@@ -73,7 +74,9 @@ def compose_experiment(
     return _to_experiment(composed, tuple(overrides), config_dir, config_name)
 
 
-def current_experiment(config: DictConfig, config_dir: Path, config_name: str) -> Experiment:
+def current_experiment(
+    config: DictConfig, config_dir: Path = CONF, config_name: str = "train"
+) -> Experiment:
     """Return the experiment of a function that ``hydra.main`` has called with ``config``."""
     composed = OmegaConf.merge({"hydra": HydraConfig.get()}, config)
     overrides = tuple(HydraConfig.get().overrides.task)
@@ -86,7 +89,11 @@ def current_experiment(config: DictConfig, config_dir: Path, config_name: str) -
 
 
 def check_overrides(
-    overrides: Sequence[str], config_dir: Path, config_name: str, *, multirun: bool
+    overrides: Sequence[str],
+    config_dir: Path = CONF,
+    config_name: str = "train",
+    *,
+    multirun: bool,
 ) -> None:
     """Compose and check what a command line asks for, every combination of a sweep included.
 
@@ -134,7 +141,9 @@ def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
         raise ConfigurationError(f"{node.get('_target_')}: {cause}") from error
 
 
-def compose_config(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+def compose_config(
+    overrides: Sequence[str], config_name: str, config_dir: Path = CONF
+) -> DictConfig:
     """Compose a configuration that describes no training run, such as ``evaluate``'s.
 
     Raises:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lnrnn.config.allowed_targets import locate, target_nodes
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.known_arguments import KNOWN_ARGUMENTS
 
 WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,
@@ -94,13 +95,27 @@ def check_keys(
         if top is not None and key not in top:
             raise ConfigurationError(unknown_key("", str(key), top))
     for path, node in target_nodes(OmegaConf.to_container(config, resolve=True), ""):
-        arguments = inspect.signature(locate(path, node["_target_"], trust)).parameters
-        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+        arguments = _arguments(path, node["_target_"], trust)
+        if arguments is None:
             continue
         for key in node:
             if not str(key).startswith("_") and key not in arguments:
                 valid = [name for name in arguments if name not in ("self", "params")]
                 raise ConfigurationError(unknown_key(path, str(key), valid))
+
+
+def _arguments(path: str, target: str, trust: Sequence[str]) -> Sequence[str] | None:
+    """Return the names of a target's arguments; None if it takes any.
+
+    Raises:
+        ConfigurationError: If it may not be named.
+    """
+    if isinstance(target, str) and target in KNOWN_ARGUMENTS:
+        return KNOWN_ARGUMENTS[target].split()
+    parameters = inspect.signature(locate(path, target, trust)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    return tuple(parameters)
 
 
 def check_trust(packages: object) -> tuple[str, ...]:

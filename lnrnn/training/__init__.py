@@ -10,11 +10,10 @@ from lnrnn.config.compose import (
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import CheckpointError
 from lnrnn.runs.folder import RunFolder, folder_of
-from lnrnn.training.cost import measure_cost
+from lnrnn.runs.interruption import Interrupted
 from lnrnn.training.evaluation import Evaluation, evaluate
 from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.fit import train
-from lnrnn.training.signals import Interrupted
 from lnrnn.training.task import SequenceTask
 
 __all__ = [
@@ -32,6 +31,5 @@ __all__ = [
     "current_experiment",
     "evaluate",
     "folder_of",
-    "measure_cost",
     "train",
 ]

@@ -8,8 +8,9 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lnrnn.data import Batch
 from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.interruption import Interrupted
 from lnrnn.training.finite import NonFiniteError, bad_parameter
-from lnrnn.training.signals import Interrupted, Signals
+from lnrnn.training.signals import Signals
 
 # The counters of a validation that was begun and is to be done from its start.
 _BEGUN = {

@@ -10,7 +10,6 @@ from statistics import median
 from typing import Any, cast
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -21,9 +20,12 @@ from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import replace_text
+from lnrnn.runs.finished import has_the_same_data
 from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
+from lnrnn.runs.interruption import Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
+from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RunRecord
 from lnrnn.training.build import (
     Training,
@@ -47,7 +49,6 @@ from lnrnn.training.resume import (
     differences,
     tidy,
 )
-from lnrnn.training.signals import Interrupted, ask_for_requeue
 from lnrnn.training.task import SequenceTask
 
 
@@ -75,7 +76,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     check_configuration(folder, config)
     if config.resume != "never" and is_finished(folder, config):
         return folder, folder.read_record()
-    first = getattr(rank_zero_only, "rank", 0) == 0
+    first = is_first_process()
     with locked(folder.path) if first else nullcontext():
         if config.resume == "never" and not first:
             start = Start()  # the first process, which makes the folder, has looked
@@ -96,6 +97,8 @@ def is_finished(folder: RunFolder, config: DictConfig) -> bool:
     record = folder.read_record()
     if record.status != "finished":
         return False
+    if has_the_same_data(record, config):
+        return True
     before, now = record.data_fingerprint, build_data(config).fingerprint
     if before != now:
         raise ConfigurationError(
@@ -123,7 +126,8 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         datamodule.trainer = trainer  # as Lightning will: it knows how long an epoch is
         check_loops(trainer, datamodule.batches_per_epoch())
         changed = differences(saved, training.world) if saved else []
-        _open(folder, experiment, task, datamodule, start, training, changed)
+        if trainer.is_global_zero:
+            _open(folder, experiment, task, datamodule, start, training, changed)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "goes on from": position})
         trainer.callbacks += [agreement, Status(folder, config, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
@@ -215,7 +219,6 @@ def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[st
     return {"seconds_per_step": timer.median * trainer.accumulate_grad_batches}
 
 
-@rank_zero_only
 def _open(
     folder: RunFolder,
     experiment: Experiment,

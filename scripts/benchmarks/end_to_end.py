@@ -14,7 +14,6 @@ from lnrnn.training import Experiment, compose_experiment, folder_of
 from lnrnn.training.build import build_data, build_task, build_trainer, contract_of, quiet_lightning
 from lnrnn.training.fit import fresh_memory_as_it_is
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 WARM_UP = 6  # steps of each call that do not count
 
 
@@ -82,9 +81,7 @@ def time_training(cell: str, repeats: int, steps: int) -> dict[str, list[float |
 def _compose(model: str, *overrides: str) -> Experiment:
     quiet = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
     steps_only = ["trainer.limit_val_batches=0", "trainer.accelerator=cpu"]
-    return compose_experiment(
-        ["data=mnist1d", f"model={model}", *quiet, *steps_only, *overrides], CONF
-    )
+    return compose_experiment(["data=mnist1d", f"model={model}", *quiet, *steps_only, *overrides])
 
 
 def _run(experiment: Experiment, root: Path) -> Callable[[], float]:

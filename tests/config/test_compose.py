@@ -64,7 +64,7 @@ def test_a_key_without_a_default_must_be_given():
     with pytest.raises(ConfigurationError, match=r"data\.files must be given"):
         compose("data=text_files")
     with pytest.raises(ConfigurationError, match="run must be given"):
-        compose_config([], CONF, "evaluate")
+        compose_config([], "evaluate")
 
 
 @pytest.mark.parametrize(

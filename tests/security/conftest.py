@@ -49,7 +49,7 @@ def baits(canary, tmp_path) -> dict[str, dict[str, Any]]:
             "_target_": "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
             "_args_": [path],
         },
-        {"_target_": "lnrnn.runs.folder.replace_text", "path": path, "text": "text"},
+        {"_target_": "lnrnn.runs.record.replace_text", "path": path, "text": "text"},
     ]
     return {node["_target_"]: node for node in nodes}
 

@@ -122,7 +122,7 @@ def test_classes_of_the_packages_and_functions_that_describe_data_pass(target):
         "lnrnn.config.compose.hydra_instantiate",
         "lnrnn.config.compose.instantiate",  # acts on what it is given
         "lnrnn.config.compose.compose_config",
-        "lnrnn.runs.folder.replace_text",
+        "lnrnn.runs.record.replace_text",
         "lnrnn.ops.cpu.load",  # compiles and loads
         "lightning.pytorch.cli.LightningCLI",  # builds what its arguments name
         "lightning.pytorch.Trainer.__init__.__globals__",

@@ -8,8 +8,9 @@ import time
 import pytest
 from experiments import compose, only
 
+from lnrnn.runs.interruption import ask_for_requeue
 from lnrnn.training import Interrupted, RunFolder, SequenceTask, train
-from lnrnn.training.signals import Signals, ask_for_requeue
+from lnrnn.training.signals import Signals
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from lnrnn.config.compose import Experiment
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.folder import is_without_effect, leaf_keys
+from lnrnn.runs.folder import RunFolder, folder_of, is_without_effect, leaf_keys
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
-from lnrnn.training import Experiment, RunFolder, folder_of, measure_cost
+from lnrnn.study.step_cost import measure_cost
 
 FILE = "cost.json"
 

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lnrnn.config import CONF
+from lnrnn.config.compose import compose_config
+from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.values import suggest
-from lnrnn.training import ConfigurationError, compose_config
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 FIRST_TUNING_SEED = 1000
 NOT_FOR_RUNS = {
     "data": "all arms share the data, which data=... chooses for the whole comparison",
@@ -64,7 +64,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         check_is_known(text, known)
     # conf/data is a group, of which a comparison has no file to replace: it only hands the name on.
     data = [text.partition("=")[2] for text in own if text.startswith("data=")]
-    config = compose_config([text for text in own if text[:5] != "data="], CONF, "compare")
+    config = compose_config([text for text in own if text[:5] != "data="], "compare")
     rates = _rates(config.lr)
     check_overrides(passed, "on the command line of compare.py", tuned=bool(rates))
     if not rates and any(text.startswith("tuning_seeds=") for text in own):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from comparing.plan import Task, build_once, tasks_of, tuning_runs
-from comparing.runs import Failures, name_missing, train_all
-from comparing.settings import Settings
 from lnrnn.comparison import choose_rates
 from lnrnn.comparison.tuning import describe_tuning
-from lnrnn.training import folder_of
+from lnrnn.runs.folder import folder_of
+from lnrnn.study.missing import Failures, name_missing, train_all
+from lnrnn.study.plan import Task, build_once, tasks_of, tuning_runs
+from lnrnn.study.settings import Settings
 
 Folders = dict[str, dict[float, list[Path]]]  # an arm's name -> learning rate -> its runs
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import torch
 from rich.console import Console
 
-from comparing.attempt import Failure, attempt, diverged_before
-from comparing.overview import Overview
-from comparing.plan import Task
-from comparing.pool import Pool
-from lnrnn.training import ConfigurationError, folder_of
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.folder import folder_of
+from lnrnn.study.attempt import Failure, attempt, diverged_before
+from lnrnn.study.overview import Overview
+from lnrnn.study.plan import Task
+from lnrnn.study.pool import Pool
 from lnrnn.training.fit import is_finished
 
 Failures = list[tuple[Task, Failure]]

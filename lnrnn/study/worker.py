@@ -1,4 +1,4 @@
-"""A process that trains the runs it is sent, one after the other; :mod:`comparing.pool` starts it.
+"""A process that trains the runs it is sent, one after the other, for :mod:`lnrnn.study.pool`.
 
 It has a session of its own, so that what a terminal sends to all reaches only the parent, which
 passes it on. When the parent is gone, however it ended, the connection ends, and the run under way
@@ -16,8 +16,9 @@ from types import FrameType
 
 import torch
 
-from comparing.attempt import attempt
-from lnrnn.training import Experiment, Interrupted
+from lnrnn.config.compose import Experiment
+from lnrnn.runs.interruption import Interrupted
+from lnrnn.study.attempt import attempt
 
 READY = "ready"
 STOPPED = "stopped"

@@ -8,9 +8,10 @@ import torch
 from experiments import compose
 from sameness import content
 
-from lnrnn.training import cost, measure_cost, train
+from lnrnn.study import step_cost
+from lnrnn.study.step_cost import TrainingStep, measure_cost
+from lnrnn.training import train
 from lnrnn.training.build import build_data
-from lnrnn.training.cost import TrainingStep
 
 SMALL = ("model.hidden_size=8", "model.dropout=0.2")
 BUDGET = ("trainer.max_epochs=-1", "trainer.max_steps=3")  # within an epoch
@@ -19,7 +20,7 @@ TEXT = ("data=text_files", "data.batch_size=3", "data.window=12")
 
 @pytest.fixture
 def few_rounds(monkeypatch):
-    monkeypatch.setattr(cost, "ROUNDS", 6)
+    monkeypatch.setattr(step_cost, "ROUNDS", 6)
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_no_arm_can_diverge_while_it_is_measured(few_rounds):
 
 
 def test_every_arm_comes_first_as_often_and_follows_every_other():
-    rounds = [cost._order(number, 3) for number in range(6)]
+    rounds = [step_cost._order(number, 3) for number in range(6)]
     assert all(sorted(order) == [0, 1, 2] for order in rounds)
     assert sorted(order[0] for order in rounds) == [0, 0, 1, 1, 2, 2]
     pairs = {pair for order in rounds for pair in pairwise(order)}
@@ -122,7 +123,7 @@ def test_every_arm_comes_first_as_often_and_follows_every_other():
 
 
 def test_the_arms_take_turns_and_the_time_is_bounded(monkeypatch):
-    monkeypatch.setattr(cost, "SECONDS", 0.0)
+    monkeypatch.setattr(step_cost, "SECONDS", 0.0)
     turns: list[str] = []
     original = TrainingStep.run
 
@@ -132,8 +133,8 @@ def test_the_arms_take_turns_and_the_time_is_bounded(monkeypatch):
 
     monkeypatch.setattr(TrainingStep, "run", run)
     found = measure_cost({cell: compose(f"model={cell}", *SMALL) for cell in ("rnn", "gru")})
-    assert found["rounds"] == cost.LEAST_ROUNDS
-    timed = turns[: 2 * (cost.WARM_UP + cost.LEAST_ROUNDS)]
+    assert found["rounds"] == step_cost.LEAST_ROUNDS
+    timed = turns[: 2 * (step_cost.WARM_UP + step_cost.LEAST_ROUNDS)]
     assert timed == ["rnn", "gru", "gru", "rnn", "gru", "rnn", "rnn", "gru"] * 2
 
 

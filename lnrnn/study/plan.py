@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from comparing.settings import CONF, FIRST_TUNING_SEED, Settings
-from lnrnn.runs.folder import check_configuration, derive_name
-from lnrnn.training import ConfigurationError, Experiment, compose_experiment, folder_of
+from lnrnn.config.compose import Experiment, compose_experiment
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.folder import check_configuration, derive_name, folder_of
+from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
@@ -91,7 +92,7 @@ def _compose(
     model, *overrides = arm.split()
     tuned = [] if rate is None else [f"optimizer.lr={rate!r}"]
     common = [f"model={model}", f"data={settings.data}", *settings.passed, *QUIET, *overrides]
-    return [compose_experiment([*common, *tuned, f"seed={seed}"], CONF) for seed in seeds]
+    return [compose_experiment([*common, *tuned, f"seed={seed}"]) for seed in seeds]
 
 
 def _check_folders(runs: Runs, arms: Mapping[str, str]) -> None:

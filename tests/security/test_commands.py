@@ -1,6 +1,5 @@
 """The scripts themselves, with files of somebody else's in their folder of configurations."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -9,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from comparing.plan import compared_runs, result_folder
-from comparing.settings import read_settings
 from experiments import compose as compose_ours
 
+from lnrnn.cli import train as train_command
+from lnrnn.study.plan import compared_runs, result_folder
+from lnrnn.study.settings import read_settings
 from lnrnn.training import ConfigurationError, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,14 +21,15 @@ SMALL = ("model.hidden_size=8", "trainer.max_steps=2", "trainer.enable_progress_
 
 @pytest.fixture
 def call(conf, package):
-    """Run one of the scripts in the folder that holds the copied configurations."""
-    shutil.copytree(ROOT / "scripts", conf.parent / "scripts")
+    """Run one of the scripts of a copy of the repository, which has the copied configurations."""
+    for folder in ("scripts", "lnrnn"):
+        shutil.copytree(ROOT / folder, conf.parent / folder)
 
     def call(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, f"scripts/{script}", *arguments],
             cwd=conf.parent,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{conf.parent / 'packages'}"},
+            env={**os.environ, "PYTHONPATH": f"{conf.parent}:{conf.parent / 'packages'}"},
             capture_output=True,
             text=True,
             timeout=240,
@@ -73,15 +74,6 @@ def test_evaluate_refuses_a_folder_that_acts(call, baits, conf, canary):
     assert "Traceback" not in answer.stderr
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / f"scripts/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 @pytest.mark.parametrize(
     "flags",
     [
@@ -96,16 +88,15 @@ def load(name):
 def test_train_refuses_flags_by_which_hydra_reads_what_was_not_checked(flags, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", *flags])
     with pytest.raises(SystemExit, match=f"error: --{flags[0][2:8]}|error: --config-dir"):
-        load("train").check_command_line()
+        train_command.check_command_line()
 
 
 def test_train_checks_what_is_typed_for_hydra(monkeypatch):
-    script = load("train")
     monkeypatch.setattr(sys, "argv", ["train.py", "+hydra.callbacks.a._target_=os.system"])
     with pytest.raises(SystemExit, match=r"error: hydra\.callbacks is refused"):
-        script.check_command_line()
+        train_command.check_command_line()
     monkeypatch.setattr(sys, "argv", ["train.py", "hydra.verbose=true", "trust=[own_models]"])
-    script.check_command_line()
+    train_command.check_command_line()
     assert sys.argv == ["train.py", "hydra.verbose=true", "++trust=[own_models]"]
 
 

@@ -6,15 +6,16 @@ import signal
 import sys
 from collections.abc import Iterator
 
-import compare as script
 import pytest
-from comparing import attempt as attempting
-from comparing import cost as costing
-from comparing.attempt import Failure
-from comparing.plan import Task, short
-from comparing.settings import read_settings
 from experiments import compose
 
+from lnrnn.cli import compare as script
+from lnrnn.cli import comparing
+from lnrnn.study import attempt as attempting
+from lnrnn.study import cost as costing
+from lnrnn.study.attempt import Failure
+from lnrnn.study.plan import Task, short
+from lnrnn.study.settings import read_settings
 from lnrnn.training import CheckpointError, ConfigurationError
 from lnrnn.training import train as really_train
 
@@ -43,7 +44,7 @@ def call(monkeypatch, capfd):
 
     def call(*arguments: str, small=SMALL):
         monkeypatch.setattr(sys, "argv", ["compare.py", *small, *arguments])
-        monkeypatch.setattr(script.console, "width", 200)
+        monkeypatch.setattr(comparing.console, "width", 200)
         with pytest.raises(SystemExit) as caught:
             script.main()
         return caught.value.code, *capfd.readouterr()
@@ -82,7 +83,7 @@ def test_an_arm_with_itself_at_its_best_rate_makes_no_difference(call, monkeypat
     assert "no difference" in pair["verdict"]
     # The same command, and one that may not train, read the same; nothing builds the data again.
     before = os.stat(path).st_mtime_ns
-    for place in ("comparing.plan", "lnrnn.training.fit"):
+    for place in ("lnrnn.study.plan", "lnrnn.training.fit"):
         monkeypatch.setattr(f"{place}.build_data", lambda config: pytest.fail("data are built"))
     assert call(*tuned, "train=false")[0] == 0
     assert len(trained) == 4
@@ -143,7 +144,7 @@ def test_a_comparison_over_fewer_seeds_says_what_it_replaces(call):
     assert call("arms=[rnn,rnn_ln]", "seeds=2")[0] == 0
     code, printed, _ = call("arms=[rnn,rnn_ln]", "seeds=1")
     assert code == 0
-    assert "the comparison over 2 seeds that lay here is replaced" in printed
+    assert "the comparison over 2 seeds that was here is replaced" in printed
     assert result("rnn-vs-rnn_ln")["seeds"] == [0]
 
 
@@ -192,12 +193,12 @@ def test_a_required_speed_up_decides_the_exit_code(capsys):
     steps = {"ratio": 1.3, "supported": True, "n": 10}
     entry = {"share": 0.9, "steps": steps}
     found = {"pairs": [{"arm": "a", "baseline": "b", "speed": [entry]}]}
-    assert script.conclude(settings, found, [], None) == 0
+    assert comparing.conclude(settings, found, [], None) == 0
     task = Task("a, seed 0", compose())
-    assert script.conclude(settings, found, [(task, Failure("nan", diverged=True))], None) == 0
+    assert comparing.conclude(settings, found, [(task, Failure("nan", diverged=True))], None) == 0
     steps["supported"] = False
-    assert script.conclude(settings, found, [], None) == 1
+    assert comparing.conclude(settings, found, [], None) == 1
     assert "require_speedup=1.2 is not met: a against b: 1.3 times" in capsys.readouterr().err
-    assert script.conclude(read_settings([]), found, [], None) == 0
+    assert comparing.conclude(read_settings([]), found, [], None) == 0
     # An error is no answer to the question, so it comes first.
-    assert script.conclude(settings, found, [(task, Failure("disk full"))], None) == 2
+    assert comparing.conclude(settings, found, [(task, Failure("disk full"))], None) == 2

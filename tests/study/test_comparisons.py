@@ -10,12 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from comparing import attempt as attempting
-from comparing import cost as costing
-from comparing import pool as pooling
-from comparing.attempt import Failure, attempt
-from comparing.overview import Overview, share_done
-from comparing.plan import (
+from experiments import compose
+from rich.console import Console
+
+from lnrnn.study import attempt as attempting
+from lnrnn.study import cost as costing
+from lnrnn.study import pool as pooling
+from lnrnn.study.attempt import Failure, attempt
+from lnrnn.study.missing import name_missing, sort_out
+from lnrnn.study.overview import Overview, share_done
+from lnrnn.study.plan import (
     Task,
     compared_runs,
     name_arms,
@@ -25,13 +29,9 @@ from comparing.plan import (
     tasks_of,
     tuning_runs,
 )
-from comparing.pool import _ending
-from comparing.runs import name_missing, sort_out
-from comparing.settings import read_settings
-from comparing.speedup import unmet
-from experiments import compose
-from rich.console import Console
-
+from lnrnn.study.pool import _ending
+from lnrnn.study.settings import read_settings
+from lnrnn.study.speedup import unmet
 from lnrnn.training import (
     CheckpointError,
     ConfigurationError,
@@ -352,11 +352,11 @@ def test_a_required_speed_up_must_be_there_for_every_arm_and_supported(pairs, wo
     assert all(re.search(word, reason) for word, reason in zip(words, reasons, strict=True))
 
 
-def test_processes_that_cannot_even_start_are_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(pooling, "SCRIPTS", tmp_path)
+def test_processes_that_cannot_even_start_are_an_error(monkeypatch):
+    monkeypatch.setattr(pooling, "MODULE", "lnrnn.study.nothing")
     tasks = [Task(f"seed {seed}", EXPERIMENT) for seed in range(9)]
     pool = pooling.Pool(tasks, 2, 1, Overview("training", tasks, Console()))
-    with pytest.raises(pooling.WorkerError, match=r"(?s)exit code 1.*No module named 'comparing'"):
+    with pytest.raises(pooling.WorkerError, match=r"No module named lnrnn\.study\.nothing"):
         pool.run()
 
 

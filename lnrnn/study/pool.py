@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,16 +19,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from comparing.attempt import Failure
-from comparing.overview import Overview
-from comparing.plan import Task
-from comparing.worker import READY, STOPPED
+import lnrnn
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.folder import folder_of
+from lnrnn.runs.interruption import STOPPING, Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
-from lnrnn.training import ConfigurationError, Interrupted, folder_of
-from lnrnn.training.signals import STOPPING, ask_for_requeue
+from lnrnn.study.attempt import Failure
+from lnrnn.study.overview import Overview
+from lnrnn.study.plan import Task
+from lnrnn.study.worker import READY, STOPPED
 
 FALSE_STARTS = 3  # so many say that something is wrong with more than one process
-SCRIPTS = Path(__file__).resolve().parents[1]
+PACKAGE = Path(lnrnn.__file__).resolve().parents[1]  # the folder that this lnrnn is in
+MODULE = "lnrnn.study.worker"
 
 
 class WorkerError(RuntimeError):
@@ -49,7 +53,7 @@ class Worker:
         self.connection, theirs = Pipe()
         number = theirs.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "comparing.worker", str(number), str(threads)],
+            [sys.executable, "-P", "-m", MODULE, str(number), str(threads)],
             env=_environment(threads),
             stdin=subprocess.DEVNULL,
             stdout=self.output,
@@ -91,7 +95,9 @@ class Worker:
 
 def _environment(threads: int) -> dict[str, str]:
     """Return a worker's variables: OpenMP reads its own once, before torch is imported."""
-    paths = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")])]
+    if str(PACKAGE) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        paths.insert(0, str(PACKAGE))  # a worker trains with the lnrnn that asks it to
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),

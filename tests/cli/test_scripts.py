@@ -72,7 +72,7 @@ def test_ctrl_c_then_the_same_command(tmp_path):
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode not in (None, 0)
-    assert "the same command goes on from there" in printed
+    assert "the same command resumes it" in printed
     status = json.loads((record.parent / "run.json").read_text())["status"]
     assert status == "interrupted"
     assert call(tmp_path / "again", "train.py", *command).returncode == 0
@@ -173,7 +173,7 @@ def test_ctrl_c_ends_a_comparison_with_one_line(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert printed.splitlines()[-1] == "interrupted; the same command goes on"
+    assert printed.splitlines()[-1] == "interrupted; the same command resumes it"
     for run in runs:
         record = json.loads((run / "run.json").read_text())
         assert (record["status"], record["signal"]) == ("interrupted", "SIGINT")
@@ -181,6 +181,6 @@ def test_ctrl_c_ends_a_comparison_with_one_line(tmp_path):
 
 def test_help_shows_how(tmp_path):
     printed = call(tmp_path, "compare.py", "--help").stdout
-    assert "python scripts/compare.py" in printed
+    assert "lnrnn compare" in printed
     assert all(f"\n{key}: " in printed for key in ("arms", "jobs", "lr", "require_speedup"))
     assert "rnn_lncell" in call(tmp_path, "train.py", "--help").stdout

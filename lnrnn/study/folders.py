@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from comparing.plan import name_arms
-from comparing.settings import CONF, Settings
-from lnrnn.training import ConfigurationError
+from lnrnn.config import CONF
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.study.plan import name_arms
+from lnrnn.study.settings import Settings
 
 
 def are_folders(settings: Settings) -> bool:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from comparing.attempt import Failure
-from comparing.plan import Task
-from lnrnn.training import Experiment, folder_of
+from lnrnn.config.compose import Experiment
+from lnrnn.runs.folder import folder_of
+from lnrnn.study.attempt import Failure
+from lnrnn.study.plan import Task
 
 WHOLE_TIME = 1e9  # seconds: the estimate is over the comparison, since a run may take hours
 

@@ -1,0 +1,1 @@
+"""The shipped configuration files; a wheel carries them as ``lnrnn.conf``."""

@@ -1,0 +1,5 @@
+"""``python -m lnrnn`` is the command ``lnrnn``."""
+
+from lnrnn.cli.main import main
+
+main()

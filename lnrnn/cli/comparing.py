@@ -1,0 +1,108 @@
+"""What ``lnrnn compare`` does once it knows what is asked: train, compare, write, print."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lnrnn.comparison import compare, print_table, write
+from lnrnn.runs.folder import folder_of
+from lnrnn.study.cost import cost_of
+from lnrnn.study.folders import are_folders, folders_of
+from lnrnn.study.missing import Failures, name_missing, threads_of_one, train_all
+from lnrnn.study.plan import (
+    Runs,
+    build_once,
+    compared_runs,
+    result_folder,
+    result_name,
+    seeds_before,
+    tasks_of,
+)
+from lnrnn.study.pool import WorkerError
+from lnrnn.study.settings import Settings
+from lnrnn.study.speedup import unmet
+from lnrnn.study.tuning import TuningError, tune
+
+NOT_MET, ERROR = 1, 2  # exit codes; conf/compare.yaml says what they mean
+EXPECTED = (ValueError, OSError, TuningError, WorkerError)  # errors that speak to a person
+console = Console()
+
+
+def run(settings: Settings) -> int:
+    """Make the comparison, and return the exit code.
+
+    Raises:
+        ValueError: If something asked for cannot be done; ConfigurationError and RecordError are.
+        TuningError: If no learning rate can be chosen.
+        WorkerError: If no process for training can be started.
+        Interrupted: If a signal asked to stop; all runs are saved.
+    """
+    if are_folders(settings):
+        folders = folders_of(settings)
+        result = compare(folders)
+        folder = Path("runs") / result["data"] / "compare" / result_name(settings.arms, "")
+        report(result, folders, folder)
+        return conclude(settings, result, [], None)
+    rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
+    runs = compared_runs(settings, rates)
+    tasks = list(tasks_of(runs))
+    if settings.train:
+        build_once(runs)
+        failures += train_all("training", tasks, settings.jobs, console)
+    else:
+        name_missing(tasks, console)
+    folder = result_folder(settings, tasks[0].experiment)
+    cost, problem = cost_or_problem(settings, runs, folder)
+    folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
+    result = compare(folders, cost=cost, tuning=tuning)
+    report(result, folders, folder)
+    return conclude(settings, result, failures, problem)
+
+
+def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Write the comparison, print it, and say where it is and what it replaces."""
+    before = seeds_before(folder)
+    written = write(result, folders, folder)
+    print_table(result, console)
+    if before > len(result["seeds"]):
+        console.print(f"the comparison over {before} seeds that was here is replaced")
+    for path in (path for path in written if path.suffix == ".html"):
+        console.print(f"report:  {path}", soft_wrap=True)
+    console.print(f"written: {folder}", soft_wrap=True)
+
+
+def cost_or_problem(
+    settings: Settings, runs: Runs, folder: Path
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what the arms cost; or None and why, since hours of training must not be lost."""
+    if not settings.cost:
+        return None, None
+    try:
+        with threads_of_one(settings.jobs), console.status("measuring what a step costs"):
+            arms = {name: members[0] for name, members in runs.items()}
+            return cost_of(arms, folder, measure=settings.train), None
+    except Exception as error:
+        return None, f"the cost cannot be measured: {type(error).__name__}: {error}"
+
+
+def conclude(
+    settings: Settings, result: Mapping[str, Any], failures: Failures, problem: str | None
+) -> int:
+    """Print what went wrong, loudly and last, and return the exit code."""
+    lost = [
+        f"{task.title}: {failure.message}" for task, failure in failures if not failure.diverged
+    ]
+    problems = [*lost, *filter(None, [problem])]
+    for text in problems:
+        print(f"error: {text}", file=sys.stderr)
+    if lost:
+        print(f"error: {len(lost)} runs failed; the same command tries them again", file=sys.stderr)
+    missed = [] if settings.require_speedup is None else unmet(result, settings.require_speedup)
+    for text in missed:
+        print(f"require_speedup={settings.require_speedup:g} is not met: {text}", file=sys.stderr)
+    if problems:
+        return ERROR
+    return NOT_MET if missed else 0

@@ -1,0 +1,43 @@
+"""Test a trained model again, in a new process, from its run's folder. Nothing is written there.
+
+lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from lnrnn.config.compose import compose_config
+from lnrnn.config.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lnrnn.training import Evaluation
+
+
+def main() -> None:
+    """Evaluate the run that the command line names, and print what came out beside the record."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return
+    try:
+        config = compose_config(sys.argv[1:], "evaluate")
+        from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
+
+        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust))
+    except ConfigurationError as error:
+        sys.exit(f"error: {error}")
+    print_evaluation(evaluation)
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """Print the metrics, and beside them what training recorded."""
+    table = Table("metric", "now", "recorded", title=str(evaluation.checkpoint))
+    for name, value in evaluation.metrics.items():
+        recorded = evaluation.recorded.get(name)
+        table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")
+    Console().print(table)
+    if not evaluation.same_data:
+        Console().print("warning: the data have changed since this run was trained")

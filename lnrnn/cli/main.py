@@ -1,0 +1,65 @@
+"""Train, test and compare sequence models with and without a layer norm.
+
+lnrnn train model=rnn_ln data=mnist1d      train one model, or resume an interrupted run
+lnrnn evaluate run=FOLDER                  test a trained model again
+lnrnn compare 'arms=[rnn,rnn_ln]'          train and compare models over paired seeds
+lnrnn info                                 what is installed, and which kernels are used
+
+lnrnn COMMAND --help says more.
+"""
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NoReturn
+
+COMMANDS = ("train", "evaluate", "compare", "info")
+# What the commands import beside torch, by the names that pip and Python know.
+NEEDED = {
+    "lightning": "lightning",
+    "hydra-core": "hydra",
+    "torchmetrics": "torchmetrics",
+    "datasets": "datasets",
+    "matplotlib": "matplotlib",
+    "scipy": "scipy",
+    "rich": "rich",
+    "jinja2": "jinja2",
+}
+MISUSED = 2  # exit code
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print((__doc__ or "").strip())
+        return
+    if words[0] == "--version":
+        from lnrnn import __version__
+
+        print(f"lnrnn {__version__}")
+        return
+    if words[0] not in COMMANDS:
+        _refuse(f"there is no command {words[0]}: lnrnn {' | '.join(COMMANDS)}")
+    sys.argv = [f"lnrnn {words[0]}", *words[1:]]
+    run(words[0])
+
+
+def run(command: str) -> None:
+    """Run a command on the arguments in ``sys.argv``.
+
+    Args:
+        command: One of ``COMMANDS``.
+    """
+    missing = [name for name, module in NEEDED.items() if find_spec(module) is None]
+    if missing and command != "info":
+        _refuse(
+            f"lnrnn {command} needs {', '.join(missing)}: pip install lnrnn. Only the layers "
+            "(import lnrnn) do without."
+        )
+    import_module(f"lnrnn.cli.{command}").main()
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(MISUSED)

@@ -1,0 +1,44 @@
+"""The result of a run that is finished, found without importing what trains."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from lnrnn.config.compose import Experiment
+from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
+from lnrnn.runs.machine import current_commit, installed_versions
+from lnrnn.runs.record import RunRecord
+
+# Made by the package itself: the same version makes the same data from the same configuration.
+OWN_DATA = tuple(
+    f"lnrnn.data.{name}"
+    for name in ("japanese_vowels", "shakespeare", "mnist1d", "adding", "copying")
+)
+
+
+def finished_result(
+    experiment: Experiment, root: Path = Path("runs")
+) -> tuple[RunFolder, RunRecord] | None:
+    """Return a finished run's folder and record; None if it must be trained, or its data read.
+
+    Raises:
+        ConfigurationError: If the folder holds a run with another configuration.
+    """
+    config, folder = experiment.config, folder_of(experiment, root)
+    if config.resume == "never":
+        return None
+    check_configuration(folder, config)
+    record = folder.read_record()
+    done = record.status == "finished" and has_the_same_data(record, config)
+    return (folder, record) if done else None
+
+
+def has_the_same_data(record: RunRecord, config: DictConfig) -> bool:
+    """Return whether a run's data are known to be unchanged without a look at them."""
+    commit = current_commit()
+    return (
+        config.data._target_ in OWN_DATA
+        and record.versions.get("lnrnn") == installed_versions()["lnrnn"] != "unknown"
+        and record.commit == commit
+        and not (commit or "").endswith("+")
+    )

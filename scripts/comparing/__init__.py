@@ -1,1 +1,0 @@
-"""The pieces of ``scripts/compare.py``: what to train, training it, tuning, what a step costs."""

@@ -90,7 +90,7 @@ def _everything(task: SequenceTask, optimizer: Any) -> dict[str, Any]:
     return copy.deepcopy(state)
 
 
-def _spoil(task: SequenceTask, data: Any, place: str, seeds: list[int]) -> None:
+def _spoil(task: Any, data: Any, place: str, seeds: list[int]) -> None:
     head = task.model.head
 
     def divide(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:

@@ -212,6 +212,8 @@ class SequenceTask(LightningModule):
         on_gpu = next(self.model.parameters()).is_cuda
         self._skips = (on_gpu if self._ahead is None else self._ahead) and use_fused(optimizer)
         keep_kernel(optimizer)
+        # Else a scaler would leave the gradients scaled until they are clipped, and beyond.
+        optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
         return optimizer
 
     def configure_optimizers(self) -> Any:
@@ -268,7 +270,6 @@ class SequenceTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state that the next training window starts from, of all streams."""
-        self.settle()
         checkpoint["carried_state"] = joined_state(self.train_state, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

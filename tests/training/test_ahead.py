@@ -8,17 +8,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from experiments import LANGUAGE_MODEL, Interruption, compose, interrupt_call
 from host_reads import HostReads
+from lightning.pytorch.plugins import MixedPrecision
 from sameness import assert_same_run
 from spoiled import SPOILED, Stopped, stopped
 
 from lnrnn.training import SequenceTask, train
 from lnrnn.training.ahead import Flag, use_fused
+from lnrnn.training.build import build_data, build_task
 from lnrnn.training.monitor import callback as monitor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +32,10 @@ SMALL = (
 LAST = 7  # batch of an epoch
 OPTIMIZERS = ("optimizer=sgd", "optimizer=adam", "optimizer=adamw")
 UNCLIPPED = "trainer.gradient_clip_val=null"
+SCALED = (
+    *("trainer.precision=bf16-mixed", "optimizer=sgd", "optimizer.lr=0.5"),
+    *("trainer.gradient_clip_val=0.1", "trainer.log_every_n_steps=1"),
+)
 
 
 @pytest.fixture
@@ -166,6 +173,48 @@ def test_a_resumed_run_keeps_the_kernel_of_its_device(optimizer, tmp_path, monke
     assert all(kinds == {None} for kinds in seen)
 
 
+def test_a_carried_state_goes_to_the_device_that_the_model_is_going_to(text):
+    """A checkpoint is read before the model is moved."""
+    experiment = compose(*LANGUAGE_MODEL, text)
+    task: Any = build_task(experiment.config, build_data(experiment.config))
+    strategy = SimpleNamespace(root_device=torch.device("meta"))
+    task._trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
+    task.on_load_checkpoint({"carried_state": (torch.zeros(1, 3, 8),)})
+    assert [part.device.type for part in task.train_state] == ["meta"]
+
+
+def test_a_flag_from_a_gpu_is_waited_for_by_its_own_event(monkeypatch):
+    """It reads neither the device's value nor the stream: other work may go on."""
+    steps: list[str] = []
+
+    class Event:
+        def record(self) -> None:
+            steps.append("record")
+
+        def synchronize(self) -> None:
+            steps.append("synchronize")
+
+    class Pinned:
+        def copy_(self, value: Any, *, non_blocking: bool) -> None:
+            steps.append(f"copy {non_blocking}")
+
+        def __bool__(self) -> bool:
+            steps.append("read")
+            return True
+
+    def empty(size: Any, *, dtype: torch.dtype, pin_memory: bool) -> Pinned:
+        steps.append(f"{dtype} {pin_memory}")
+        return Pinned()
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "empty", empty)
+    value: Any = SimpleNamespace(is_cuda=True)
+    flag = Flag(value)
+    assert steps == ["torch.bool True", "copy True", "record"]
+    assert flag.read()
+    assert steps[3:] == ["synchronize", "read"]
+
+
 def test_only_an_optimizer_that_knows_how_to_skip_is_trusted_to():
     weights = [torch.nn.Parameter(torch.ones(3))]
     fused = [torch.optim.SGD(weights), torch.optim.Adam(weights), torch.optim.AdamW(weights)]
@@ -182,19 +231,38 @@ def test_only_an_optimizer_that_knows_how_to_skip_is_trusted_to():
     assert not any(use_fused(optimizer) for optimizer in others)
 
 
+def scaled(self: MixedPrecision, precision: str, device: str) -> None:
+    """Build what Lightning has on GPUs only."""
+    self.precision, self.device = "16-mixed", device
+    self.scaler = torch.amp.GradScaler(device, init_scale=8.0)  # reads its flag at every step
+
+
+def test_a_scalers_gradients_are_clipped_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(MixedPrecision, "__init__", scaled)
+    runs = [
+        train(compose(*SMALL[:-1], f"+optimizer.fused={fused}", *SCALED), tmp_path / fused)[0]
+        for fused in ("true", "false")
+    ]
+    fused, plain = (
+        [json.loads(line)["value"] for line in run.metrics.read_text().splitlines()] for run in runs
+    )
+    assert fused == pytest.approx(plain, rel=0.02)
+
+
 @pytest.mark.parametrize(
-    "overrides",
+    "override",
     [
-        ("trainer.precision=16-mixed",),  # the scaler reads its own flag at every step
-        ("+trainer.detect_anomaly=true",),  # reads every output
-        ("+optimizer.foreach=true",),
+        "trainer.precision=bf16-mixed",
+        "+trainer.detect_anomaly=true",  # reads every output
+        "+optimizer.foreach=true",
     ],
-    ids=str,
+    ids=["scaler", "anomaly", "foreach"],
 )
-def test_where_it_cannot_run_ahead_it_waits(overrides, tmp_path, monkeypatch):
+def test_where_it_cannot_run_ahead_it_waits(override, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(Flag, "read", lambda self: read.append(self))
-    found = stopped(tmp_path, *SMALL[:-1], *overrides, place="activation", at=3)
+    monkeypatch.setattr(MixedPrecision, "__init__", scaled)
+    found = stopped(tmp_path, *SMALL[:-1], override, place="activation", at=3)
     assert "at step 3 (epoch 0). First to go wrong: the output of head" in found.message
     assert not read
 
@@ -210,8 +278,8 @@ def test_ten_steps_read_nothing_but_flags_that_have_arrived(
     reads = HostReads(monkeypatch)
     monkeypatch.setattr(SequenceTask, "_ahead", True)
     train(experiment, tmp_path / "ahead")
-    first, *others = reads.batches
-    assert first  # the monitor's sample
+    assert any(reads.batches[:accumulated])  # the first step: the monitor's sample
+    others = reads.batches[accumulated:]
     assert len(others) >= 9
     ends = [batch for batch in others if batch]  # of an epoch
     assert all("_write_loss" in read for batch in ends for read in batch)

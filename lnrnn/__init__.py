@@ -1,6 +1,6 @@
 """Layer-normalized recurrent networks for PyTorch, and the framework that trains them."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell
 
@@ -15,4 +15,7 @@ __all__ = [
     "__version__",
 ]
 
-__version__ = version("lnrnn")
+try:
+    __version__ = version("lnrnn")
+except PackageNotFoundError:  # a copy of the folder, which nobody installed
+    __version__ = "0+unknown"

@@ -1,7 +1,11 @@
 """What importing the package costs, and what it must not load."""
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +45,25 @@ def test_importing_lnrnn_adds_little_to_importing_torch():
 def test_public_names_are_there():
     assert all(hasattr(lnrnn, name) for name in lnrnn.__all__)
     assert lnrnn.__version__.count(".") == 2
+
+
+def test_a_copied_folder_can_be_imported(tmp_path):
+    """Its version is in metadata, which only an installation makes."""
+    copied, others = tmp_path / "copied", tmp_path / "others"
+    others.mkdir()
+    shutil.copytree(Path(lnrnn.__file__).parent, copied / "lnrnn")
+    for place in Path(sysconfig.get_path("purelib")).iterdir():
+        if "lnrnn" not in place.name:
+            (others / place.name).symlink_to(place)
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", "import lnrnn; print(lnrnn.__version__, lnrnn.__file__)"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(copied), str(others)))},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    version, place = answer.stdout.split()
+    assert version == "0+unknown"
+    assert place == str(copied / "lnrnn" / "__init__.py")

@@ -63,4 +63,4 @@ def valid_steps(lengths: Tensor, sequences: Tensor) -> Tensor:
     """
     check_lengths(lengths, sequences)
     step = torch.arange(sequences.shape[1], device=sequences.device)
-    return step < lengths.to(sequences.device)[:, None]
+    return step < lengths.to(sequences.device, non_blocking=True)[:, None]

@@ -34,7 +34,7 @@ def last_step(output: Tensor, lengths: Tensor | None, *, bidirectional: bool) ->
     else:
         check_lengths(lengths, output)
         rows = torch.arange(output.shape[0], device=output.device)
-        last = output[rows, lengths.to(output.device) - 1]
+        last = output[rows, lengths.to(output.device, non_blocking=True) - 1]
     if not bidirectional:
         return last
     half = output.shape[-1] // 2
@@ -55,7 +55,7 @@ def mean_step(output: Tensor, lengths: Tensor | None) -> Tensor:
         return output.mean(dim=1)
     padding = ~valid_steps(lengths, output)
     total = output.masked_fill(padding[..., None], 0.0).sum(dim=1)
-    return total / lengths.to(output.device)[:, None]
+    return total / lengths.to(output.device, non_blocking=True)[:, None]
 
 
 class Pooling(nn.Module):

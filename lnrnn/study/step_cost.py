@@ -24,7 +24,6 @@ from lnrnn.runs.machine import describe_machine
 from lnrnn.seeding import derive_seed
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.fit import fresh_memory_as_it_is
-from lnrnn.training.task import parameter_groups
 
 WARM_UP = 3  # rounds dropped: kernels are built, the optimizer makes its state
 ROUNDS = 40
@@ -57,8 +56,7 @@ class TrainingStep:
         self.task.trainer = trainer
         self.strategy.setup_environment()
         self.strategy.setup(trainer)
-        assert self.task.optimizer is not None
-        self.optimizer = self.task.optimizer(parameter_groups(self.task.model))
+        self.optimizer = self.task.make_optimizer()
         self.device = self.strategy.root_device
         loader = datamodule.train_dataloader()
         self.batches = [batch.to(self.device) for batch in islice(loader, BATCHES)]
@@ -97,9 +95,10 @@ class TrainingStep:
         return sum(batch.inputs.numel() for batch in batches)
 
     def wait(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has done what it was given, and look at its checks."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        self.task.settle()
 
 
 def _trainer(config: DictConfig) -> Trainer:

@@ -16,6 +16,7 @@ from lnrnn.data import Batch
 from lnrnn.runs.folder import RunFolder
 from lnrnn.seeding import derive_seed
 from lnrnn.training.ranks import gather
+from lnrnn.training.task import SequenceTask
 
 
 class StepSeed(Callback):
@@ -135,11 +136,11 @@ class Records(Callback):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = stepped and trainer.global_step % self.every_n_steps == 0
         if due or trainer.is_last_batch:
-            self._write_loss(trainer)
+            self._write_loss(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record what is left where a budget in steps has ended the epoch early."""
-        self._write_loss(trainer)
+        self._write_loss(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the validation metrics."""
@@ -149,8 +150,10 @@ class Records(Callback):
         """Record the test metrics."""
         self.write(trainer, with_prefix(trainer, "test/"))
 
-    def _write_loss(self, trainer: Trainer) -> None:
+    def _write_loss(self, trainer: Trainer, task: LightningModule) -> None:
         if self.losses is not None:
+            assert isinstance(task, SequenceTask)
+            task.settle()  # a step that was not made is not recorded
             mean = trainer.strategy.reduce(self.losses / self.count, reduce_op="mean")
             self.losses, self.count = None, 0
             self.write(trainer, {"train/loss": mean})

@@ -1,7 +1,7 @@
 """When a run is saved, and that it stops between two steps if a signal asked for it."""
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -11,6 +11,7 @@ from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.training.finite import NonFiniteError, bad_parameter
 from lnrnn.training.signals import Signals
+from lnrnn.training.task import SequenceTask
 
 # The counters of a validation that was begun and is to be done from its start.
 _BEGUN = {
@@ -146,12 +147,14 @@ class Checkpoints(Checkpoint):
         return trainer.global_step - self._saved_at >= self.every_n_steps
 
     def _save(self, trainer: Trainer, suffix: str = "") -> None:
-        """Save, unless the last step has ruined the weights.
+        """Save, unless the last step has ruined the weights or was not made.
 
         Raises:
             NonFiniteError: Naming the first parameter that is not finite.
         """
-        if (origin := bad_parameter(trainer.lightning_module)) is not None:
+        task = cast(SequenceTask, trainer.lightning_module)
+        task.settle()  # first, since it knows where a bad number came from
+        if (origin := bad_parameter(task)) is not None:
             raise NonFiniteError(
                 f"step {trainer.global_step} made {origin} infinite or no number, so it is not "
                 "saved. A run of its own with a smaller optimizer.lr often helps. Checkpoints "

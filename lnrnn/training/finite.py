@@ -10,7 +10,16 @@ from lnrnn.data import Batch
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or a parameter is not a finite number; the message names the first one."""
+    """A loss, a gradient or a parameter is not a finite number; the message names the first one.
+
+    Args:
+        message: Says where it came from.
+        steps: Optimizer steps made before, where the trainer may already count the one that failed.
+    """
+
+    def __init__(self, message: str, steps: int | None = None) -> None:
+        super().__init__(message)
+        self.steps = steps
 
 
 def bad_parameter(model: nn.Module) -> str | None:
@@ -39,7 +48,7 @@ def bad_gradient(model: nn.Module) -> str:
 
 
 @torch.no_grad()
-def bad_activation(model: nn.Module, batch: Batch, state: Any) -> str:
+def bad_activation(model: nn.Module, batch: Batch, state: Any, seed: int | None = None) -> str:
     """Return what first became non-finite in a forward pass: a parameter, an input or an output.
 
     The pass is made again, with the same dropout, and every module looked at as it ends.
@@ -48,6 +57,7 @@ def bad_activation(model: nn.Module, batch: Batch, state: Any) -> str:
         model: Takes inputs, lengths and state.
         batch: The batch of the step that failed.
         state: The carried state before it, or None.
+        seed: What the generators started that step from; None: what they were last seeded with.
     """
     if (parameter := bad_parameter(model)) is not None:
         return parameter
@@ -67,7 +77,7 @@ def bad_activation(model: nn.Module, batch: Batch, state: Any) -> str:
     ]
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(torch.initial_seed())  # what StepSeed set
+            torch.manual_seed(torch.initial_seed() if seed is None else seed)  # by StepSeed
             model(batch.inputs, batch.lengths, state)
     finally:
         for handle in handles:

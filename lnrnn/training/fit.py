@@ -197,9 +197,10 @@ class Status(Callback):
         if not trainer.is_global_zero:
             return
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal
+        steps = exception.steps if isinstance(exception, NonFiniteError) else None
         self.folder.update_record(
             status="interrupted" if stopped else "failed",
-            steps=trainer.global_step,
+            steps=trainer.global_step if steps is None else steps,
             error=f"{type(exception).__name__}: {exception}",
             diverged=isinstance(exception, NonFiniteError),
             **_diagnosis(self.folder, self.config),

@@ -92,7 +92,8 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     if targets.is_floating_point():
         total = torch.nn.functional.mse_loss(predictions.float(), targets, reduction="sum")
-        return total, torch.tensor(float(targets.numel()), device=targets.device)
+        # Filled where it lies: a GPU would be waited for before a copy of it.
+        return total, torch.full((), float(targets.numel()), device=targets.device)
     total = torch.nn.functional.cross_entropy(
         predictions.flatten(0, -2).float(),
         targets.flatten(),

@@ -18,6 +18,15 @@ def gather(value: Any, trainer: Trainer) -> list[Any]:
     return values
 
 
+def average(value: Tensor, trainer: Trainer) -> Tensor:
+    """Return the mean over all processes, which must call this together; ``value`` becomes it too.
+
+    Lightning's own reduction makes every process wait for a barrier first.
+    """
+    torch.distributed.all_reduce(value)
+    return value.div_(trainer.world_size)
+
+
 def joined_state(state: Tensors | None, trainer: Trainer) -> Tensors | None:
     """Return the carried state of all streams, from each process's share of them.
 

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,9 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
+from lnrnn.training.ahead import Flag, keep_kernel, use_fused
 from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
-from lnrnn.training.ranks import gather, joined_state, share_of_state
+from lnrnn.training.ranks import average, gather, joined_state, share_of_state
 
 State = tuple[Tensor, ...] | None
 
@@ -26,8 +28,21 @@ HEADS = {
 }
 
 
+class Moment(NamedTuple):
+    """A training batch's place in the run, for a message that may be written a step later."""
+
+    steps: int  # optimizer steps before it
+    epoch: int
+    seed: int  # of its dropout
+
+
 class SequenceTask(LightningModule):
     """Trains and evaluates a sequence model.
+
+    A loss or gradient that is not finite never reaches the weights. On a CPU, and wherever the
+    optimizer cannot skip a step by itself, every check is waited for. On a GPU it is read when the
+    next batch's forward pass has been launched, and by :meth:`settle` before anything is recorded
+    or saved; until then, the optimizer's kernel leaves weights and state as they are.
 
     Args:
         model: Maps inputs (B, T, F) or (B, T), lengths and state to predictions and state.
@@ -42,6 +57,8 @@ class SequenceTask(LightningModule):
         ValueError: If ``kind`` or ``schedule`` is unknown, ``warmup_steps`` is negative, the head
             is of another kind, or a language model could see the characters it is to predict.
     """
+
+    _ahead: bool | None = None  # whether the host runs ahead of the device; None: of a GPU
 
     def __init__(
         self,
@@ -80,6 +97,9 @@ class SequenceTask(LightningModule):
         self.train_state: State = None  # (layers, B, H) each: where the last training window ended
         self.eval_state: State = None
         self.gradient_norm = torch.tensor(math.nan)  # of the last step, before it was clipped
+        self._skips = False  # whether the optimizer can be told on the device to skip a step
+        self._loss_is_bad = torch.tensor(False)  # of the last batch
+        self._unread: list[tuple[Flag, Callable[[], NoReturn]]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch, a mean over its targets, scalar."""
@@ -90,24 +110,50 @@ class SequenceTask(LightningModule):
         if self.trainer.world_size > 1:
             # Ranks hold slices of one batch, of unequal size; averaged over ranks, each slice's
             # sum over the mean count gives the mean over the whole batch.
-            pair = torch.stack([count, bad.to(count)])
-            shared = self.trainer.strategy.reduce(pair, reduce_op="mean")
+            shared = average(torch.stack([count, bad.to(count)]), self.trainer)
             count, bad = shared[0], shared[1] > 0
-        if bad:  # in all processes alike: none waits for another that has stopped
-            self._stop_at_loss(total / count.clamp_min(1), batch, state)
-        return total / count.clamp_min(1)
+        loss = total / count.clamp_min(1)
+        self.settle()  # while the last step's gradients are still there to be looked at
+        self._loss_is_bad = bad  # in all processes alike: none waits for another that has stopped
+        self._check(bad, partial(self._stop_at_loss, loss.detach(), batch, state, self._moment()))
+        return loss
 
-    def _stop_at_loss(self, loss: Tensor, batch: Batch, state: State) -> None:
-        finite = bool(torch.isfinite(loss))
-        origins = gather(None if finite else bad_activation(self.model, batch, state), self.trainer)
-        raise NonFiniteError(self._explain("loss is not finite", next(filter(None, origins))))
+    def settle(self) -> None:
+        """Wait for what is still unread about losses and gradients; with several processes, all do.
 
-    def _explain(self, what: str, origin: str) -> str:
-        return (
-            f"the {what} at step {self.global_step + 1} (epoch {self.current_epoch}). First to go "
-            f"wrong: {origin}. A run of its own with a smaller optimizer.lr or "
-            "trainer.gradient_clip_val often helps. Checkpoints from before are kept."
-        )
+        Raises:
+            NonFiniteError: If one of them was not finite; as it would have been at its own step.
+        """
+        unread, self._unread = self._unread, []
+        for flag, stop in unread:
+            if flag.read():
+                stop()
+
+    def _check(self, bad: Tensor, stop: Callable[[], NoReturn]) -> None:
+        """Stop if ``bad``: at once, or where the optimizer skips the step by itself, soon."""
+        if self._runs_ahead():
+            self._unread.append((Flag(bad), stop))
+        elif bad:
+            stop()
+
+    def _runs_ahead(self) -> bool:
+        """Return whether checks are read later: not where something else waits at every step."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return self._skips and scaler is None and not torch.is_anomaly_enabled()
+
+    def _moment(self) -> Moment:
+        return Moment(self.global_step, self.current_epoch, torch.initial_seed())
+
+    def _stop_at_loss(self, loss: Tensor, batch: Batch, state: State, moment: Moment) -> NoReturn:
+        origin = None
+        if not bool(torch.isfinite(loss)):
+            with self.trainer.precision_plugin.train_step_context():
+                origin = bad_activation(self.model, batch, state, moment.seed)
+        origins = gather(origin, self.trainer)
+        raise _error("loss is not finite", next(filter(None, origins)), moment)
+
+    def _stop_at_gradient(self, moment: Moment) -> NoReturn:
+        raise _error("gradient's norm is not finite", bad_gradient(self.model), moment)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the validation metrics."""
@@ -116,6 +162,20 @@ class SequenceTask(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the test metrics."""
         self._evaluate(batch, batch_idx, self.test_metrics)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Settle before a validation that frees the gradients."""
+        self.settle()
+        super().on_validation_model_zero_grad()
+
+    def on_validation_model_eval(self) -> None:
+        """Settle before a validation in the middle of an accumulated step, in training mode."""
+        self.settle()
+        super().on_validation_model_eval()
+
+    def on_train_epoch_end(self) -> None:
+        """Settle before anything that comes after training."""
+        self.settle()
 
     def on_validation_epoch_end(self) -> None:
         """Report the validation metrics."""
@@ -140,11 +200,25 @@ class SequenceTask(LightningModule):
         predictions, after = self.model(batch.inputs, batch.lengths, state)
         return predictions, tuple(part.detach() for part in after)
 
-    def configure_optimizers(self) -> Any:
-        """Return the optimizer, with weight decay on matrices only, and its schedule."""
+    def make_optimizer(self) -> Optimizer:
+        """Return the optimizer, with weight decay on matrices only; on a GPU, fused if it can be.
+
+        Raises:
+            ValueError: If the task has none.
+        """
         if self.optimizer is None:
             raise ValueError("training needs an optimizer, but the task was built without one")
         optimizer = self.optimizer(parameter_groups(self.model))
+        on_gpu = next(self.model.parameters()).is_cuda
+        self._skips = (on_gpu if self._ahead is None else self._ahead) and use_fused(optimizer)
+        keep_kernel(optimizer)
+        # Else a scaler would leave the gradients scaled until they are clipped, and beyond.
+        optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
+        return optimizer
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
+        optimizer = self.make_optimizer()
         if self.schedule is None and self.warmup_steps == 0:
             return optimizer
         scheduler = LambdaLR(optimizer, self._learning_rate_factor)
@@ -186,11 +260,12 @@ class SequenceTask(LightningModule):
         limit = gradient_clip_val or math.inf  # Lightning's None and 0 both mean no clipping
         parameters = [part for part in self.parameters() if part.grad is not None]
         norm = nn.utils.get_total_norm([part.grad for part in parameters])  # pyright: ignore[reportArgumentType]
-        if not torch.isfinite(norm):
-            raise NonFiniteError(
-                self._explain("gradient's norm is not finite", bad_gradient(self.model))
-            )
+        bad = ~torch.isfinite(norm)
+        self._check(bad, partial(self._stop_at_gradient, self._moment()))
         self.gradient_norm = norm
+        if self._runs_ahead():
+            optimizer.found_inf = (bad | self._loss_is_bad).float()  # pyright: ignore[reportAttributeAccessIssue]
+            norm = norm.masked_fill(bad, 0.0)  # such gradients are kept as they are, to be named
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -200,7 +275,17 @@ class SequenceTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the carried state of this process's streams where it was left."""
         state = share_of_state(checkpoint["carried_state"], self.trainer)
-        self.train_state = state and tuple(part.to(self.device) for part in state)
+        device = self.trainer.strategy.root_device  # the model is moved there later
+        self.train_state = state and tuple(part.to(device) for part in state)
+
+
+def _error(what: str, origin: str, moment: Moment) -> NonFiniteError:
+    return NonFiniteError(
+        f"the {what} at step {moment.steps + 1} (epoch {moment.epoch}). First to go "
+        f"wrong: {origin}. A run of its own with a smaller optimizer.lr or "
+        "trainer.gradient_clip_val often helps. Checkpoints from before are kept.",
+        moment.steps,
+    )
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:

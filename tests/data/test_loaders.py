@@ -229,3 +229,24 @@ def test_what_counts_something_is_a_whole_number(data, key, value):
 def test_the_greatest_length_is_a_whole_number():
     with pytest.raises(TypeError, match=r"data.max_length must be a whole number, got 'abc'"):
         lnrnn.data.table_files(files="a.csv", num_classes=2, max_length=cast(int, "abc"))
+
+
+def test_a_batch_goes_to_a_gpu_without_being_waited_for():
+    """Lightning calls ``to(device)``; only a copy from pinned memory is not waited for."""
+    calls = []
+
+    class Stub:
+        device = torch.device("cpu")
+
+        def pin_memory(self):
+            calls.append("pinned")
+            return self
+
+        def to(self, device, non_blocking):
+            calls.append((device, non_blocking))
+            return self
+
+    lengths = torch.tensor([3, 2])
+    moved = Batch(Stub(), Stub(), lengths).to(torch.device("cuda"))
+    assert calls == ["pinned", "pinned", *[(torch.device("cuda"), True)] * 2]
+    assert moved.lengths is lengths

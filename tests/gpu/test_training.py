@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
+RUN = (
+    *("trainer=gpu", "model.hidden_size=32", "trainer.max_epochs=2"),
+    *("trainer.log_every_n_steps=1000", "checkpoint_every_n_steps=1000"),
+)
 every_cell = pytest.mark.parametrize("cell", list(LAYERS))
 
 
@@ -132,3 +137,41 @@ def test_tensors_of_two_devices_have_no_kernel() -> None:
     layer = build("rnn")
     with pytest.raises(NotImplementedError, match=r"one cpu or cuda device, .* cpu, cuda:0"):
         layer(torch.randn(4, 2, 3, device="cuda"), torch.randn(1, 2, 37))
+
+
+@pytest.mark.parametrize("place", ["activation", "gradient", "norm"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_step_that_went_wrong_changes_nothing(optimizer: str, place: str, tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    from spoiled import stopped
+
+    found = stopped(tmp_path, *RUN, f"optimizer={optimizer}", place=place, at=5, ahead=None)
+    assert "at step 5 (epoch 0)" in found.message
+    found.assert_untouched()
+
+
+@pytest.mark.parametrize("data", [("data=adding", "data.length=20"), ("data=copying",)])
+def test_a_training_step_waits_for_nothing(
+    data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the second step on; the first compiles, and records graphs."""
+    pytest.importorskip("lightning")
+    from experiments import compose
+    from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+
+    from lnrnn.training import train
+
+    advance, done = _TrainingEpochLoop.advance, []
+
+    def strict(loop: Any, fetcher: Any) -> None:
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error" if len(done) >= 3 else "default")
+        try:
+            advance(loop, fetcher)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+        done.append(loop.global_step)
+
+    monkeypatch.setattr(_TrainingEpochLoop, "advance", strict)
+    train(compose(*RUN, *data, "model=lstm_lncell", "trainer.max_steps=20"), tmp_path)
+    assert len(done) == 20

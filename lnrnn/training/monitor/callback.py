@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from lnrnn.data import Batch
 from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
@@ -29,7 +30,7 @@ class Monitor(Callback):
     def __init__(self, records: Records) -> None:
         self.records = records
         self.steps = 0  # optimizer steps since the last sample
-        self.clipped = 0  # of them
+        self.clipped: int | Tensor = 0  # of them; counted on the device, which is not waited for
         self._health: RecurrentHealth | TransformerHealth | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,22 +49,27 @@ class Monitor(Callback):
         """Look into the model, at the first batch of a step that is sampled."""
         if batch_idx % trainer.accumulate_grad_batches or trainer.global_step % EVERY:
             return
+        assert isinstance(pl_module, SequenceTask)
+        pl_module.settle()
         values: dict[str, Any] = {}
         if self._health is not None:
-            assert isinstance(pl_module, SequenceTask)
             carried = pl_module.train_state if batch_idx > 0 else None
             with trainer.precision_plugin.train_step_context():
                 values |= self._health.look(batch, carried)
         if self.steps and trainer.gradient_clip_val:
-            values["clipped"] = self.clipped / self.steps
-        self.steps = self.clipped = 0
+            values["clipped"] = int(self.clipped) / self.steps
+        self.steps, self.clipped = 0, 0
         self._write(trainer, values)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
         """Note the gradient that a sampled step is made with, before it is clipped."""
-        if self._health is not None and trainer.global_step % EVERY == 0:
+        if trainer.global_step % EVERY:
+            return
+        assert isinstance(pl_module, SequenceTask)
+        pl_module.settle()  # in all processes, of which the first one writes
+        if self._health is not None:
             self._write(trainer, self._health.recurrent_gradients())
 
     def on_train_batch_end(
@@ -79,13 +85,13 @@ class Monitor(Callback):
             assert isinstance(pl_module, SequenceTask)
             self.steps += 1
             if trainer.gradient_clip_val:
-                self.clipped += bool(pl_module.gradient_norm > trainer.gradient_clip_val)
+                self.clipped = self.clipped + (pl_module.gradient_norm > trainer.gradient_clip_val)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the counts."""
-        checkpoint["monitor"] = {"steps": self.steps, "clipped": self.clipped}
+        checkpoint["monitor"] = {"steps": self.steps, "clipped": int(self.clipped)}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

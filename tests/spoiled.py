@@ -1,0 +1,129 @@
+"""Runs in which a number goes wrong at a chosen step, and what was there before and after it.
+
+Started as a program by torchrun, it is one process of such a run and notes what it saw.
+"""
+
+import copy
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from experiments import compose, only
+from sameness import assert_equal
+
+from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
+
+SPOILED = ("parameter", "batch", "activation", "gradient", "norm")
+
+
+@dataclass
+class Stopped:
+    """What is left of a run that was stopped."""
+
+    message: str
+    folder: RunFolder
+    before: dict[str, Any]  # the step that failed: weights and optimizer
+    after: dict[str, Any]
+    seeds: list[int]  # of every forward pass that went wrong
+
+    def assert_untouched(self, *, optimizer: bool = True) -> None:
+        """Check that the step has left everything as it was, bit for bit."""
+        assert_equal(self.after["weights"], self.before["weights"])
+        if optimizer:
+            assert self.before["optimizer"]["state"]
+            assert_equal(self.after["optimizer"], self.before["optimizer"])
+
+
+def stopped(
+    root: Path,
+    *overrides: str,
+    place: str,
+    at: int,
+    batch: int = 0,
+    ahead: bool | None = True,
+    rank: int | None = None,
+) -> Stopped:
+    """Train until it fails.
+
+    Args:
+        root: Where the run's folder is made.
+        overrides: Of the configuration.
+        place: What goes wrong, one of ``SPOILED``.
+        at: The optimizer step, from 1.
+        batch: Of the accumulated ones, from 0.
+        ahead: Whether the host runs ahead; None: as the device has it.
+        rank: The process in which it happens; None: in all.
+    """
+    seen: dict[str, Any] = {}
+    seeds: list[int] = []
+    original = SequenceTask.training_step
+
+    def step(self: SequenceTask, data: Any, batch_idx: int) -> Any:
+        seen["task"], seen["optimizer"] = self, self.trainer.optimizers[0]
+        if self.global_step == at - 1:
+            if "before" not in seen:
+                seen["before"] = _everything(self, seen["optimizer"])
+            number = batch_idx % self.trainer.accumulate_grad_batches
+            if number == batch and rank in (None, self.global_rank) and "spoiled" not in seen:
+                seen["spoiled"] = True
+                _spoil(self, data, place, seeds)
+        return original(self, data, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SequenceTask, "training_step", step)
+        patch.setattr(SequenceTask, "_ahead", ahead)
+        with pytest.raises(NonFiniteError) as caught:
+            train(compose(*overrides), root)
+    after = _everything(seen["task"], seen["optimizer"])
+    folder = RunFolder(only(root.glob("*/*/seed0")))
+    return Stopped(str(caught.value), folder, seen["before"], after, seeds)
+
+
+def _everything(task: SequenceTask, optimizer: Any) -> dict[str, Any]:
+    state = {"weights": task.model.state_dict(), "optimizer": optimizer.state_dict()}
+    return copy.deepcopy(state)
+
+
+def _spoil(task: Any, data: Any, place: str, seeds: list[int]) -> None:
+    head = task.model.head
+
+    def divide(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        seeds.append(torch.initial_seed())
+        return output / 0
+
+    if place == "parameter":
+        with torch.no_grad():
+            task.model.encoder.layer.weight_hh_l0[0, 0] = math.nan
+    elif place == "batch":
+        data.inputs[0, 0, 0] = math.nan
+    elif place == "activation":
+        head.register_forward_hook(divide)
+    elif place == "gradient":
+        head.linear.weight.register_hook(lambda grad: grad * math.nan)
+    elif place == "norm":  # every number of it is finite
+        most = torch.finfo(head.linear.weight.dtype).max
+        head.linear.weight.register_hook(lambda grad: torch.full_like(grad, most))
+
+
+def main() -> None:
+    """Be one process; the arguments are where to note, and the rest of ``stopped``."""
+    place, at, ahead, rank, root, *overrides = sys.argv[1:]
+    settings = {"place": place, "at": int(at), "ahead": ahead == "ahead", "rank": int(rank)}
+    found = stopped(Path(root), *overrides, **settings)
+    found.assert_untouched()
+    note = {"message": found.message, "weights": _digest(found.after["weights"])}
+    (Path(root) / f"seen{os.environ['RANK']}").write_text(json.dumps(note))
+
+
+def _digest(weights: dict[str, torch.Tensor]) -> list[float]:
+    return [float(value.double().sum()) for value in weights.values()]
+
+
+if __name__ == "__main__":
+    main()

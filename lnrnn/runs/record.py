@@ -1,0 +1,200 @@
+"""``run.json``: what ran, on what, and how it ended. This file alone writes and reads it.
+
+A key that this version does not know, written by a newer one, is kept as it is. A key that an older
+version did not write is None, or empty.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from lnrnn.runs.files import replace_text
+
+STATUSES = ("finished", "running", "failed", "interrupted")
+# Written once there is something to say; the others are null until then.
+_WHEN_KNOWN = (
+    *("steps", "seconds_per_save", "metrics", "diagnosis"),
+    *("error", "diverged", "signal", "exit_code"),
+)
+DIVERGED = "NonFiniteError: "  # what the error of a diverged run begins with in older records
+
+
+class RecordError(ValueError):
+    """A run's files are missing, cut short or not what a run writes."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of ``run.json``; what is not known is None, or empty.
+
+    Args:
+        status: One of ``STATUSES``.
+        data: The data set's name.
+        model: The model's name.
+        name: What the configuration calls the run.
+        seed: What the run's random numbers are derived from.
+        overrides: What was changed on the command line.
+        metric: The metric that counts; its test value is ``metrics["test/" + metric]``.
+        higher_is_better: The metric's direction.
+        parameters: How many the model has.
+        seconds_per_step: Median seconds of an optimizer step.
+        processes: How many trained.
+        versions: Library name to version.
+        commit: The commit of the code; ``+`` at its end where files differed from it.
+        machine: What the run was computed on.
+        data_fingerprint: A hash of the data.
+        data_order: A hash of the first epoch's batches.
+        dropout_seed: Where the dropout stream starts.
+        initial_parameters: Parameter name to a hash of its initial value.
+        began_from: The checkpoint of another folder that the run began from.
+        resumed: An entry for every place where it was resumed.
+        steps: Optimizer steps made.
+        seconds_per_save: Median seconds of a checkpoint.
+        metrics: Final test values by name; NaN where one was not finite.
+        diagnosis: What the health monitor saw, in words.
+        error: What ended a run that failed or was interrupted.
+        diverged: Whether it failed because a number became NaN or infinity.
+        signal: The signal that interrupted it.
+        exit_code: What its process returned then.
+        unknown: Entries that this version does not know.
+    """
+
+    status: str | None = None
+    data: str | None = None
+    model: str | None = None
+    name: str | None = None
+    seed: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    parameters: int | None = None
+    seconds_per_step: float | None = None
+    processes: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    data_fingerprint: str | None = None
+    data_order: str | None = None
+    dropout_seed: int | None = None
+    initial_parameters: dict[str, str] = field(default_factory=dict)
+    began_from: str | None = None
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+    steps: int | None = None
+    seconds_per_save: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    diagnosis: str | None = None
+    error: str | None = None
+    diverged: bool | None = None
+    signal: str | None = None
+    exit_code: int | None = None
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether a number became NaN or infinity; it would again at the same step."""
+        if self.diverged is None:  # written before there was such a key
+            return self.status == "failed" and (self.error or "").startswith(DIVERGED)
+        return self.diverged
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a ``run.json``.
+
+    Raises:
+        RecordError: If it is not there, is not a JSON object, or an entry has the wrong type. The
+            message names the file and the entry.
+    """
+    content = _parse(path)
+    known = {entry.name: entry for entry in fields(RunRecord) if entry.name != "unknown"}
+    values = {
+        key: _checked(path, key, value)
+        for key, value in content.items()
+        if key in known and value is not None
+    }
+    unknown = {key: value for key, value in content.items() if key not in known}
+    return RunRecord(**values, unknown=unknown)
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Replace a ``run.json`` in one step, so that a reader never sees half of it."""
+    content = asdict(record)
+    unknown = content.pop("unknown")
+    kept = {
+        key: value
+        for key, value in content.items()
+        if key not in _WHEN_KNOWN or value not in (None, {})
+    }
+    replace_text(path, json.dumps({**kept, **unknown}, indent=2, allow_nan=True) + "\n")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of one of a run's files.
+
+    Raises:
+        RecordError: If it is not there or cannot be read.
+    """
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        raise RecordError(f"{path}: a run's folder needs this file, and it is not there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from error
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value read from JSON is a number; null, written for NaN, is one."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def to_float(value: object) -> float:
+    """Return a value read from JSON as a float, null as NaN."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        reason = f"is not valid JSON ({error.msg}); was it cut short?"
+        raise RecordError(f"{path}, line {error.lineno}: {reason}") from None
+    except RecursionError:
+        raise RecordError(f"{path}: is not a run's record: it is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}, line 1: must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+_TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
+_KINDS: dict[str, type] = {
+    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "signal"), str),
+    **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
+    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics"), dict),
+    **dict.fromkeys(("overrides", "resumed"), list),
+    **dict.fromkeys(("higher_is_better", "diverged"), bool),
+    "exit_code": int,
+}
+
+
+def _checked(path: Path, key: str, value: Any) -> Any:
+    """Return an entry that is there, if it has the type that a run writes."""
+    if key in ("seconds_per_step", "seconds_per_save"):
+        if not is_number(value):
+            raise RecordError(f"{path}: {key} must be a number, got {value!r}")
+        return value
+    kind = _KINDS[key]
+    # bool is an int to Python, and true is not a seed.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise RecordError(f"{path}: the key {key!r} must be {kind.__name__}, got {value!r}")
+    if key == "metrics":
+        return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
+    if key == "status" and value not in STATUSES:
+        raise RecordError(f"{path}: status must be one of {', '.join(STATUSES)}, got {value!r}")
+    return value
+
+
+def _metric(path: Path, name: str, value: Any) -> float:
+    if not is_number(value):
+        raise RecordError(f"{path}: metric {name!r} must be a number, got {value!r}")
+    return to_float(value)

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from lnrnn.config.allowed_targets import check_data_only
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import replacing, sync_folder
-from lnrnn.config.allowed_targets import check_data_only
 
 POINTER = "last"
 # Saved at a step's end; with the second part, where the validation after that step is still to do.

@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 from lnrnn.runs.checkpoint_files import newest_good
+from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
 WITHOUT_EFFECT = (

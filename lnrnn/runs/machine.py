@@ -1,4 +1,4 @@
-"""What a run's speed and last bits depend on beside its configuration: machine, versions, commit."""
+"""What a run's speed and last bits depend on beside its configuration."""
 
 import platform
 import subprocess

@@ -6,11 +6,12 @@ Where it knows of nothing beyond the thresholds below, it says so.
 
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+
+from lnrnn.runs.monitor_names import PREFIX, MonitorName, Quantity, parse_monitor_name
 
 VANISHED = 1e-3
 """Below this share of the gradient one step back, a step that far back hardly learns: the nearer
@@ -41,7 +42,7 @@ GATES = {
 }
 REMARKABLE_NOT = "nothing remarkable"
 
-Medians = Mapping[str, float]
+Medians = Mapping[MonitorName, float]
 
 
 def diagnose(metrics: Path, eps: float | None) -> str:
@@ -64,20 +65,21 @@ def diagnose(metrics: Path, eps: float | None) -> str:
     return "; ".join(parts) or REMARKABLE_NOT
 
 
-def read_medians(metrics: Path) -> dict[str, float]:
-    """Return the median over a run's samples by name, without ``monitor/``.
+def read_medians(metrics: Path) -> dict[MonitorName, float]:
+    """Return the median over a run's samples of everything that the monitor recorded.
 
-    A value that was not finite counts as infinite. The last line may be cut short.
+    A value of NaN or infinity counts as infinite. The last line may be cut short.
     """
     if not metrics.exists():  # the run ended before it began to train
         return {}
-    values: dict[str, list[float]] = defaultdict(list)
+    values: dict[MonitorName, list[float]] = defaultdict(list)
     for line in metrics.read_text().splitlines():
-        if '"monitor/' not in line or not line.endswith("}"):
+        if f'"{PREFIX}' not in line or not line.endswith("}"):  # most lines need no parsing
             continue
         entry = json.loads(line)
-        value = math.inf if entry["value"] is None else entry["value"]
-        values[entry["name"].removeprefix("monitor/")].append(value)
+        name = parse_monitor_name(entry["name"])
+        if name is not None:
+            values[name].append(math.inf if entry["value"] is None else entry["value"])
     return {name: median(found) for name, found in values.items()}
 
 
@@ -85,8 +87,8 @@ def _gradients(medians: Medians) -> list[str]:
     """Return whether gradients vanish or explode on their way back, where they do so most."""
     by_layer: dict[str, dict[int, float]] = defaultdict(dict)
     for name, value in medians.items():
-        if found := re.fullmatch(r"state_gradient/(\w+)/lag(\d+)", name):
-            by_layer[found[1]][int(found[2])] = value
+        if name.lag is not None:
+            by_layer[name.layer][name.lag] = value
     vanishing, exploding = [], []
     for layer, norms in by_layer.items():
         lag, near, far = max(norms), norms[min(norms)], norms[max(norms)]
@@ -112,22 +114,21 @@ def _back(lag: int) -> str:
 
 
 def _saturation(medians: Medians) -> list[str]:
-    worst = _worst(medians, "saturation", SATURATED)
+    worst = _worst(medians, Quantity.SATURATION, SATURATED)
     if worst is None:
         return []
-    where, share = worst
-    layer, gate = where.split("/")
-    return [f"{GATES[gate]} saturated in {100 * share:.0f} % of activations ({layer})"]
+    share = 100 * medians[worst]
+    return [f"{GATES[worst.part]} saturated in {share:.0f} % of activations ({worst.layer})"]
 
 
 def _variance(medians: Medians, eps: float | None) -> list[str]:
     """Return whether eps swallows a norm, with an eps that would leave 99 rows of 100 alone."""
-    worst = _worst(medians, "near_eps", NEAR_EPS)
+    worst = _worst(medians, Quantity.NEAR_EPS, NEAR_EPS)
     if worst is None:
         return []
-    where, share = worst
-    part = f"variance near eps in {100 * share:.0f} % of rows ({where.replace('/', ' ')})"
-    low = medians.get(f"low_variance/{where}", 0.0)
+    share, where = 100 * medians[worst], f"{worst.layer} {worst.part}"
+    part = f"variance near eps in {share:.0f} % of rows ({where})"
+    low = medians.get(worst._replace(quantity=Quantity.LOW_VARIANCE), 0.0)
     better = 10.0 ** math.floor(math.log10(low / 10)) if 0 < low < math.inf else 0.0
     if better < FEWEST_EPS:
         return [f"{part}, some of it zero: no eps helps"]
@@ -137,16 +138,19 @@ def _variance(medians: Medians, eps: float | None) -> list[str]:
 
 
 def _state(medians: Medians) -> list[str]:
-    sizes = {k.split("/")[1]: v for k, v in medians.items() if k.startswith("state_norm/")}
-    small = {layer: size for layer, size in sizes.items() if size < SMALL_STATE}
-    if not small:
+    sizes = {
+        name.layer: size
+        for name, size in medians.items()
+        if name.quantity == Quantity.STATE_NORM and size < SMALL_STATE
+    }
+    if not sizes:
         return []
-    layer = min(small, key=lambda name: small[name])
-    return [f"the hidden state is next to zero: {small[layer]:.0e} a unit ({layer})"]
+    layer = min(sizes, key=lambda name: sizes[name])
+    return [f"the hidden state is next to zero: {sizes[layer]:.0e} a unit ({layer})"]
 
 
 def _clipping(medians: Medians) -> list[str]:
-    share = medians.get("clipped", 0.0)
+    share = medians.get(MonitorName(Quantity.CLIPPED), 0.0)
     if share <= CLIPPED:
         return []
     return [
@@ -155,10 +159,8 @@ def _clipping(medians: Medians) -> list[str]:
     ]
 
 
-def _worst(medians: Medians, kind: str, threshold: float) -> tuple[str, float] | None:
-    """Return where a share is largest, and the share, if it is above a threshold."""
-    shares = {k.split("/", 1)[1]: v for k, v in medians.items() if k.startswith(f"{kind}/")}
-    if not shares:
-        return None
-    where = max(shares, key=lambda name: shares[name])
-    return (where, shares[where]) if shares[where] > threshold else None
+def _worst(medians: Medians, quantity: Quantity, threshold: float) -> MonitorName | None:
+    """Return the name under which a share is largest, if it is above a threshold."""
+    shares = [name for name in medians if name.quantity == quantity]
+    worst = max(shares, key=lambda name: medians[name], default=None)
+    return worst if worst is not None and medians[worst] > threshold else None

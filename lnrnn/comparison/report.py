@@ -35,7 +35,7 @@ from lnrnn.comparison.validity import (
     differing,
     without_result,
 )
-from lnrnn.comparison.wording import decimals, speed_verdict, verdict
+from lnrnn.comparison.wording import PARTS, decimals, sentences, speed_verdict, verdict
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Known = Mapping[str, Sequence[Run]]  # the runs that could be read
@@ -199,6 +199,7 @@ def _describe_pair(
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
+    parts = _verdict_parts(known, arm, outcomes, rungs)
     return {
         "baseline": next(iter(known)),
         "arm": arm,
@@ -206,7 +207,8 @@ def _describe_pair(
         "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN]),
         "best_difference": _describe_outcome(outcomes[BEST]),
         "speed": rungs,
-        "verdict": _verdict(known, arm, outcomes, rungs),
+        "verdict": f"{parts['title']}: {sentences(parts)}",
+        "verdict_parts": parts,
     }
 
 
@@ -226,24 +228,25 @@ def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _verdict(
+def _verdict_parts(
     known: Known,
     arm: str,
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
-) -> str:
-    """Say of one arm how fast it learns and where it ends."""
+) -> dict[str, str | None]:
+    """Say of one arm how fast it learns and where it ends; None where there is nothing to say."""
     baseline = next(iter(known))
-    title = f"{arm} against {baseline}"
+    parts = {"title": f"{arm} against {baseline}", **dict.fromkeys(PARTS)}
     pairs = outcomes[TEST_VALUE].paired.n
     if pairs and {run.folder for run in known[baseline]} == {run.folder for run in known[arm]}:
-        return f"{title}: no difference, both are the same {pairs} runs, so no test was run."
+        same = f"no difference, both are the same {pairs} runs, so no test was run"
+        return parts | {"same_runs": same}
     metric = _any_run(known).metric.replace("_", " ")
-    over_training = _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known)
-    sooner = speed_verdict(rungs)
-    at_end = _in_words(f"test {metric}", TEST_VALUE, outcomes, known)
-    middle = f"{sooner[0].upper()}{sooner[1:]}. " if sooner else ""
-    return f"{title}: over training, {over_training}. {middle}At the end, {at_end}."
+    return parts | {
+        "over_training": _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known),
+        "speed": speed_verdict(rungs),
+        "at_end": _in_words(f"test {metric}", TEST_VALUE, outcomes, known),
+    }
 
 
 def _in_words(

@@ -16,6 +16,7 @@ from lnrnn.comparison.records import Run
 from lnrnn.comparison.statistics import median_curve
 
 SHARES = (0.5, 0.75, 0.9, 1.0)
+HEADLINE = 0.9  # the target that verdicts speak of; fixed before any run
 
 
 def steps_to_target(

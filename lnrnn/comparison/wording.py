@@ -6,8 +6,10 @@ from typing import Any
 
 from lnrnn.comparison.claims import Outcome
 from lnrnn.comparison.statistics import CLAIM_PAIRS, LEVEL
+from lnrnn.comparison.targets import HEADLINE
 
-HEADLINE = 0.9  # the target a verdict speaks of, as a share of the way; fixed before any run
+PARTS = {"same_runs": "", "over_training": "over training, ", "speed": "", "at_end": "at the end, "}
+"""What a verdict says besides its title, in its order, and how the sentence begins."""
 
 
 def decimals(spreads: Sequence[float | None]) -> int:
@@ -54,6 +56,20 @@ def verdict(name: str, outcome: Outcome, *, higher_is_better: bool, digits: int)
         return f"no supported difference in {name}, {evidence}{hangs}"
     better = (difference > 0) == higher_is_better
     return f"{'better' if better else 'worse'} {name}, {evidence}{hangs}"
+
+
+def sentences(parts: Mapping[str, str | None]) -> str:
+    """Return the parts of a verdict as sentences, without its title.
+
+    Args:
+        parts: The entry ``"verdict_parts"`` of a pair, what is said by ``PARTS``.
+
+    Example:
+        >>> sentences({"speed": None, "over_training": "better", "at_end": "no difference"})
+        'over training, better. At the end, no difference.'
+    """
+    said = [f"{start}{parts[part]}." for part, start in PARTS.items() if parts.get(part)]
+    return " ".join([said[0], *(f"{text[0].upper()}{text[1:]}" for text in said[1:])])
 
 
 def _pairs(n: int) -> str:

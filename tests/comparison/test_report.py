@@ -39,19 +39,29 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     ]
     assert list(result["arms"][0]) == [
         *("name", "overrides", "parameters", "seconds_per_step", "mean", "sd"),
-        *("validation_mean", "best", "final_validation", "failed", "diagnosis", "runs"),
+        *(
+            "validation_mean",
+            "best",
+            "final_validation",
+            "failed",
+            "diagnosis",
+            "diagnoses",
+            "runs",
+        ),
     ]
-    run_keys = ["seed", "folder", "status", "value", "validation_mean", "best", "error"]
-    assert list(result["arms"][0]["runs"][0]) == run_keys
+    run_keys = ("seed", "folder", "status", "value", "validation_mean", "best", "error", "diverged")
+    assert tuple(result["arms"][0]["runs"][0]) == run_keys
     statistics = [
         *("n", "difference", "interval", "level", "p_sign_flip", "p_holm", "probability_better"),
         *("bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
-    added = ["validation_difference", "best_difference", "speed", "verdict"]
+    added = ["validation_difference", "best_difference", "speed", "verdict", "verdict_parts"]
     assert list(pair) == ["baseline", "arm", *statistics, *added]
     assert list(pair["validation_difference"]) == statistics
     assert list(pair["best_difference"]) == statistics
+    parts = ["title", "same_runs", "over_training", "speed", "at_end"]
+    assert list(pair["verdict_parts"]) == parts
     rung = pair["speed"][0]
     assert list(rung) == ["target", "share", "steps", "seconds", "reached", "of"]
     assert list(rung["steps"]) == [
@@ -430,15 +440,20 @@ def test_runs_tell_what_ended_them_and_what_the_monitor_said(write_run, tmp_path
     arms = {
         "a": [
             write_run("a", 0, diagnosis="gradients vanish"),
-            write_run("a", 1, status="failed", error="loss is nan at step 20"),
+            write_run("a", 1, status="failed", error="loss is nan at step 20", diverged=True),
+            # As written before there was the key.
+            write_run("a", 2, status="failed", error="NonFiniteError: at step 20"),
+            write_run("a", 3, status="failed", error="ValueError: at step 20"),
             tmp_path / "gone",
         ],
     }
     (arm,) = compare(arms)["arms"]
     assert arm["diagnosis"] == ["seed 0: gradients vanish"]
-    assert arm["failed"] == 2
+    assert arm["diagnoses"] == [{"seed": 0, "text": "gradients vanish"}]
+    assert arm["failed"] == 4
+    assert [run["diverged"] for run in arm["runs"]] == [False, True, True, False, None]
     assert [run["error"] and run["error"][-6:] for run in arm["runs"]] == [
-        *(None, "tep 20", " there"),
+        *(None, "tep 20", "tep 20", "tep 20", " there"),
     ]
     assert "seed 0: gradients vanish" in printed(compare(arms))
 

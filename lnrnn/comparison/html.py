@@ -22,9 +22,9 @@ from lnrnn.comparison.wording import sentences
 TEMPLATE = "report.html.jinja"
 FEW_SEEDS = 12  # up to here they are listed, beyond there are only the first and the last
 STREAMS = {
-    True: "asserted: data order and dropout stream are equal in every pair",
-    False: "broken: data order or dropout stream differ, see the warnings",
-    None: "not known: a run recorded no data order or dropout stream",
+    True: "checked: data order and dropout stream are equal in every pair",
+    False: "broken: data order or dropout stream differ in some pair; see the warnings",
+    None: "unknown: a run did not record its data order or dropout stream",
 }
 
 
@@ -181,14 +181,14 @@ def _by_text(diagnoses: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what was the same for all runs, and what was not."""
     validity = result["validity"]
-    commits = [str(commit) for commit in validity["commits"]] or ["not known"]
-    fingerprints = validity["data_fingerprints"] or ["not known"]
+    commits = [str(commit) for commit in validity["commits"]] or ["unknown"]
+    fingerprints = validity["data_fingerprints"] or ["unknown"]
     rows = [
         ("pairing", [_pairing(validity), STREAMS[validity["paired_streams"]]]),
         ("commit" if len(commits) == 1 else "commits", commits),
         ("data fingerprint", fingerprints),
-        ("versions", [html_tables.pairs_text(result["versions"]) or "not known"]),
-        ("machine", [html_tables.pairs_text(result["machine"]) or "not known"]),
+        ("versions", [html_tables.pairs_text(result["versions"]) or "unknown"]),
+        ("machine", [html_tables.pairs_text(result["machine"]) or "unknown"]),
     ]
     failed = [str(line) for line in validity["failed_runs"]]
     rows.append(("failed runs", failed or ["none"]))
@@ -198,7 +198,10 @@ def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def _pairing(validity: Mapping[str, Any]) -> str:
     checked = validity["checked_parameters"]
     if not checked:
-        return "not known: no parameter that two arms share was recorded"
+        return "unknown: no parameter that two arms share was recorded"
+    one = checked == 1
     if validity["paired_initial_values"]:
-        return f"asserted: the {checked} shared parameters start from equal values in every pair"
-    return f"broken: of {checked} shared parameters some start from other values, see the warnings"
+        shared = "the shared parameter starts" if one else f"all {checked} shared parameters start"
+        return f"checked: {shared} from equal values in every pair"
+    some = "the shared parameter starts" if one else f"some of {checked} shared parameters start"
+    return f"broken: {some} from different values; see the warnings"

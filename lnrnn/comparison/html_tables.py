@@ -81,9 +81,9 @@ def outcomes(result: Mapping[str, Any]) -> Table:
     """Return every outcome of every arm, and what the pairs say of it."""
     notes = (
         "sd: standard deviation over seeds. Difference: mean over pairs. t: paired-t interval; "
-        "BCa: bootstrap, a second view. Holm p: of the exact sign-flip test, corrected for the "
-        "arms of each outcome; the intervals are not. Mean over training: area under the "
-        "validation curve over its length."
+        "BCa: bootstrap interval, as a second view. Holm p: p-value of the exact sign-flip test, "
+        "corrected for the number of arms within each outcome; the intervals are not corrected. "
+        "Mean over training: area under the validation curve divided by its length."
     ) + _fragile(result)
     columns = (
         ("runs", "runs"),
@@ -113,8 +113,8 @@ def _fragile(result: Mapping[str, Any]) -> str:
                     if len(seeds) == 1
                     else (f"any one of the seeds {', '.join(map(str, seeds))}")
                 )
-                found.append(f"{pair['arm']}, {title}: without {listed} the answer is another.")
-    return f" What single seeds decide: {' '.join(found)}" if found else ""
+                found.append(f"{pair['arm']}, {title}: the answer changes without {listed}.")
+    return f" Claims that depend on single seeds: {' '.join(found)}" if found else ""
 
 
 def ladders(result: Mapping[str, Any]) -> list[Table]:
@@ -124,22 +124,23 @@ def ladders(result: Mapping[str, Any]) -> list[Table]:
         return []
     first = result["arms"][0]["name"]
     notes = (
-        f"Targets are shares of the way that the median curve of {first} makes. Speed-up: steps of "
-        f"{first} over steps of the arm, over pairs of seeds; above 1 the arm is faster. A run "
-        "that never arrives counts as slower than any other, and can leave an interval without an "
-        "end. Holm p: corrected for all arms and targets of the table."
+        f"Targets are shares of the improvement that the median curve of {first} makes, from its "
+        f"first to its best value. Speed-up: steps of {first} divided by steps of the arm, over "
+        "pairs of seeds; above 1 the arm is faster. A run that never reaches a target counts as "
+        "slower than any other, and can leave an interval unbounded. Holm p: corrected for all "
+        "arms and targets of the table."
     )
     steps = _table(f"Steps to each target, against {first}", "arm", _speeds("steps"), groups, notes)
     if result["cost"] is None:
         return [steps]
-    notes = "Time: steps times the time per step that was measured with the arms in turn."
+    notes = "Time: steps times the time per step, which was measured with the arms taking turns."
     caption = f"Time to each target, against {first}"
     return [steps, _table(caption, "arm", _speeds("seconds"), groups, notes)]
 
 
 def _speeds(kind: str) -> Columns:
     return (
-        ("arrived", "arrived"),
+        ("reached", "arrived"),
         (f"median {UNITS[kind]}", kind),
         ("speed-up", f"{kind} ratio"),
         ("95 % interval", f"{kind} interval"),
@@ -166,19 +167,19 @@ def cost(result: Mapping[str, Any]) -> Table:
     if measured is None:
         notes = (
             "Time per step: median while training. The runs may have shared the machine with "
-            "others, so these times do not compare the arms."
+            "others, so these times cannot be used to compare the arms."
         )
         return _table("Cost", "arm", columns, _alone(tables.step_times(result)), notes)
     columns += [
         ("middle half", "quartiles"),
         ("ratio", "ratio"),
         ("middle half", "ratio quartiles"),
-        ("memory of a step", "memory"),
+        ("memory per step", "memory"),
         ("throughput", "throughput"),
     ]
     threads = "1 thread" if measured["threads"] == 1 else f"{measured['threads']} threads"
     notes = (
-        f"Medians of {measured['rounds']} rounds in one process, the arms in turn, {threads}, "
+        f"Medians of {measured['rounds']} rounds in one process, the arms taking turns, {threads}, "
         f"{pairs_text(measured['machine'])}. Ratio: to the first arm in the same round."
     )
     return _table("Cost of a training step", "arm", columns, _alone(tables.costs(measured)), notes)
@@ -189,10 +190,10 @@ def differences(result: Mapping[str, Any]) -> Table | None:
     rows = tables.differences(result)
     columns = (
         ("setting", "key"),
-        (f"of {result['arms'][0]['name']}", "baseline"),
-        ("of the arm", "arm"),
+        (f"in {result['arms'][0]['name']}", "baseline"),
+        ("in the arm", "arm"),
     )
-    caption = "What the arms were configured differently in"
+    caption = "Settings that differ between the arms"
     return _table(caption, "arm", columns, _alone(rows), words=True) if rows else None
 
 
@@ -204,14 +205,14 @@ def pairs_text(table: Mapping[str, Any]) -> str:
 
 
 def ratio_interval(low: float | None, high: float | None) -> str:
-    """Return an interval of ratios; a bound that is not there has no end.
+    """Return an interval of ratios; without a bound it is open on that side.
 
     Example:
         >>> ratio_interval(1.5, 2.0), ratio_interval(1.5, None), ratio_interval(None, None)
-        ('[1.50, 2.00]', '1.50 or more', 'no end')
+        ('[1.50, 2.00]', '1.50 or more', 'unbounded')
     """
     if low is None:
-        return "no end" if high is None else f"{high:.2f} or less"
+        return "unbounded" if high is None else f"{high:.2f} or less"
     return f"{low:.2f} or more" if high is None else f"[{low:.2f}, {high:.2f}]"
 
 
@@ -251,6 +252,6 @@ _FORMATS: Formats = {
     "seconds span": lambda value, _: " to ".join(map(seconds, value)),
     "setting": _setting,
     "speed-up": lambda value, _: times(value[0]),
-    "target": lambda value, _: f"to {value[0]:.3g} ({100 * value[1]:.0f} % of the way)",
+    "target": lambda value, _: f"to {value[0]:.3g} ({100 * value[1]:.0f} % of the improvement)",
     "throughput": lambda value, _: f"{value[0]:,.0f} {value[1]}/s",
 }

@@ -55,7 +55,7 @@ def compare(
         arms: Each arm's run folders, or runs that were read before. Runs that failed belong here
             too: they are counted and named.
         cost: What ``lnrnn.training.measure_cost`` returned for the same arms; without it nothing is
-            said of seconds.
+            said about seconds.
         tuning: Arm -> learning rate -> its runs, on seeds of their own, where the arms were tuned.
 
     Returns:
@@ -81,7 +81,7 @@ def compare(
     warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
     warnings += check_grid(targets, known)
     if not targets:
-        warnings.append(f"no targets: no median val/{first.metric} of the baseline that improves")
+        warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
     warnings += clock_warnings
     warnings += check_tuning(tuned, [run.seed for run in readable]) if tuned else []
     return {
@@ -120,7 +120,7 @@ def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
     for name, members in runs.items():
         seeds = [run.seed for run in readable_runs(members)]
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"an arm has one run a seed, but {name} has the seeds {seeds}")
+            raise ValueError(f"an arm has one run per seed, but {name} has the seeds {seeds}")
 
 
 def _shared(values: Sequence[Any]) -> Any:
@@ -156,11 +156,11 @@ def _speed(
     """Return the speed-up ladder of every arm beside the first, and why seconds are missing."""
     baseline, *others = known
     if cost is None:
-        text = "no step times were measured side by side, so nothing is said of seconds"
+        text = "no step times were measured side by side, so nothing is said about seconds"
         return speed(known, targets), [text] if others else []
     measured = {arm["name"]: arm for arm in cost["arms"]}
     if others and next(iter(measured), None) != baseline:
-        text = f"the step times are not relative to {baseline}, so nothing is said of seconds"
+        text = f"the step times are not relative to {baseline}, so nothing is said about seconds"
         return speed(known, targets), [text]
     costs = {
         name: Cost(measured[name]["ratio"], tuple(measured[name]["ratio_quartiles"]))
@@ -168,9 +168,8 @@ def _speed(
         if name in measured and measured[name]["ratio"] is not None
     }
     missing = [name for name in others if name not in costs]
-    return speed(known, targets, costs), [
-        f"{name}: its step time was not measured, so nothing is said of seconds" for name in missing
-    ]
+    reason = "its step time was not measured, so nothing is said about seconds"
+    return speed(known, targets, costs), [f"{name}: {reason}" for name in missing]
 
 
 def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:

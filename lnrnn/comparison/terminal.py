@@ -72,7 +72,7 @@ def _outcome_table(group: Group) -> Table:
 
 def _steps_table(groups: Sequence[Group]) -> Table:
     """Return every arm's median steps to each target."""
-    caption = "median; (8/10): so many runs get there; -: half of them do not"
+    caption = "median; (8/10): so many runs get there; -: at least half do not"
     table = _empty_table("steps to validation targets", caption)
     for group in groups:
         table.add_column(Text(_text(group.title)), justify="right")
@@ -85,9 +85,9 @@ def _speed_table(result: Mapping[str, Any], groups: Sequence[Group]) -> Table:
     """Return how much faster each arm reaches each target."""
     speeds = [rung for pair in result["pairs"] for rung in pair["speed"]]
     kinds = ("steps", "seconds") if any(rung["seconds"] for rung in speeds) else ("steps",)
-    caption = "above 1: sooner; *: the median, since some runs never get there"
+    caption = "above 1: faster; *: the median, because some runs never get there"
     first, *others = zip(*(group.rows for group in groups), strict=True)
-    table = _empty_table(f"times sooner than {_first_name(first[0].head)} [95 %]", caption)
+    table = _empty_table(f"speed-up over {_first_name(first[0].head)} [95 %]", caption)
     _add_numbers(table, "target", *(head for what in kinds for head in (f"in {what}", "Holm p")))
     for rows in others:
         for place, (row, group) in enumerate(zip(rows, groups, strict=True)):
@@ -120,8 +120,8 @@ def _cost_table(cost: Mapping[str, Any]) -> Table:
     """Return what a training step of each arm takes, measured side by side."""
     first = cost["arms"][0]
     caption = (
-        f"arms in turn, {cost['rounds']} rounds, threads: {cost['threads']}; median [quartiles]"
-        "; memory: what a step adds"
+        f"arms taking turns, {cost['rounds']} rounds, threads: {cost['threads']}; "
+        "median [quartiles]; memory: what a step adds"
     )
     table = _empty_table("cost of a training step", caption)
     table.add_column("parameters", justify="right")

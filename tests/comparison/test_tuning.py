@@ -91,7 +91,7 @@ def test_unequal_treatment_is_named():
         "b": {0.1: runs(1), 0.2: runs(0.5)},
     }
     texts = check_tuning(describe_tuning(tuning), [1000])
-    assert "share seeds, so the results are flattered: 1000" in texts[0]
+    assert "share seeds, so the results look better than they are: 1000" in texts[0]
     assert texts[1] == "b: tuned on a smaller grid than other arms, without the rates 0.4"
     with pytest.raises(ValueError, match="a has none"):
         choose_rates({"a": {}})

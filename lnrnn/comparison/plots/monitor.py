@@ -129,9 +129,9 @@ def monitor_figures(runs: Runs) -> dict[str, Figure]:
     lags = _gradient_panels(runs)
     if lags:
         notes = (
-            "norm of the loss's gradient with respect to the state, by how far back that state "
-            "lies; a line ends\nwhere the gradient is zero or the sequences do; early and late: "
-            "first and last tenth of the samples"
+            "norm of the loss's gradient with respect to the state, by how many steps before the "
+            "end that state is;\na line stops where the gradient is zero or the sequences end; "
+            "early and late: first and last tenth of the samples"
         )
         words = Caption("Does the gradient reach back in time?", notes, _describe(lags, "lag"))
         axes = ("steps back", "norm, log scale")

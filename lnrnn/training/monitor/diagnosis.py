@@ -1,7 +1,7 @@
 """One line in words on what the monitor saw of a run, and what might be tried.
 
-Of every number it takes the median over the run's samples, so that a bad moment is no diagnosis.
-Where it knows of nothing beyond the thresholds below, it says so.
+Of every number it takes the median over the run's samples, so that one bad moment is not a
+diagnosis. Where nothing is beyond the thresholds below, it says so.
 """
 
 import json
@@ -19,16 +19,16 @@ steps decide the direction of every update."""
 EXPLODED = 100.0
 """Above this multiple of the gradient one step back, far steps drown the near ones."""
 SATURATED = 0.5
-"""A gate that is at the end of its range more often than not passes next to no gradient."""
+"""A gate that is at the end of its range more often than not passes almost no gradient."""
 NEAR_EPS = 0.05
 """Share of rows whose variance is below 10 eps: there eps makes the norm 5 % smaller or more."""
 CLIPPED = 0.5
 """Where more steps than not are clipped, the clipping sets the size of the step, not the optimizer.
 """
 SMALL_STATE = 0.01
-"""A hidden state of this root mean square carries next to nothing; tanh reaches 1."""
+"""A hidden state with this root mean square carries almost nothing; tanh reaches 1."""
 FEWEST_EPS = 1e-12
-"""Variances that would need a smaller eps than this are zero for all that float32 can tell."""
+"""Variances that would need a smaller eps than this are zero as far as float32 can tell."""
 
 GATES = {
     "i": "input gate",
@@ -40,7 +40,7 @@ GATES = {
     "n": "candidate",
     "h": "hidden state",
 }
-REMARKABLE_NOT = "nothing remarkable"
+NOTHING_REMARKABLE = "nothing remarkable"
 
 Medians = Mapping[MonitorName, float]
 
@@ -62,7 +62,7 @@ def diagnose(metrics: Path, eps: float | None) -> str:
         *_state(medians),
         *_clipping(medians),
     ]
-    return "; ".join(parts) or REMARKABLE_NOT
+    return "; ".join(parts) or NOTHING_REMARKABLE
 
 
 def read_medians(metrics: Path) -> dict[MonitorName, float]:
@@ -100,11 +100,13 @@ def _gradients(medians: Medians) -> list[str]:
     parts = []
     if vanishing:
         ratio, layer, lag = min(vanishing)
-        size = f"{ratio:.0e} of those one step back" if ratio else "zero"
+        size = f"{ratio:.0e} times as large as one step back" if ratio else "zero"
         parts.append(f"gradients vanish: {_back(lag)} {size} ({layer})")
     if exploding:
         ratio, layer, lag = max(exploding)
-        size = f"{ratio:.0e} times those one step back" if math.isfinite(ratio) else "not finite"
+        size = "NaN or infinity"
+        if math.isfinite(ratio):
+            size = f"{ratio:.0e} times as large as one step back"
         parts.append(f"gradients explode: {_back(lag)} {size} ({layer})")
     return parts
 
@@ -146,7 +148,7 @@ def _state(medians: Medians) -> list[str]:
     if not sizes:
         return []
     layer = min(sizes, key=lambda name: sizes[name])
-    return [f"the hidden state is next to zero: {sizes[layer]:.0e} a unit ({layer})"]
+    return [f"the hidden state is close to zero: {sizes[layer]:.0e} per unit ({layer})"]
 
 
 def _clipping(medians: Medians) -> list[str]:

@@ -71,7 +71,7 @@ def configuration_differences(
             warnings.append(f"{name}: the configuration of {count} is unknown: {problems[0]}")
         within = [key for key in _keys(tables) if len({_text(t, key) for t in tables}) > 1]
         if within:
-            warnings.append(f"{name}: its runs differ in the settings {', '.join(within)}")
+            warnings.append(f"{name}: its runs differ in settings: {', '.join(within)}")
         if tables:
             found[name] = tables[0]
     baseline = found.pop(next(iter(arms)), None)

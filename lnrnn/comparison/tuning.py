@@ -109,7 +109,7 @@ def _badness(entry: Mapping[str, Any]) -> tuple[float, int, float, float]:
 
 
 def _octaves(entries: Sequence[Mapping[str, Any]], place: int) -> float:
-    """Return how many doublings of the rate lie in the unbroken stretch that is close to the best.
+    """Return how many doublings of the rate are in the unbroken stretch close to the best.
 
     Rates between those tried are not guessed: if no neighbor is close, the stretch is one rate.
     """

@@ -52,8 +52,8 @@ def test_there_is_always_a_choice_and_a_warning():
     one_left = {"a": {0.01: runs(0.1, math.nan), 0.03: runs(math.nan, math.nan)}}
     assert choose_rates(one_left) == {"a": 0.01}
     (text,) = check_tuning(describe_tuning(one_left), [0])
-    assert text.startswith("a: no learning rate finished on all tuning seeds; 0.01 was taken")
-    assert text.endswith("lost the fewest")
+    assert text.startswith("a: no learning rate finished on all tuning seeds; 0.01 was chosen")
+    assert text.endswith("lost the fewest runs")
     nothing = {"a": {0.03: runs(1, 1, status="failed"), 0.01: runs(1, 1, status="failed")}}
     assert choose_rates(nothing) == {"a": 0.01}
     (text,) = check_tuning(describe_tuning(nothing), [0])

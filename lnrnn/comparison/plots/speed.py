@@ -56,7 +56,7 @@ def speed(result: Mapping[str, Any]) -> Figure | None:
         return None
     names = [wrap(row.arm) for row in rows]
     left = 0.35 + 0.085 * max(len(line) for name in names for line in name.split("\n"))
-    left = max(left, 1.75)  # the names of the targets are that long
+    left = max(left, 2.4)  # the names of the targets are that long
     reached = 1.25
     height = (rows[-1].height + 0.7) * ROW
     width = left + len(kinds) * (PANEL + GAP) + reached + RIGHT

@@ -77,7 +77,7 @@ class Run:
 
     @property
     def test_value(self) -> float | None:
-        """The final test metric; None if the run did not finish or has none, or one of NaN or infinity."""
+        """The final test metric; None if the run did not finish or it is not a finite number."""
         value = self.metrics.get(f"test/{self.metric}", math.nan)
         return value if self.status == "finished" and math.isfinite(value) else None
 

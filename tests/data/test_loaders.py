@@ -1,6 +1,6 @@
 """The loaders under Lightning: one order, with workers and after every kind of interruption."""
 
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -247,6 +247,7 @@ def test_a_batch_goes_to_a_gpu_without_being_waited_for():
             return self
 
     lengths = torch.tensor([3, 2])
-    moved = Batch(Stub(), Stub(), lengths).to(torch.device("cuda"))
+    stubs: Any = [Stub(), Stub()]
+    moved = Batch(*stubs, lengths).to(torch.device("cuda"))
     assert calls == ["pinned", "pinned", *[(torch.device("cuda"), True)] * 2]
     assert moved.lengths is lengths

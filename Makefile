@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
-# Suites that take minutes: `make test` leaves them out, `make test-all` does not.
-SLOW := tests/builds
+# Suites that take minutes, to prove rather than to develop: `make test` leaves them out.
+SLOW := tests/faults tests/scale tests/comparison/test_browser.py
+BUILDS := tests/builds
 
 # Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself
 # changes nothing for those who do not ask for it: torch.compile would take it for a GPU's.
@@ -29,10 +30,12 @@ train: $(STAMP)
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW:%=--ignore=%) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q \
+	  $(SLOW:%=--ignore=%) $(BUILDS:%=--ignore=%) $(ARGS)
 
 test-all: test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(BUILDS)
 
 # Processes of their own: Triton is an interpreter or a compiler from its first import on.
 test-interp: $(TRITON)/.installed

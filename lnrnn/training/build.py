@@ -200,7 +200,13 @@ def build_early_stopping(patience: Any) -> list[Callback]:
             "early_stopping must be null, or after how many validations without a lower val/loss "
             f"training ends, a whole number from 1 up; got {patience!r}"
         )
-    return [EarlyStopping("val/loss", patience=patience, check_finite=False)]
+    # Asked right after a validation, never at an epoch's end without one, where there is no loss:
+    # a budget in steps may end first, or a resumed run may not have come to its next validation.
+    return [
+        EarlyStopping(
+            "val/loss", patience=patience, check_finite=False, check_on_train_epoch_end=False
+        )
+    ]
 
 
 def check_loops(trainer: Trainer, batches: int) -> None:

@@ -68,7 +68,7 @@ class HostReads:
 
         def arrive(flag: Flag) -> bool:
             reads.flags += 1
-            if born.pop(flag) == len(reads.batches):
+            if born.pop(flag) == len(reads.batches) and reads._looks:
                 reads.early.add(len(reads.batches) - 1)
             with reads._looking(False):
                 return read(flag)

@@ -327,7 +327,7 @@ def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     if len(devices) > 1 or device not in {"cpu", *TRITON}:
         return f"kernels are for one cpu or cuda device, and tensors are on {', '.join(devices)}"
     if device in TRITON:
-        return cuda.uncovered(list(tensors.values()))
+        return cuda.uncovered(tensors)
     dtypes = {t.dtype for t in tensors.values()}
     if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
         names = ", ".join(sorted(map(str, dtypes)))

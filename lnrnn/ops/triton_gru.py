@@ -117,7 +117,7 @@ def gru_backward(
     sums,  # (programs, 6H), added to: gradients of gain and bias
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,

@@ -148,7 +148,7 @@ def lstm_backward(
     sums,  # (programs, 10H), added to: gradients of gain, bias, gain_c, shift_c
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     SPANS: tl.constexpr,
     JOINT: tl.constexpr,

@@ -119,7 +119,7 @@ def rnn_backward(
     sums,  # (programs, 2H), added to: gradients of gain and bias
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     JOINT: tl.constexpr,
     RELU: tl.constexpr,

@@ -207,10 +207,11 @@ def test_results_repeat_bit_for_bit(case: Case) -> None:
 
 @few
 def test_memory_layout_does_not_matter(case: Case) -> None:
-    args = arguments(case, steps=2, batch=3)
+    """Of a projected x: a CPU's products, the projection too, may round by layout."""
+    args = arguments(case, steps=2, batch=3, project=False)
     layouts = [a.transpose(0, 1).contiguous().transpose(0, 1) if a.dim() > 1 else a for a in args]
     layouts[-1] = torch.stack([args[-1], args[-1]], dim=-1)[..., 0]
-    run = partial(output_and_grads, op(case, fused=True))
+    run = partial(output_and_grads, op(case, project=False, fused=True))
     for value, truth in zip(run(layouts), run(args), strict=True):
         assert_equal(value, truth)
 

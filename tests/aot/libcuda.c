@@ -14,6 +14,7 @@ void listen(Listener to) { listener = to; }
 
 int cuCtxGetCurrent(void** context) { *context = (void*)1; return 0; }
 int cuCtxSetCurrent(void* context) { return 0; }
+int cuCtxGetDevice(int* device) { *device = 0; return 0; }
 int cuCtxGetLimit(size_t* value, int limit) { *value = 0; return 0; }
 int cuCtxSetLimit(int limit, size_t value) { return 0; }
 int cuDeviceGet(int* device, int ordinal) { *device = ordinal; return 0; }
@@ -29,8 +30,14 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
   *function = strdup(name);
   return 0;
 }
+int cuModuleUnload(void* module) { return 0; }
+int cuStreamIsCapturing(void* stream, int* status) { *status = 0; return 0; }
 int cuPointerGetAttribute(void* value, int attribute, uint64_t pointer) {
   *(uint64_t*)value = pointer;
+  return 0;
+}
+int cuPointerGetAttributes(unsigned count, int* attributes, void** values, uint64_t pointer) {
+  for (unsigned i = 0; i < count; i++) cuPointerGetAttribute(values[i], attributes[i], pointer);
   return 0;
 }
 int cuLaunchKernelEx(const void* config, void* function, void** parameters, void** extra) {

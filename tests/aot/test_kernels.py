@@ -14,6 +14,7 @@ from cases import Case
 
 from lnrnn import CellNorm
 from lnrnn.ops import reference
+from lnrnn.ops.gates import GATES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 HIDDEN = [64, 128, 512, 1024]
@@ -40,7 +41,7 @@ def most_barriers(case: Case) -> int:
 
     A norm takes two such sums, forward and backward (kind "rms": one).
     """
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[case.cell]
+    gates = len(GATES[case.cell])
     norms = len(reference.norm_widths(case.norm.span, gates, 1))
     norms += case.cell == "lstm" and case.norm.cell is not None
     return 3 * norms * (2 if case.norm.kind == "layer" else 1)

@@ -94,7 +94,7 @@ def launches(listening: Any, monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
     triton.runtime.driver.set_active(driver)
     monkeypatch.setattr(JITFunction, "run", note)
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)
     return found
 

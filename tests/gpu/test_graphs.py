@@ -15,6 +15,8 @@ from numerics import assert_equal, cotangents, output_and_grads
 from recurrences import arguments, op
 from torch import Tensor
 
+from lnrnn.ops.gates import GATES
+
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
@@ -261,7 +263,7 @@ def test_replays_wait_for_nothing() -> None:
 def test_a_replay_writes_to_no_memory_but_its_own(case: Case) -> None:
     """A graph's scratch, given back after recording, would be somebody else's at every replay."""
     function, args = op(case, fused=True), on_gpu(case, batch=6, hidden=96)
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[case.cell]
+    gates = len(GATES[case.cell])
     with torch.no_grad():
         function(*args)
         gc.collect()

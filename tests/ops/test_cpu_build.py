@@ -12,7 +12,7 @@ import torch
 
 from lnrnn.ops import cpu, ln_rnn
 
-SOURCES = Path(cpu.__file__).with_name("cpu")
+SOURCES = cpu.SOURCE_FOLDER
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def arguments(dtype: torch.dtype = F32) -> list[Tensor]:
 @pytest.fixture
 def cpu_for_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let CPU tensors be judged as CUDA tensors, by a process that has not looked for Triton."""
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     cuda.missing.cache_clear()
     yield
     cuda.missing.cache_clear()
@@ -54,7 +54,7 @@ def test_dtypes(dtypes: list[torch.dtype], covered: bool) -> None:
 def test_factors_of_two_dtypes_are_named(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A float32 state beside a bfloat16 weight is what torch cannot multiply."""
     monkeypatch.setattr(cuda, "missing", lambda: None)
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     case = FEW[3]  # it has them all
     tensors = zip(names(case), arguments_of(case, dtype=F32), strict=True)
     args = [t.bfloat16() if name == odd else t for name, t in tensors]

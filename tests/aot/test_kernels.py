@@ -113,7 +113,6 @@ def test_a_spill_shows() -> None:
     """Compiled for fewer registers than it needs, a kernel fails the check it passes without."""
     compiled = compile_kernel("lstm_backward", "sm_90", torch.float32, 512)
     assert resources(compiled).spilled == 0
-    tight = triton.compile(
-        compiled.src, target=TARGETS["sm_90"], options={"num_warps": 4, "maxnreg": 40}
-    )
+    options = {"num_warps": 4, "maxnreg": 40, "enable_fp_fusion": True}
+    tight = triton.compile(compiled.src, target=TARGETS["sm_90"], options=options)
     assert resources(tight).spilled > 0

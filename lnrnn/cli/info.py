@@ -98,7 +98,7 @@ def place_of(device: str) -> str:
     if device == "cpu":
         from lnrnn.ops import cpu
 
-        return f", {cpu.library()}"
+        return f", {cpu.load(cpu.SOURCE_FOLDER)}"
     return f", {os.environ.get('TRITON_CACHE_DIR') or '~/.triton/cache'}"
 
 

@@ -109,22 +109,33 @@ def assert_as_accurate(
     """
     values = list(args.values())
     truth = output_and_grads(reference, [value.double() for value in values])
-    natives = [output_and_grads(function, values) for function in (reference, *alike)]
     ours = output_and_grads(kernel, values)
     floor = 4 * torch.finfo(values[0].dtype).eps
     outputs = [f"output {i}" for i in range(len(truth) - len(values))]
     names = outputs + [f"gradient of {name}" for name in args]
-    for i, name in enumerate(names):
-        assert ours[i].isfinite().all(), f"{name} has a value that is not finite"
-        native = max(relative_error(results[i], truth[i]) for results in natives)
-        error, allowed = relative_error(ours[i], truth[i]), slack * native + floor
-        assert error <= allowed, f"{name} is off by {error:.2e}, allowed {allowed:.2e}"
+    errors = [relative_error(value, true) for value, true in zip(ours, truth, strict=True)]
+    natives, wrong = [0.0] * len(names), list(names)
+    for function in (reference, *alike):  # until the kernel passes: each can only allow more
+        if not wrong:
+            break
+        found = output_and_grads(function, values)
+        natives = [max(n, relative_error(f, t)) for n, f, t in zip(natives, found, truth)]  # noqa: B905
+        wrong = [
+            f"{name} is off by {error:.2e}, allowed {slack * native + floor:.2e}"
+            for name, error, native in zip(names, errors, natives, strict=True)
+            if not error <= slack * native + floor
+        ]
+    for name, value in zip(names, ours, strict=True):
+        assert value.isfinite().all(), f"{name} has a value that is not finite"
+    assert not wrong, "; ".join(wrong)
 
 
 def nudged(
     function: Callable[..., Result], key: int, dtype: torch.dtype | None = None
 ) -> Callable[..., Result]:
     """Return the function of its arguments, each one rounding off, of ``dtype`` or their own.
+
+    Eight of them are taken: of three, one draw of 60 had all below a quarter of the median.
 
     Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
     arguments' own included. No algorithm can be held to less than that, and one run of the

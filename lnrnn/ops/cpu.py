@@ -3,7 +3,8 @@
 The first call that wants them compiles them, which takes half a minute. The library is kept in
 torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a
 name made of what it depends on: torch's version, the CPU's capability and the sources. So machines
-that differ share a home folder safely, and an upgrade builds anew.
+that differ share a home folder safely, and an upgrade builds anew. A wheel may bring it compiled:
+:mod:`lnrnn.ops.cpu_prebuilt`.
 """
 
 import functools
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import torch
 
+from lnrnn.ops import cpu_prebuilt
+
+SOURCE_FOLDER = Path(__file__).with_name("cpu")
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
 HEADERS = (
     "vectors.hpp",
@@ -36,18 +40,23 @@ CAPABILITIES = {
 }
 
 
+class ToolError(RuntimeError):
+    """The kernels have to be built, and what builds them is missing."""
+
+
 @functools.cache
 def missing() -> str | None:
     """Load the kernels, building them if need be, and return why that cannot be, if it cannot.
 
     A failure is warned of, once a process. Torch's ``ATEN_CPU_CAPABILITY`` applies here too.
     """
-    why = _missing_tool()
-    if why is None:
-        try:
-            load(Path(__file__).with_name("cpu"))
-        except (RuntimeError, OSError) as error:
-            why = f"building the CPU kernels failed: {error}"
+    why = None
+    try:
+        load(SOURCE_FOLDER)
+    except ToolError as error:
+        why = str(error)
+    except (RuntimeError, OSError) as error:
+        why = f"building the CPU kernels failed: {error}"
     if why is not None:
         warnings.warn(
             f"lnrnn runs norms inside the step without its fused CPU kernels, which is "
@@ -59,7 +68,7 @@ def missing() -> str | None:
 
 
 def load(sources: Path) -> Path:
-    """Load the kernels in the folder ``sources``, building them first if that has not been done.
+    """Load the kernels in the folder ``sources``: as they came, as they were built, or built now.
 
     Processes that come at once wait for the one that builds; one that dies while building leaves
     nothing that the next would take for a library.
@@ -68,20 +77,25 @@ def load(sources: Path) -> Path:
         The library.
 
     Raises:
+        ToolError: If they are to be built and there is no compiler.
         RuntimeError: If the sources do not compile.
         OSError: If the folder for extensions cannot be written.
     """
-    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
-    # fcntl (and builds nothing).
-    import fcntl
-
-    from torch.utils import cpp_extension
-
     capability = torch.backends.cpu.get_cpu_capability()
     name = f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
+    if (came := cpu_prebuilt.load(sources, name)) is not None:
+        return came
+    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
+    # fcntl (and builds nothing).
+    from torch.utils import cpp_extension
+
     root = Path(cpp_extension._get_build_directory(name, verbose=False))
     library, complete = root / f"{name}.so", root / "complete"
     if not complete.exists():
+        if (why := _missing_tool()) is not None:
+            raise ToolError(why)
+        import fcntl
+
         with (root / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not complete.exists():
@@ -143,4 +157,4 @@ def _say(message: str) -> None:
 if __name__ == "__main__":
     from lnrnn.ops import functional as _  # noqa: F401  # declares what the library implements
 
-    _say(f"the CPU kernels are ready: {load(Path(__file__).with_name('cpu'))}")
+    _say(f"the CPU kernels are ready: {load(SOURCE_FOLDER)}")

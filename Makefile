@@ -13,7 +13,7 @@ SLOW := tests/builds
 TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: install train test test-all test-interp test-aot test-gpu aot-table roofline bench lint types \
+.PHONY: install train test test-all test-interp test-aot test-gpu test-torch wheel dockerfile-check aot-table roofline bench lint types \
   imports check coverage clean
 
 install: $(STAMP)
@@ -45,6 +45,19 @@ test-aot: $(TRITON)/.installed
 test-gpu: $(STAMP)
 	$(BIN)/pytest -q tests/gpu $(ARGS)
 	$(BIN)/python scripts/benchmark_cuda.py
+
+# With another torch, which pip takes from its index into an environment that is deleted afterwards:
+# `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.
+test-torch:
+	PYTHON=$(PYTHON) scripts/test_torch.sh "$(TORCH)" $(ARGS)
+
+# A wheel that carries the CPU kernels compiled against the torch in .venv; into dist/.
+wheel: $(STAMP)
+	@$(BIN)/python scripts/build_wheel.py
+
+# As root, with debootstrap.
+dockerfile-check: $(STAMP)
+	$(BIN)/python scripts/dockerfile_check.py
 
 aot-table: $(TRITON)/.installed
 	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table

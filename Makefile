@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HERE = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+PYTHON_VERSION ?= 3.12
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
@@ -13,8 +15,8 @@ SLOW := tests/builds
 TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: install train test test-all test-interp test-aot test-gpu test-torch wheel dockerfile-check aot-table roofline bench lint types \
-  imports check coverage clean
+.PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
+  wheel dockerfile-check aot-table roofline bench lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -41,10 +43,21 @@ test-interp: $(TRITON)/.installed
 test-aot: $(TRITON)/.installed
 	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/aot $(ARGS)
 
-# On a machine with a GPU. The table at the end can be pasted into an issue.
-test-gpu: $(STAMP)
-	$(BIN)/pytest -q tests/gpu $(ARGS)
-	$(BIN)/python scripts/benchmark_cuda.py
+# On a machine with a GPU, which needs no internet: with the Python in .venv, or else the one that is
+# there, if it has a CUDA build of torch, Triton and pytest. The table can be pasted into an issue.
+test-gpu:
+	PYTHONPATH=scripts:.:$$PYTHONPATH $(HERE) -m gpu_check.needs
+	$(HERE) -m pytest -c tests/gpu.ini -q tests/gpu $(ARGS)
+	PYTHONPATH=scripts:.:$$PYTHONPATH $(HERE) scripts/benchmark_cuda.py
+
+# All of it and more within 8 minutes, with one report at the end.
+gpu-check:
+	PYTHON=$(HERE) scripts/gpu_check.sh $(ARGS)
+
+# What such a machine may lack, into .gpu-wheels, to be carried along: `make gpu-bundle
+# PYTHON_VERSION=3.12`, of the Python there. EXTRA names more packages.
+gpu-bundle:
+	PYTHON=$(HERE) PYTHON_VERSION=$(PYTHON_VERSION) scripts/gpu_bundle.sh $(EXTRA)
 
 # With another torch, which pip takes from its index into an environment that is deleted afterwards:
 # `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.

@@ -20,12 +20,6 @@ ORDER = ["DEFAULT", "AVX2", "AVX512"]
 OWN = torch.backends.cpu.get_cpu_capability()
 
 
-@pytest.fixture(scope="module")
-def extensions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for libraries, empty when the first build starts."""
-    return tmp_path_factory.mktemp("extensions")
-
-
 @pytest.mark.timeout(900)  # two compilers at work on two busy cores
 @pytest.mark.parametrize("capability", ["AVX2", "DEFAULT"])
 def test_the_kernels_are_right_for_lesser_cpus(capability: str, extensions: Path) -> None:

@@ -76,7 +76,7 @@ dockerfile-check: $(STAMP)
 	$(BIN)/python scripts/dockerfile_check.py
 
 aot-table: $(TRITON)/.installed
-	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table
+	@PYTHONPATH=$(TRITON):tests:tests/support $(BIN)/python -m aot.table
 
 roofline: $(STAMP)
 	@$(BIN)/python scripts/roofline.py

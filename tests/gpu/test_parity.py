@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import (
     EXACT,
     assert_as_accurate,

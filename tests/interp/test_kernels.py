@@ -16,8 +16,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from cases import FEW, Case
 from interp.strict import Guarded, permuted_programs, poisoned_loads, rounded_bfloat16
+from norm_cases import FEW, Case
 from numerics import (
     EXACT,
     assert_as_accurate,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import LAYERS, TORCH_LAYERS, randomized, run, states
+from norm_cases import LAYERS, TORCH_LAYERS, randomized, run, states
 from numerics import assert_equal, cotangents
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import (
     FLOAT32,
     assert_as_accurate,

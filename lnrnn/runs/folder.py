@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
     "name",
     "logger",
     "trust",
+    "hydra",
     "checkpoint_every_n_steps",
     "monitor",
     "data.num_workers",

@@ -34,7 +34,7 @@ class Checkpoints(Checkpoint):
     Args:
         folder: The run's folder.
         every_n_steps: Optimizer steps between two checkpoints.
-        contract: What must be the same where the run goes on, by name; kept in every checkpoint.
+        contract: What must be the same where the run is resumed, by name; kept in every checkpoint.
         world: What may change, with a warning: versions and commit; kept likewise.
         signals: Knows which signal has come.
     """
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
         checkpoint["world"] = {"processes": trainer.world_size, **self.world}
         checkpoint["stopped_early"] = trainer.should_stop
         if trainer.validating:
-            # Lightning would take the validation for done, or go on in the middle of it.
+            # Lightning would take the validation for done, or continue in the middle of it.
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BEGUN
 
     def on_load_checkpoint(
@@ -156,7 +156,7 @@ class Checkpoints(Checkpoint):
         task.settle()  # first, since it knows where a bad number came from
         if (origin := bad_parameter(task)) is not None:
             raise NonFiniteError(
-                f"step {trainer.global_step} made {origin} infinite or no number, so it is not "
+                f"step {trainer.global_step} made {origin} NaN or infinite, so it is not "
                 "saved. A run of its own with a smaller optimizer.lr often helps. Checkpoints "
                 "from before are kept."
             )

@@ -1,6 +1,6 @@
 """One line in words on what the monitor saw of a run, and what might be tried.
 
-Of every number it takes the median over the run's samples, so that a bad moment is no diagnosis.
+Of every number it takes the median over the run's samples, so that a bad moment makes no diagnosis.
 Where it knows of nothing beyond the thresholds below, it says so.
 """
 

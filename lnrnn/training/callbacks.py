@@ -109,9 +109,10 @@ class Records(Callback):
             file.seek(max(0, self.length - 1))
             if size < self.length or (self.length and file.read(1) != b"\n"):
                 raise ConfigurationError(
-                    f"{self.folder.metrics} has {size} bytes, but should have whole lines of "
-                    f"{self.length} since its checkpoint: it was changed or cut. Put it back, or "
-                    "move the run's folder away and start from scratch."
+                    f"{self.folder.metrics} has {size} bytes, but does not begin with the "
+                    f"{self.length} bytes of whole lines that its checkpoint was saved with: it "
+                    "was changed or cut. Put it back, or move the run's folder away and start "
+                    "from scratch."
                 )
             file.truncate(self.length)
 

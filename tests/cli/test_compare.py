@@ -166,7 +166,10 @@ def test_folders_of_runs_are_compared_wherever_they_lie(call, tmp_path):
     ("arguments", "words"),
     [
         (["arms=[a/rnn,b/rnn]"], "a/rnn is a folder, of which runs are only read: add train=false"),
-        (["arms=[a/rnn,rnn]", "train=false"], "either all arms are folders or none of them, got a/rnn"),
+        (
+            ["arms=[a/rnn,rnn]", "train=false"],
+            "either all arms are folders or none of them, got a/rnn",
+        ),
         (["arms=[a/x,b/x]", "train=false", "trainer.max_epochs=1"], "max_epochs=1 would choose"),
         (["arms=[a/x,b/x]", "train=false"], "the arm a/x must be a folder with runs"),
     ],

@@ -171,7 +171,8 @@ def test_records_that_lack_what_the_checkpoint_knows_are_refused(damage, stopped
     lines = stopped.metrics.read_bytes()
     lines = lines[:100] if damage == "short" else lines.replace(b"\n", b" ")
     stopped.metrics.write_bytes(lines)
-    with pytest.raises(ConfigurationError, match=r"metrics\.jsonl has \d+ bytes, but the check"):
+    words = r"metrics\.jsonl has \d+ bytes, but does not begin with the \d+ bytes"
+    with pytest.raises(ConfigurationError, match=words):
         train(compose(*CLASSIFIER), tmp_path)
     assert stopped.metrics.read_bytes() == lines
 

@@ -2,19 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HERE = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+PYTHON_VERSION ?= 3.12
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
-# Suites that take minutes: `make test` leaves them out, `make test-all` does not.
-SLOW := tests/builds
+# Suites that take minutes, to prove rather than to develop: `make test` leaves them out.
+SLOW := tests/faults tests/scale tests/comparison/test_browser.py
+BUILDS := tests/builds
 
 # Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself
 # changes nothing for those who do not ask for it: torch.compile would take it for a GPU's.
 TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: install train test test-all test-interp test-aot test-gpu aot-table roofline bench docs lint types \
-  imports check coverage clean
+.PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle aot-table \
+  roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -29,10 +32,12 @@ train: $(STAMP)
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW:%=--ignore=%) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q \
+	  $(SLOW:%=--ignore=%) $(BUILDS:%=--ignore=%) $(ARGS)
 
 test-all: test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(BUILDS)
 
 # Processes of their own: Triton is an interpreter or a compiler from its first import on.
 test-interp: $(TRITON)/.installed
@@ -41,10 +46,21 @@ test-interp: $(TRITON)/.installed
 test-aot: $(TRITON)/.installed
 	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/aot $(ARGS)
 
-# On a machine with a GPU. The table at the end can be pasted into an issue.
-test-gpu: $(STAMP)
-	$(BIN)/pytest -q tests/gpu $(ARGS)
-	$(BIN)/python scripts/benchmark_cuda.py
+# On a machine with a GPU, which needs no internet: with the Python in .venv, or else the one that is
+# there, if it has a CUDA build of torch, Triton and pytest. The table can be pasted into an issue.
+test-gpu:
+	PYTHONPATH=scripts:.:$$PYTHONPATH $(HERE) -m gpu_check.needs
+	$(HERE) -m pytest -c tests/gpu.ini -q tests/gpu $(ARGS)
+	PYTHONPATH=scripts:.:$$PYTHONPATH $(HERE) scripts/benchmark_cuda.py
+
+# All of it and more within 8 minutes, with one report at the end.
+gpu-check:
+	PYTHON=$(HERE) scripts/gpu_check.sh $(ARGS)
+
+# What such a machine may lack, into .gpu-wheels, to be carried along: `make gpu-bundle
+# PYTHON_VERSION=3.12`, of the Python there. EXTRA names more packages.
+gpu-bundle:
+	PYTHON=$(HERE) PYTHON_VERSION=$(PYTHON_VERSION) scripts/gpu_bundle.sh $(EXTRA)
 
 aot-table: $(TRITON)/.installed
 	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table

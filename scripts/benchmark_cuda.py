@@ -2,25 +2,34 @@
 
     python scripts/benchmark_cuda.py
     python scripts/benchmark_cuda.py --cells lstm --modes training --dtypes bf16 --repeats 21
+    python scripts/benchmark_cuda.py --seconds 110 --loop-steps 32
 
 Every candidate runs once a round, and ratios are taken within a round, to torch's layer without a
 norm. Times are of the whole layer (projection of the input, norms, recurrence, and in training all
 gradients), between two events on the GPU's stream. Rows of the table, in Markdown, are medians.
+
+Every row starts without CUDA graphs and records its own, so none is timed without because earlier
+rows took all places. Float32 products are float32's on both sides, in cuBLAS and in cuDNN (where
+torch has TF32 on by default), or with ``--tf32`` TF32's on both.
 """
 
 import argparse
 import contextlib
+import itertools
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 import lnrnn
+from lnrnn.study import turns
 
 SHAPES = [(512, 64, 128, 128), (512, 64, 256, 256), (512, 64, 512, 512), (512, 64, 1024, 1024)]
 CELLS: dict[str, tuple[Any, Any]] = {
@@ -28,12 +37,18 @@ CELLS: dict[str, tuple[Any, Any]] = {
     "gru": (nn.GRU, lnrnn.GRU),
     "rnn": (nn.RNN, lnrnn.RNN),
 }
-DTYPES = {"fp32": None, "bf16": torch.bfloat16}
+DTYPES = {"bf16": torch.bfloat16, "fp32": None}
 MODES = ("training", "inference")
 BASE, LOOP, PLAIN = "torch", "cell norm, loop", "cell norm, no graphs"
+TF32 = "cuBLAS", "cuDNN"
 COLUMNS = (BASE, "torch + output norm", "cell norm", PLAIN, LOOP)
 
-Run = Callable[[], object]
+
+class Run(NamedTuple):
+    """What is timed, and what its time is multiplied by."""
+
+    call: Callable[[], object]
+    scale: float = 1.0
 
 
 def main() -> None:
@@ -41,24 +56,62 @@ def main() -> None:
     options = _parser().parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: there is no CUDA device here; --device cpu shows that the script runs")
+    use_tf32(options.tf32)
     print(describe(options.device))
-    print("medians of milliseconds; in brackets the ratio to torch without a norm\n")
-    print("| cell | T, B, I, H | mode | weights |", " | ".join(COLUMNS), "|")
-    print("| --- | --- | --- | --- |" + " --- |" * len(COLUMNS))
-    for cell in options.cells:
-        for shape in options.shapes:
-            for mode in options.modes:
-                for dtype in options.dtypes:
-                    runs = candidates(cell, shape, mode, DTYPES[dtype], options.device)
-                    times = interleave(runs, options.repeats, options.device)
-                    start = f"| {cell} | {', '.join(map(str, shape))} | {mode} | {dtype} | "
-                    print(start + " | ".join(summaries(times)) + " |", flush=True)
+    print("medians of milliseconds; in brackets the ratio to torch without a norm")
+    if options.loop_steps:
+        print(f"the loop runs {options.loop_steps} steps, and its time is scaled to T")
+    print("\n| cell | T, B, I, H | mode | weights |", " | ".join(COLUMNS), "|")
+    print("| --- | --- | --- | --- |" + " --- |" * len(COLUMNS), flush=True)
+    end = time.monotonic() + options.seconds
+    rows = list(itertools.product(options.dtypes, options.cells, options.shapes, options.modes))
+    for done, (dtype, cell, shape, mode) in enumerate(rows):
+        if time.monotonic() > end:
+            print(f"\n{len(rows) - done} of {len(rows)} rows are left out: the time is over")
+            break
+        clear_graphs()
+        runs = candidates(
+            cell, shape, mode, DTYPES[dtype], options.device, loop_steps=options.loop_steps
+        )
+        times = interleave(runs, options.repeats, options.device)
+        start = f"| {cell} | {', '.join(map(str, shape))} | {mode} | {dtype} | "
+        print(start + " | ".join(summaries(times)) + " |", flush=True)
+
+
+def use_tf32(allowed: bool) -> None:
+    """Have cuBLAS, which our steps call, and cuDNN multiply float32 alike."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def clear_graphs() -> None:
+    """Give up all recorded graphs, of which there are only so many."""
+    graphs = sys.modules.get("lnrnn.ops.triton_graphs")  # not there before the first call
+    if graphs is not None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # one may still be running
+        graphs.GRAPHS.windows.clear()
 
 
 def candidates(
-    cell: str, shape: tuple[int, ...], mode: str, dtype: torch.dtype | None, device: str
+    cell: str,
+    shape: tuple[int, ...],
+    mode: str,
+    dtype: torch.dtype | None,
+    device: str,
+    *,
+    loop_steps: int = 0,
 ) -> dict[str, Run]:
-    """Return what is timed, by name."""
+    """Return what is timed, by name.
+
+    Args:
+        cell: One of `CELLS`.
+        shape: T, B, I, H.
+        mode: One of `MODES`.
+        dtype: Of autocast, if it is on.
+        device: "cuda" or "cpu".
+        loop_steps: Steps of the loop, if not T: it takes a thousand times as long as a graph does.
+    """
     steps, batch, features, hidden = shape
     theirs, ours = CELLS[cell]
     fused = True if device == "cuda" else None  # a CPU is only to show that this runs
@@ -71,10 +124,13 @@ def candidates(
     }
     x = torch.randn(steps, batch, features, device=device, requires_grad=mode == "training")
     cotangent = torch.randn(steps, batch, hidden, device=device)
-    return {
-        name: _timed(layer, x, cotangent, mode, dtype, graphs=name != PLAIN)
-        for name, layer in layers.items()
-    }
+    runs = {}
+    for name, layer in layers.items():
+        length = loop_steps or steps if name == LOOP else steps
+        data = x[:length].detach().requires_grad_(x.requires_grad), cotangent[:length]
+        run = _timed(layer, *data, mode, dtype, graphs=name != PLAIN)
+        runs[name] = Run(run, steps / length)
+    return runs
 
 
 def _timed(
@@ -85,7 +141,7 @@ def _timed(
     dtype: torch.dtype | None,
     *,
     graphs: bool,
-) -> Run:
+) -> Callable[[], object]:
     def run() -> None:
         with contextlib.nullcontext() if graphs else without_graphs():
             with torch.autocast(x.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
@@ -110,20 +166,24 @@ def without_graphs() -> Iterator[None]:
 def interleave(runs: dict[str, Run], repeats: int, device: str) -> dict[str, list[float]]:
     """Return the milliseconds of each candidate, after two rounds for nothing.
 
-    The loop takes part in every third round.
+    The loop takes part in one of these and in every third round.
     """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(-2, repeats):
-        for name, run in runs.items():
-            if name == LOOP and round_ % 3:
-                continue
-            milliseconds = measure(run, device)
-            if round_ >= 0:
-                times[name].append(milliseconds)
-    return times
+    measures = {name: partial(measure_scaled, run, device) for name, run in runs.items()}
+    times = turns.interleave(
+        measures,
+        repeats,
+        warm_up=2,
+        sits_out=lambda name, number: name == LOOP and number != -1 and number % 3 != 0,
+    )
+    return {name: [ms for ms in values if ms is not None] for name, values in times.items()}
 
 
-def measure(run: Run, device: str) -> float:
+def measure_scaled(run: Run, device: str) -> float:
+    """Return the milliseconds of one run, scaled to the whole sequence."""
+    return measure(run.call, device) * run.scale
+
+
+def measure(run: Callable[[], object], device: str) -> float:
     """Return the milliseconds of one run."""
     if device != "cuda":
         start = time.perf_counter()
@@ -158,7 +218,9 @@ def describe(device: str) -> str:
 
         versions += f", CUDA {torch.version.cuda}, Triton {triton.__version__}"
         versions += f", cuDNN {torch.backends.cudnn.version()}"
-    return f"{name}, {versions}"
+    used = [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+    switches = [f"{where} {'on' if on else 'off'}" for where, on in zip(TF32, used, strict=True)]
+    return f"{name}, {versions}, TF32: {', '.join(switches)}"
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -178,6 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     add("--shapes", nargs="+", type=_shape, default=SHAPES, metavar="T,B,I,H")
     add("--repeats", type=int, default=9)
+    add("--tf32", action="store_true", help="multiply float32 in TF32, in cuBLAS and cuDNN")
+    add("--loop-steps", type=int, default=0, metavar="N", help="run the loop for N steps only")
+    add("--seconds", type=float, default=math.inf, help="begin no row after so many")
     return parser
 
 

@@ -11,8 +11,9 @@ to launch. Work outside the loop (projection, input norm, gradients of weights) 
 
 from dataclasses import asdict, dataclass
 
+from lnrnn.ops.gates import GATES
+
 BATCH, STEPS, SIZES = 64, 512, (128, 256, 512, 1024)
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 MOMENTS = {"rnn": 2, "lstm": 10, "gru": 6}  # numbers kept of each row's norms
 WIDE, NARROW = 4, 2  # bytes: float32 for x, gains, cell states and sums, bfloat16 for the rest
 LAUNCHES = 2  # of a step, one after the other
@@ -60,7 +61,7 @@ class Step:
 
 def forward(cell: str, hidden: int, batch: int) -> Step:
     """Count one step forward in training."""
-    gates, moments = GATES[cell] * hidden, MOMENTS[cell]
+    gates, moments = len(GATES[cell]) * hidden, MOMENTS[cell]
     row = WIDE * gates + NARROW * hidden  # x, output
     row += NARROW * gates + WIDE * moments  # W h, moments
     row += WIDE * hidden if cell == "lstm" else 0  # cell states
@@ -72,7 +73,7 @@ def forward(cell: str, hidden: int, batch: int) -> Step:
 
 def backward(cell: str, hidden: int, batch: int) -> Step:
     """Count one step backward; the product for the weight's gradient comes once, after the loop."""
-    gates, moments = GATES[cell] * hidden, MOMENTS[cell]
+    gates, moments = len(GATES[cell]) * hidden, MOMENTS[cell]
     row = WIDE * gates + NARROW * gates + WIDE * moments  # x, W h, moments
     row += 0 if cell == "rnn" else WIDE * gates  # gradient of x; the RNN's is that of W h
     row += NARROW * gates + NARROW * hidden  # gradients of W h, of the output

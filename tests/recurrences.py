@@ -12,8 +12,8 @@ from cases import Case, every_case
 from torch import Tensor
 
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn
+from lnrnn.ops.gates import GATES
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 FEATURES = 3  # of an input that is not projected yet, unless a test says
 
 
@@ -61,7 +61,7 @@ def arguments(
     project: bool = True,
 ) -> list[Tensor]:
     """Return tensors for a recurrence; ``sizes`` are the batch sizes of a packed x."""
-    gates, recurrent = GATES[case.cell] * hidden, projected if case.proj_size else hidden
+    gates, recurrent = len(GATES[case.cell]) * hidden, projected if case.proj_size else hidden
     width = features if project else gates
     batch = batch if sizes is None else sizes[0]
     shapes = {

@@ -1,6 +1,8 @@
 """What a single setting of ``conf/data`` may be."""
 
-from numbers import Integral, Real
+from numbers import Real
+
+from lnrnn.checks import is_whole
 
 
 def check_whole(key: str, value: object, smallest: int) -> None:
@@ -15,7 +17,7 @@ def check_whole(key: str, value: object, smallest: int) -> None:
         TypeError: If it is not a whole number; true and false are not.
         ValueError: If it is below ``smallest``.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_whole(value):
         raise TypeError(f"data.{key} must be a whole number, got {value!r}")
     if int(value) < smallest:
         raise ValueError(f"data.{key} must be at least {smallest}, got {value}")

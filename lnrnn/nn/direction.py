@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from lnrnn import ops
 from lnrnn.nn.norm import CellNorm
-
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+from lnrnn.ops.gates import GATES
 
 
 class Direction(NamedTuple):
@@ -64,7 +63,7 @@ def weight_shapes(
     cell: str, input_size: int, hidden_size: int, proj_size: int, bias: bool
 ) -> dict[str, tuple[int, ...]]:
     """Return the parameters that torch's layer has too, in torch's order, with their shapes."""
-    gates = GATES[cell] * hidden_size
+    gates = len(GATES[cell]) * hidden_size
     shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (gates, input_size),
         "weight_hh": (gates, proj_size or hidden_size),
@@ -80,7 +79,7 @@ def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[st
     """Return the gains and shifts of the norms inside the step, with their shapes."""
     if norm is None:
         return {}
-    gates = (GATES[cell] * hidden_size,)
+    gates = (len(GATES[cell]) * hidden_size,)
     if norm.is_joint(cell):
         shapes = {"gain": gates}
     else:

@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from lnrnn.checks import is_whole
 from lnrnn.ops.checks import check_number
 
 
@@ -19,7 +20,7 @@ def check_sizes(**sizes: int | None) -> None:
         TypeError: If one is not a whole number.
     """
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int):
+        if not is_whole(size):
             raise TypeError(f"{name} must be a whole number, got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
@@ -53,7 +54,7 @@ def check_projection(proj_size: int, hidden_size: int) -> None:
         ValueError: If ``proj_size`` is negative or not below ``hidden_size``.
         TypeError: If it is not a whole number.
     """
-    if isinstance(proj_size, bool) or not isinstance(proj_size, int):
+    if not is_whole(proj_size):
         raise TypeError(f"proj_size must be a whole number, got {proj_size!r}")
     if not 0 <= proj_size < hidden_size:
         raise ValueError(

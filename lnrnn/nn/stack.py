@@ -39,6 +39,7 @@ class Stack(nn.Module):
     def __init__(
         self,
         mode: str,
+        *,
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -46,7 +47,7 @@ class Stack(nn.Module):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
-        proj_size: int,
+        proj_size: int = 0,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
         norm: str | CellNorm | None,

@@ -6,7 +6,7 @@ Triton comes with a CUDA build of torch; it is imported by the first call that w
 import functools
 import subprocess
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,16 +19,58 @@ _FAILURES = ImportError, OSError, RuntimeError, AssertionError, subprocess.Subpr
 CAPABILITY = 8, 0  # the least that Triton supports: Ampere
 
 
-def uncovered(tensors: Sequence[Tensor]) -> str | None:
+# What is multiplied with one another at every step, and before the first.
+PRODUCTS = ("h_0", "weight_hh", "weight_hr?"), ("x", "weight_ih?")
+
+
+def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what about a call's tensors no kernel covers, if anything."""
-    dtypes = {tensor.dtype for tensor in tensors}
+    device = tensors["x"].device.type
+    dtypes = {tensor.dtype for tensor in tensors.values()}
     narrow = dtypes - {torch.float32}
-    if dtypes == {torch.float64} or narrow in (set(), {torch.bfloat16}, {torch.float16}):
-        return None
-    return (
-        "kernels take torch.float32 with or without one of torch.bfloat16 and torch.float16, or "
-        f"torch.float64 alone, and tensors are in {', '.join(sorted(map(str, dtypes)))}"
-    )
+    if not (dtypes == {torch.float64} or narrow in (set(), {torch.bfloat16}, {torch.float16})):
+        return (
+            "kernels take torch.float32 with or without one of torch.bfloat16 and torch.float16, "
+            f"or torch.float64 alone, and tensors are in {_listed(dtypes)}"
+        )
+    for names in () if torch.is_autocast_enabled(device) else PRODUCTS:
+        factors = {name: tensors[name].dtype for name in names if name in tensors}
+        if len(set(factors.values())) > 1:
+            return (
+                f"{' and '.join(name.rstrip('?') for name in factors)} must be of one dtype "
+                f"outside of autocast, and are in {_listed(factors.values())}"
+            )
+    return None
+
+
+def _listed(dtypes: Iterable[torch.dtype]) -> str:
+    return ", ".join(sorted(set(map(str, dtypes))))
+
+
+def prepare(
+    op: fused.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
+) -> fused.Prepared:
+    """Project x, and cast what is multiplied as autocast would, which leaves float64 alone."""
+    inputs = [*project(*tensors), *(None for _ in fused.INPUTS)]
+    x = inputs[0]
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        inputs = [
+            t.to(dtype) if name in PRODUCTS[0] and t is not None and t.dtype != torch.float64 else t
+            for name, t in zip(op.tensors, inputs, strict=True)
+        ]
+    return fused.Prepared(inputs, x.dtype, None)
+
+
+def run(
+    op: fused.Op,
+    prepared: fused.Prepared,
+    batch_sizes: Tensor | None,
+    options: Sequence[Any],
+    again: Callable[..., Any],
+) -> Any:
+    """Run a kernel; states come in the dtype that the reference would return."""
+    return fused.run(op, prepared.tensors, batch_sizes, options, None, again)
 
 
 @functools.cache
@@ -93,15 +135,15 @@ def register(key: str) -> None:
 
 
 def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run on the device of the first tensor, where neither autograd nor autocast interferes."""
+    """Run on the device of x, where neither autograd nor autocast interferes."""
 
     @functools.wraps(function)
-    def call(first: Tensor, *rest: Any) -> Any:
+    def call(*, x: Tensor, **rest: Any) -> Any:
         with (
             torch.no_grad(),
-            torch.autocast(first.device.type, enabled=False),
-            torch.cuda.device_of(first),
+            torch.autocast(x.device.type, enabled=False),
+            torch.cuda.device_of(x),
         ):
-            return function(first, *rest)
+            return function(x=x, **rest)
 
     return call

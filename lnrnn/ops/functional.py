@@ -10,17 +10,44 @@ elsewhere, True insists on a kernel, False insists on the reference.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from lnrnn.ops import checks, cpu, cuda, reference
 from lnrnn.ops import fused as kernels
 
-TRITON = {"cuda"}  # devices whose kernels are in Triton; what Triton's interpreter adds, tests say
-# What the CPU kernels store narrowly and compute in float32.
-NARROW = {torch.bfloat16, torch.float16}
+
+class Backend(Protocol):
+    """The kernels of one type of device: a module of these functions."""
+
+    def uncovered(self, tensors: Mapping[str, Tensor]) -> str | None:
+        """Return what about a call's tensors, by the operator's names, no kernel covers."""
+        ...
+
+    def missing(self) -> str | None:
+        """Return why the kernels cannot run on this machine, warning of it once, if so."""
+        ...
+
+    def prepare(
+        self, op: kernels.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
+    ) -> kernels.Prepared:
+        """Return what the operator takes for these tensors; ``project`` projects x."""
+        ...
+
+    def run(
+        self,
+        op: kernels.Op,
+        prepared: kernels.Prepared,
+        batch_sizes: Tensor | None,
+        options: Sequence[Any],
+        again: Callable[..., Any],
+    ) -> Any:
+        """Return the output and the final states, in the dtypes that the reference returns."""
+        ...
+
+
+BACKENDS: dict[str, Backend] = {"cpu": cpu, "cuda": cuda}  # by torch's type of device
 
 
 def project_input(
@@ -116,9 +143,9 @@ def ln_rnn(
     checks.check_norm(kind, eps, "paper")
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=1)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
-    checks.check_inputs(x, weight_hh, *inputs, gates=1, joint=joint)
+    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     recurrence = partial(
         reference.ln_rnn,
         batch_sizes=sizes,
@@ -128,7 +155,7 @@ def ln_rnn(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, gates=1, span="paper", kind=kind, eps=eps)
+    project = partial(_projected, gates=kernels.RNN.gates, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
     if not _takes_kernel(kernels.RNN, fused, tensors):
         return recurrence(*project(*tensors))
@@ -201,9 +228,9 @@ def ln_lstm(
     checks.check_norm(kind, eps, span)
     checks.check_choice("cell", cell, checks.CELL_NORMS)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=4)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
-    checks.check_inputs(x, weight_hh, *inputs, gates=4, joint=joint)
+    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
     recurrence = partial(
         reference.ln_lstm,
@@ -215,11 +242,11 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, gates=4, span=span, kind=kind, eps=eps)
+    project = partial(_projected, gates=kernels.LSTM.gates, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr, *inputs)
     if not _takes_kernel(kernels.LSTM, fused, tensors):
         return recurrence(*project(*tensors))
-    spans = reference.norm_widths(span, 4, 1)  # in gates
+    spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
     return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, project, recurrence)
 
@@ -274,9 +301,9 @@ def ln_gru(
     """
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=3)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
-    checks.check_inputs(x, weight_hh, *inputs, gates=3, joint=False)
+    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=False)
     recurrence = partial(
         reference.ln_gru,
         batch_sizes=sizes,
@@ -285,11 +312,11 @@ def ln_gru(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, gates=3, span=span, kind=kind, eps=eps)
+    project = partial(_projected, gates=kernels.GRU.gates, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
     if not _takes_kernel(kernels.GRU, fused, tensors):
         return recurrence(*project(*tensors))
-    spans = reference.norm_widths(span, 3, 1)  # in gates
+    spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
     return _run_kernel(kernels.GRU, tensors, batch_sizes, options, project, recurrence)
 
@@ -324,21 +351,10 @@ def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     """Return what about the tensors no kernel covers, if anything."""
     devices = sorted({str(t.device) for t in tensors.values()})
     device = tensors["x"].device.type
-    if len(devices) > 1 or device not in {"cpu", *TRITON}:
-        return f"kernels are for one cpu or cuda device, and tensors are on {', '.join(devices)}"
-    if device in TRITON:
-        return cuda.uncovered(list(tensors.values()))
-    dtypes = {t.dtype for t in tensors.values()}
-    if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
-        names = ", ".join(sorted(map(str, dtypes)))
-        return (
-            f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
-        )
-    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
-    if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
-        names = ", ".join(sorted(map(str, matrices)))
-        return f"states and weights must be of one dtype outside of autocast, and are in {names}"
-    return None
+    if len(devices) > 1 or device not in BACKENDS:
+        kinds = " or ".join(BACKENDS)
+        return f"kernels are for one {kinds} device, and tensors are on {', '.join(devices)}"
+    return BACKENDS[device].uncovered(tensors)
 
 
 def _run_kernel(
@@ -349,45 +365,24 @@ def _run_kernel(
     project: Callable[..., Sequence[Any]],
     recurrence: Callable[..., Any],
 ) -> Any:
-    """Run a kernel, and return states in the dtype that the reference would.
-
-    The CPU's projects x itself, and computes in float32 or float64.
-    """
-
-    def again(*tensors: Any) -> Any:
-        return recurrence(*project(*tensors))
-
+    """Run a device's kernel, which takes the reference for gradients of gradients."""
     x = tensors[0]
     assert x is not None
-    if x.device.type in TRITON:
-        inputs = (*project(*tensors), None, None, None, None)
-        cast = _autocast(op, inputs)
-        return kernels.run(op, cast, batch_sizes, options, None, again)
-    dtype = x.dtype
-    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype("cpu")
-    wide = [None if t is None else reference.widen(t) for t in tensors]
-    storage = dtype if dtype in NARROW else None
-    output, h_n, *c_n = kernels.run(op, wide, batch_sizes, options, storage, again)
-    return output.to(dtype), h_n.to(dtype), *c_n
+    backend = BACKENDS[x.device.type]
+    prepared = backend.prepare(op, tensors, project)
+    again = partial(_compute_again, project, recurrence)
+    return backend.run(op, prepared, batch_sizes, options, again)
 
 
-def _autocast(op: kernels.Op, tensors: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-    """Cast what is multiplied as autocast would, where it is on; it leaves float64 alone."""
-    device = next(t.device.type for t in tensors if t is not None)
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    multiplied = {"h_0", "weight_hh", "weight_hr?"}
-    return [
-        t.to(dtype) if t is not None and name in multiplied and t.dtype != torch.float64 else t
-        for name, t in zip(op.tensors, tensors, strict=True)
-    ]
+def _compute_again(
+    project: Callable[..., Sequence[Any]], recurrence: Callable[..., Any], *tensors: Any
+) -> Any:
+    return recurrence(*project(*tensors))
 
 
 def _unavailable(device: str) -> str | None:
     """Return why this machine has no kernels for a device, if so; the first call builds them."""
-    return cuda.missing() if device in TRITON else cpu.missing()
+    return BACKENDS[device].missing()
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lnrnn.ops.gates import GATES
+
 Gradients = tuple[Tensor | None, ...]
 
 _LIBRARY = torch.library.Library("lnrnn", "DEF")
@@ -27,18 +29,58 @@ class Op(NamedTuple):
     """One cell's operators.
 
     Attributes:
-        name: As in `lnrnn.ops.functional`.
+        cell: "rnn", "lstm" or "gru".
         tensors: Arguments that are differentiated; those that may be missing end in "?".
-        options: The rest of the schema but ``keep``.
+        options: The rest of the schema but what all operators have.
         states: Number of final states.
         saved: Names of what the forward keeps for the backward.
     """
 
-    name: str
+    cell: str
     tensors: tuple[str, ...]
     options: str
     states: int
     saved: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the operator's name, as in `lnrnn.ops.functional`."""
+        return f"ln_{self.cell}"
+
+    @property
+    def gates(self) -> int:
+        """Return the number of gates."""
+        return len(GATES[self.cell])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of what is differentiated again: the output and the final states."""
+        return ("output", "h_n", "c_n")[: 1 + self.states]
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Return the names of what the forward returns."""
+        return *self.outputs, *self.saved
+
+    @property
+    def rest(self) -> str:
+        """Return what both operators take after the tensors."""
+        return (
+            f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps, "
+            "ScalarType? storage, bool? narrow"
+        )
+
+    @property
+    def takes(self) -> list[str]:
+        """Return the names of the forward's arguments."""
+        return [*(name.rstrip("?") for name in self.tensors), *_names(self.rest), "keep"]
+
+    @property
+    def backward_takes(self) -> list[str]:
+        """Return the names of the backward's arguments."""
+        grads = [f"d_{name}" for name in self.outputs]
+        tensors = [name.rstrip("?") for name in self.tensors]
+        return [*grads, *tensors, *self.results, *_names(self.rest), "needed"]
 
     def define(self) -> None:
         """Declare the two operators."""
@@ -46,83 +88,100 @@ class Op(NamedTuple):
             f"Tensor? {name[:-1]}" if name.endswith("?") else f"Tensor {name}"
             for name in self.tensors
         )
-        states = ("h_n", "c_n")[: self.states]
-        results = ("output", *states, *self.saved)
-        rest = (
-            f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps, "
-            "ScalarType? storage, bool? narrow"
-        )
-        grads = ", ".join(f"Tensor d_{name}" for name in ("output", *states))
-        kept = ", ".join(f"Tensor {name}" for name in results)
-        out = ", ".join("Tensor" for _ in results)
+        grads = ", ".join(f"Tensor d_{name}" for name in self.outputs)
+        kept = ", ".join(f"Tensor {name}" for name in self.results)
+        out = ", ".join("Tensor" for _ in self.results)
         back = ", ".join("Tensor" for _ in self.tensors)
         needed = f"bool[{len(LARGE)}] needed"
         for schema in (
-            f"{self.name}({tensors}, {rest}, bool keep) -> ({out})",
-            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}, {needed}) -> ({back})",
+            f"{self.name}({tensors}, {self.rest}, bool keep) -> ({out})",
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {self.rest}, {needed}) -> ({back})",
         ):
             # The CUDA kernels replay graphs of their own, which no other graph can hold.
             _LIBRARY.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
 
 
+def _names(schema: str) -> list[str]:
+    """Return the names of a schema's arguments."""
+    return [argument.split()[-1] for argument in schema.split(", ")]
+
+
+class Prepared(NamedTuple):
+    """A call's tensors as the operators take them.
+
+    Attributes:
+        tensors: In the operator's order.
+        dtype: Of the output that the caller expects.
+        storage: What hidden states are rounded to at each step, if not the tensors' dtype.
+    """
+
+    tensors: Sequence[Tensor | None]
+    dtype: torch.dtype
+    storage: torch.dtype | None
+
+
 # The input side, the same for all cells; without a weight, x has been projected before.
-_INPUTS = ("weight_ih?", "bias_ih?", "gain_ih?", "shift_ih?")
+INPUTS = ("weight_ih?", "bias_ih?", "gain_ih?", "shift_ih?")
 # Gradients that cost a matrix product, which is saved where nobody wants them.
 LARGE = ("x", "weight_hh", "weight_ih?")
 
 RNN = Op(
-    "ln_rnn",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
+    "rnn",
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *INPUTS),
     "bool joint, bool relu",
     1,
     ("side", "projected", "input_stats", "stats"),
 )
 LSTM = Op(
-    "ln_lstm",
+    "lstm",
     (
         *("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
-        *_INPUTS,
+        *INPUTS,
     ),
     "bool joint, int[] spans, str? cell",
     2,
     ("side", "projected", "input_stats", "cells", "stats"),
 )
 GRU = Op(
-    "ln_gru",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *_INPUTS),
+    "gru",
+    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *INPUTS),
     "int[] spans",
     1,
     ("side", "projected", "input_stats", "stats"),
 )
-GATES = {"ln_rnn": 1, "ln_lstm": 4, "ln_gru": 3}
 for _op in (RNN, LSTM, GRU):
     _op.define()
+
+
+# What functions that know of a projected x alone do without: what the forward keeps of the
+# projection, and what it would be kept in.
+PROJECTION = ("projected", "input_stats")
+OF_THE_CPU = ("storage", "narrow")
 
 
 def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any], key: str) -> None:
     """Make two functions what a cell's operators run under a dispatch key.
 
-    They know of a projected x alone, and of no other dtype to store in: their arguments and results
-    are the schema's without ``weight_ih`` and its kin, what is kept of them, ``storage``,
-    ``narrow`` and ``needed``.
+    They know of a projected x alone, and of no other dtype to store in: they take the schema's
+    arguments by name, without ``weight_ih`` and its kin, what is kept of them, ``storage``,
+    ``narrow`` and ``needed``, and return the schema's results without the same.
     """
-    inputs, kept = len(_INPUTS), ("projected", "input_stats")
-    place = 1 + op.states + op.saved.index(kept[0])
+    left_out = {*(name.rstrip("?") for name in INPUTS), *PROJECTION, *OF_THE_CPU, "needed"}
+    found = [name for name in op.results if name not in PROJECTION]
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
-        tensors, rest = args[: len(op.tensors)], args[len(op.tensors) :]
-        *options, _storage, _narrow, keep = rest
-        results = forward(*tensors[:-inputs], *options, keep)
-        width = tensors[op.tensors.index("weight_hh")].shape[0]
-        nothing = [_empty(tensors[1], 0, width), _empty(tensors[1], 0, 2 * GATES[op.name])]
-        return *results[:place], *nothing, *results[place:]
+        given = dict(zip(op.takes, args, strict=True))
+        values = forward(**{name: given[name] for name in given if name not in left_out})
+        results = dict(zip(found, values, strict=True))
+        width = given["weight_hh"].shape[0]
+        results["projected"] = _empty(given["h_0"], 0, width)
+        results["input_stats"] = _empty(given["h_0"], 0, 2 * op.gates)
+        return tuple(results[name] for name in op.results)
 
     def whole_backward(*args: Any) -> tuple[Tensor, ...]:
-        first, last = 1 + op.states, 1 + op.states + len(op.tensors)
-        grads, tensors, rest = args[:first], args[first:last], args[last:]
-        results, options = rest[:place], rest[place + len(kept) : -3]
-        found = backward(*grads, *tensors[:-inputs], *results, *options)
-        return *found, *(_empty(tensors[0], 0) for _ in range(inputs))
+        given = dict(zip(op.backward_takes, args, strict=True))
+        grads = backward(**{name: given[name] for name in given if name not in left_out})
+        return *grads, *(_empty(given["x"], 0) for _ in INPUTS)
 
     _LIBRARY.impl(op.name, whole, key)
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
@@ -225,56 +284,50 @@ def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
     return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
 
 
-def _fake_kept(op: Op, args: Sequence[Any], joint: bool) -> list[Tensor]:
+def _fake_kept(op: Op, given: dict[str, Any]) -> list[Tensor]:
     """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
-    *_, storage, _narrow, keep = args
-    given = dict(zip(op.tensors, args, strict=False))
-    x, h_0, width = given["x"], given["h_0"], given["weight_hh"].shape[0]
+    x, h_0, width, keep = given["x"], given["h_0"], given["weight_hh"].shape[0], given["keep"]
     rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    projects, normed = given["weight_ih?"] is not None, given["gain_ih?"] is not None
+    projects, normed = given["weight_ih"] is not None, given["gain_ih"] is not None
     shapes = {
         "side": (rows, width),
-        "projected": (rows if projects and not joint else 0, width),
-        "input_stats": (rows if normed else 0, 2 * GATES[op.name]),
+        "projected": (rows if projects and not given.get("joint", False) else 0, width),
+        "input_stats": (rows if normed else 0, 2 * op.gates),
         "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
-        "stats": (rows, 2 * (GATES[op.name] + op.states - 1)),
+        "stats": (rows, 2 * (op.gates + op.states - 1)),
     }
     kept = {name: _empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved}
-    if keep and storage == torch.bfloat16:
+    if keep and given["storage"] == torch.bfloat16:
         kept |= {name: kept[name].bfloat16() for name in ("side", "projected")}
     return list(kept.values())
 
 
-@torch.library.register_fake("lnrnn::ln_rnn", lib=_LIBRARY)
-def _fake_rnn(x, h_0, *rest):
-    *_, joint, _relu, _centered, _eps, _storage, _narrow, _keep = rest
-    return *_outputs(x, h_0), *_fake_kept(RNN, (x, h_0, *rest), joint)
+def _fake_forward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what makes results of the right shapes and dtypes."""
 
+    def fake(*args: Any) -> tuple[Tensor, ...]:
+        given = dict(zip(op.takes, args, strict=True))
+        cells = [given["c_0"]] if "c_0" in given else []
+        return *_outputs(given["x"], given["h_0"], *cells), *_fake_kept(op, given)
 
-@torch.library.register_fake("lnrnn::ln_gru", lib=_LIBRARY)
-def _fake_gru(x, h_0, *rest):
-    return *_outputs(x, h_0), *_fake_kept(GRU, (x, h_0, *rest), False)
-
-
-@torch.library.register_fake("lnrnn::ln_lstm", lib=_LIBRARY)
-def _fake_lstm(x, h_0, c_0, *rest):
-    *_, joint, _spans, _cell, _centered, _eps, _storage, _narrow, _keep = rest
-    return *_outputs(x, h_0, c_0), *_fake_kept(LSTM, (x, h_0, c_0, *rest), joint)
+    return fake
 
 
 def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     """Return what makes gradients shaped as the tensors; of a missing one nothing is promised."""
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
-        tensors = args[1 + op.states :][: len(op.tensors)]
-        unwanted = {name for name, needed in zip(LARGE, args[-1], strict=True) if not needed}
+        given = dict(zip(op.backward_takes, args, strict=True))
+        unwanted = {name for name, needed in zip(LARGE, given["needed"], strict=True) if not needed}
+        tensors = {name: given[name.rstrip("?")] for name in op.tensors}
         return tuple(
-            _empty(tensors[0], 0) if t is None or name in unwanted else _empty(t, *t.shape)
-            for name, t in zip(op.tensors, tensors, strict=True)
+            _empty(given["x"], 0) if t is None or name in unwanted else _empty(t, *t.shape)
+            for name, t in tensors.items()
         )
 
     return fake
 
 
 for _op in (RNN, LSTM, GRU):
+    torch.library.register_fake(f"lnrnn::{_op.name}", _fake_forward(_op), lib=_LIBRARY)
     torch.library.register_fake(f"lnrnn::{_op.name}_backward", _fake_backward(_op), lib=_LIBRARY)

@@ -13,6 +13,9 @@ sequence is launched plainly, and so is everything where
 
 The first run of a graph is compared with plain launches bit for bit. Should it ever differ, or not
 be captured, there is one warning, and plain launches from then on.
+
+To record takes as long as many runs: torch waits for the device and gives back all memory that it
+keeps at hand. So it is done at the first run of its kind alone.
 """
 
 import threading
@@ -20,7 +23,7 @@ import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +34,16 @@ LONGEST, SHORTEST = 32, 8  # steps of a window
 MAX_BYTES = 128 * 2**20  # of a window's rows
 MAX_GRAPHS = 16
 IDLE_AFTER = 256  # runs without it, from which on a graph makes room for another
+STREAMS = 32  # that torch has on a device; it hands them out in turn
+# Of torch.backends.cuda.matmul. What a release of torch lacks is None.
+PRODUCT_SWITCHES = (
+    "fp32_precision",
+    "allow_fp16_accumulation",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_fp16_reduced_precision_reduction_split_k",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction_split_k",
+)
 
 
 class Window:
@@ -45,13 +58,15 @@ class Window:
         rows = sum(live for _, live in places)
         self.read, self.written = _like(loop.read, rows), _like(loop.written, rows)
         self.state, self.fixed = _like(loop.state), _like(loop.fixed)
+        # A graph knows addresses and keeps no tensor alive: what it writes to has to stay here.
+        self.scratch = _like(loop.scratch)
         self.device, self.used = loop.device, 0
         own = replace(
             loop,
             read=self.read,
             written=self.written,
             state=self.state,
-            scratch=_like(loop.scratch),
+            scratch=self.scratch,
             fixed=self.fixed,
         )
         self.replay = record(partial(own.advance, own.tensors(), places), self.device)
@@ -79,7 +94,8 @@ class GraphCache:
         done = 0
         if length and not capturing(loop.device):
             ascending = steps.reverse == backward
-            key = (loop.key, length, steps.batch, ascending, stream(loop.device))
+            layout = length, steps.batch, ascending
+            key = (loop.key, *layout, product_switches(), stream(loop.device))
             with self.lock:
                 self.runs += 1
                 if key in self.windows:
@@ -147,7 +163,21 @@ class GraphCache:
 GRAPHS = GraphCache()
 
 
-_BESIDE: dict[Hashable, tuple[Any, Any]] = {}  # for a stream, where its graphs are captured
+class Beside(NamedTuple):
+    """Where the graphs that are replayed on one stream are captured.
+
+    Attributes:
+        stream: The stream of the captures.
+        pool: Their memory.
+        keeper: An empty graph. Torch gives a pool up with its last graph and never takes it again.
+    """
+
+    stream: Any
+    pool: Any
+    keeper: Any
+
+
+_BESIDE: dict[Hashable, Beside] = {}  # by the stream of the replays
 
 
 def record(steps: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -160,21 +190,66 @@ def record(steps: Callable[[], None], device: torch.device) -> Callable[[], None
     cuBLAS's workspace belongs to the stream of a capture, and to the capture's memory if it is
     first wanted there. So all graphs that are replayed on one stream, hence never at once, are
     captured on one other and share their memory; and the run before takes a third.
+
+    Raises:
+        RuntimeError: If all of torch's streams are in use, or CUDA refuses the capture.
     """
-    current = torch.cuda.current_stream(device)
-    if stream(device) not in _BESIDE:
-        _BESIDE[stream(device)] = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
-    beside, pool = _BESIDE[stream(device)]
-    before = torch.cuda.Stream(device)
+    current, beside = torch.cuda.current_stream(device), _find_beside(device)
+    before = _unused_stream(device)
     before.wait_stream(current)
-    with torch.cuda.stream(before):
-        steps()
-    current.wait_stream(before)
+    try:
+        with torch.cuda.stream(before):
+            steps()
+    finally:  # whatever was launched uses memory that the current stream may give away
+        current.wait_stream(before)
     graph = torch.cuda.CUDAGraph()
-    # Other threads (data loaders, NCCL's watchdog) may do as they like meanwhile.
-    with torch.cuda.graph(graph, pool=pool, stream=beside, capture_error_mode="thread_local"):
+    with _capture(graph, beside.pool, beside.stream):
         steps()
     return graph.replay
+
+
+def _find_beside(device: torch.device) -> Beside:
+    """Return where the current stream's graphs are captured."""
+    place = _BESIDE.get(stream(device))
+    if place is None:
+        pool, keeper, other = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph(), None
+    else:
+        _, pool, keeper = place
+        other = place.stream
+    # Torch may meanwhile have handed the stream out, to somebody whose launches are not ours.
+    if other is None or (device, other.cuda_stream) in _BESIDE:
+        other = _unused_stream(device)
+    if place is None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+            with _capture(keeper, pool, other):
+                pass
+    _BESIDE[stream(device)] = Beside(other, pool, keeper)
+    return _BESIDE[stream(device)]
+
+
+def _unused_stream(device: torch.device) -> Any:
+    """Return a stream that no graph is captured or replayed on."""
+    taken = {stream(device)}
+    for key, beside in _BESIDE.items():
+        taken |= {key, (beside.stream.device, beside.stream.cuda_stream)}
+    for _ in range(STREAMS):
+        found = torch.cuda.Stream(device)
+        if (device, found.cuda_stream) not in taken:
+            return found
+    raise RuntimeError(f"all of torch's {STREAMS} streams on {device} are in use")
+
+
+def _capture(graph: Any, pool: Any, beside: Any) -> Any:
+    # Other threads (data loaders, NCCL's watchdog) may do as they like meanwhile.
+    return torch.cuda.graph(graph, pool=pool, stream=beside, capture_error_mode="thread_local")
+
+
+def product_switches() -> Hashable:
+    """Return how torch multiplies now; a graph goes on multiplying as when it was recorded."""
+    matmul = torch.backends.cuda.matmul
+    flags = (getattr(matmul, name, None) for name in PRODUCT_SWITCHES)
+    return *flags, torch.are_deterministic_algorithms_enabled()
 
 
 def capturing(device: torch.device) -> bool:

@@ -13,29 +13,28 @@ Kept for the backward: W h as the product put it out, (N, 3H), and the moments o
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 # pyright: reportPossiblyUnboundVariable=false
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
-    accumulator,
     add_to_own_row,
     affine,
+    constants,
     load_gates,
     load_moments,
     measure,
     no_sums,
     norm_backward,
     normalized,
+    rows_of_tile,
     save_moments,
     sigmoid,
     store_gates,
     sum_rows,
     tanh,
+    units_of_tile,
 )
 from lnrnn.ops.triton_steps import (
     Loop,
@@ -43,10 +42,11 @@ from lnrnn.ops.triton_steps import (
     blocks_of,
     copied,
     flat,
-    launch,
     plain,
+    product_then,
     spans_of,
     summed,
+    then_product,
     widened,
 )
 
@@ -74,13 +74,8 @@ def gru_forward(
     BH: tl.constexpr,
 ):
     """One step, from W h to the new state."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
-    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
-    exists = sequences < live
-    mask = exists & inside
-    sequences = sequences.to(tl.int64)
-    rows = first + sequences
+    columns, inside = units_of_tile(H, BH)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
 
     v = load_gates(product, sequences * (3 * H) + columns, mask, 3, H, ACC)
     inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
@@ -117,7 +112,7 @@ def gru_backward(
     sums,  # (programs, 6H), added to: gradients of gain and bias
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
@@ -126,17 +121,13 @@ def gru_backward(
     BH: tl.constexpr,
 ):
     """One step backward, to the gradients of W h and of the state before it."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
+    columns, inside = units_of_tile(H, BH)
     gains = load_gates(gain, columns, inside, 3, H, ACC)
     biases = load_gates(bias, columns, inside, 3, H, ACC)
     affine_sums = no_sums(6, BH, ACC)
     for block in range(blocks):
-        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
-        exists = sequences < live
-        mask = exists & inside
-        sequences = sequences.to(tl.int64)
-        rows = first + sequences
+        tile = tl.program_id(0) * blocks + block
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
 
         v = load_gates(side, rows * (3 * H) + columns, mask, 3, H, ACC)
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
@@ -187,8 +178,8 @@ def forward(
     saved = {"side": side, "stats": stats}
     loop = Loop(
         name="ln_gru",
-        step=_forward_step,
-        constants={**_constants(dtype, hidden, spans, centered), "EPS": eps},
+        step=product_then(gru_forward),
+        constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, EPS=eps),
         read={"x": flat(x)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h},
@@ -228,8 +219,8 @@ def backward(
     read = {"d_output": flat(d_output), "x": flat(x), "before": before}
     loop = Loop(
         name="ln_gru_backward",
-        step=_backward_step,
-        constants={**_constants(dtype, hidden, spans, centered), "blocks": blocks},
+        step=then_product(gru_backward),
+        constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, blocks=blocks),
         read={**read, "side": side, "stats": stats},
         written={"d_x": d_x, "d_side": d_side},
         state={"d_h": d_h, "d_direct": d_direct, "sums": sums},
@@ -243,24 +234,3 @@ def backward(
         d_side.t().mm(before),
         *summed(sums, [3 * hidden, 3 * hidden], [gain, bias_hh]),
     )
-
-
-def _constants(dtype: torch.dtype, hidden: int, spans: list[int], centered: bool) -> dict[str, Any]:
-    constants = {"H": hidden, "SPANS": spans_of(spans), "CENTERED": centered}
-    return {**constants, "ACC": accumulator(dtype)}
-
-
-def _forward_step(
-    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
-) -> None:
-    t = tensors
-    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
-    launch(gru_forward, constants, t, first, live)
-
-
-def _backward_step(
-    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
-) -> None:
-    t = tensors
-    launch(gru_backward, constants, t, first, live)
-    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])

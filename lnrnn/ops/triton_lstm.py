@@ -24,21 +24,23 @@ from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
-    accumulator,
     add_gates,
     add_to_own_row,
     affine,
+    constants,
     load_gates,
     load_moments,
     measure,
     no_sums,
     norm_backward,
     normalized,
+    rows_of_tile,
     save_moments,
     sigmoid,
     store_gates,
     sum_rows,
     tanh,
+    units_of_tile,
 )
 from lnrnn.ops.triton_steps import (
     Loop,
@@ -83,13 +85,8 @@ def lstm_forward(
     BH: tl.constexpr,
 ):
     """One step, from W h to the new states."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
-    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
-    exists = sequences < live
-    mask = exists & inside
-    sequences = sequences.to(tl.int64)
-    rows = first + sequences
+    columns, inside = units_of_tile(H, BH)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
 
     v = load_gates(product, sequences * (4 * H) + columns, mask, 4, H, ACC)
     inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
@@ -148,7 +145,7 @@ def lstm_backward(
     sums,  # (programs, 10H), added to: gradients of gain, bias, gain_c, shift_c
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     SPANS: tl.constexpr,
     JOINT: tl.constexpr,
@@ -159,8 +156,7 @@ def lstm_backward(
     BH: tl.constexpr,
 ):
     """One step backward, to the gradients of W h and of the states before it."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
+    columns, inside = units_of_tile(H, BH)
     gains = load_gates(gain, columns, inside, 4, H, ACC)
     biases = load_gates(bias, columns, inside, 4, H, ACC)
     gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
@@ -168,11 +164,8 @@ def lstm_backward(
     affine_sums = no_sums(8, BH, ACC)
     cell_sums = no_sums(2, BH, ACC)
     for block in range(blocks):
-        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
-        exists = sequences < live
-        mask = exists & inside
-        sequences = sequences.to(tl.int64)
-        rows = first + sequences
+        tile = tl.program_id(0) * blocks + block
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
 
         v = load_gates(side, rows * (4 * H) + columns, mask, 4, H, ACC)
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
@@ -264,7 +257,9 @@ def forward(
     loop = Loop(
         name="ln_lstm",
         step=_forward_step,
-        constants={**_constants(dtype, hidden, joint, spans, cell, centered), "EPS": eps},
+        constants=constants(
+            dtype, hidden, SPANS=spans_of(spans), JOINT=joint, CELL=cell, CENTERED=centered, EPS=eps
+        ),
         read={"x": flat(x)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h, "c": c},
@@ -319,10 +314,15 @@ def backward(
     loop = Loop(
         name="ln_lstm_backward",
         step=_backward_step,
-        constants={
-            **_constants(dtype, hidden, joint, spans, cell, centered),
-            "blocks": blocks,
-        },
+        constants=constants(
+            dtype,
+            hidden,
+            SPANS=spans_of(spans),
+            JOINT=joint,
+            CELL=cell,
+            CENTERED=centered,
+            blocks=blocks,
+        ),
         read={
             "d_output": flat(d_output),
             "x": flat(x),
@@ -352,24 +352,6 @@ def backward(
         *affine_grads,
         h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
     )
-
-
-def _constants(
-    dtype: torch.dtype,
-    hidden: int,
-    joint: bool,
-    spans: list[int],
-    cell: str | None,
-    centered: bool,
-) -> dict[str, Any]:
-    return {
-        "H": hidden,
-        "SPANS": spans_of(spans),
-        "JOINT": joint,
-        "CELL": cell,
-        "CENTERED": centered,
-        "ACC": accumulator(dtype),
-    }
 
 
 def _fixed(

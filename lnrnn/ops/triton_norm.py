@@ -27,6 +27,28 @@ def accumulator(dtype: torch.dtype) -> Any:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def constants(dtype: torch.dtype, hidden: int, **more: Any) -> dict[str, Any]:
+    """Return what a kernel is compiled for: H, ACC and what else there is."""
+    return {"H": hidden, "ACC": accumulator(dtype), **more}
+
+
+@triton.jit
+def units_of_tile(H: tl.constexpr, BH: tl.constexpr):
+    """Return the columns of a tile, (1, BH), and which of them are units."""
+    columns = tl.arange(0, BH)[None, :]
+    return columns, columns < H
+
+
+@triton.jit
+def rows_of_tile(tile, first, live, inside, BB: tl.constexpr):
+    """Return a tile's sequences and rows, (BB, 1), in 64 bits; which exist; and its mask."""
+    sequences = (tile * BB + tl.arange(0, BB))[:, None]
+    exists = sequences < live
+    mask = exists & inside
+    sequences = sequences.to(tl.int64)
+    return sequences, first + sequences, exists, mask
+
+
 @triton.jit
 def load_gates(base, at, mask, GATES: tl.constexpr, H: tl.constexpr, ACC: tl.constexpr):
     """Return the gates that lie H apart from ``base + at`` on; zeros if ``base`` is None."""

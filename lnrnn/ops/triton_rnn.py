@@ -13,29 +13,28 @@ derivative of tanh.
 # pyright: reportOptionalOperand=false, reportReturnType=false, reportGeneralTypeIssues=false
 # pyright: reportPossiblyUnboundVariable=false
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
 from lnrnn.ops.triton_norm import (
-    accumulator,
     add_gates,
     add_to_own_row,
     affine,
+    constants,
     load_gates,
     load_moments,
     measure,
     no_sums,
     norm_backward,
     normalized,
+    rows_of_tile,
     save_moments,
     store_gates,
     sum_rows,
     tanh,
+    units_of_tile,
 )
 from lnrnn.ops.triton_steps import (
     Loop,
@@ -43,9 +42,10 @@ from lnrnn.ops.triton_steps import (
     blocks_of,
     copied,
     flat,
-    launch,
     plain,
+    product_then,
     summed,
+    then_product,
     widened,
 )
 
@@ -74,13 +74,8 @@ def rnn_forward(
     BH: tl.constexpr,
 ):
     """One step, from W h to the new state."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
-    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
-    exists = sequences < live
-    mask = exists & inside
-    sequences = sequences.to(tl.int64)
-    rows = first + sequences
+    columns, inside = units_of_tile(H, BH)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
 
     v = load_gates(product, sequences * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
@@ -119,7 +114,7 @@ def rnn_backward(
     sums,  # (programs, 2H), added to: gradients of gain and bias
     first,
     live,
-    blocks,  # tiles of a program
+    blocks: tl.constexpr,  # tiles of a program
     H: tl.constexpr,
     JOINT: tl.constexpr,
     RELU: tl.constexpr,
@@ -129,17 +124,13 @@ def rnn_backward(
     BH: tl.constexpr,
 ):
     """One step backward, to the gradient of W h."""
-    columns = tl.arange(0, BH)[None, :]
-    inside = columns < H
+    columns, inside = units_of_tile(H, BH)
     gains = load_gates(gain, columns, inside, 1, H, ACC)
     biases = load_gates(bias, columns, inside, 1, H, ACC)
     affine_sums = no_sums(2, BH, ACC)
     for block in range(blocks):
-        sequences = ((tl.program_id(0) * blocks + block) * BB + tl.arange(0, BB))[:, None]
-        exists = sequences < live
-        mask = exists & inside
-        sequences = sequences.to(tl.int64)
-        rows = first + sequences
+        tile = tl.program_id(0) * blocks + block
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
 
         v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
@@ -191,8 +182,8 @@ def forward(
     saved = {"side": side, "stats": stats}
     loop = Loop(
         name="ln_rnn",
-        step=_forward_step,
-        constants={**_constants(dtype, hidden, joint, relu, centered), "EPS": eps},
+        step=product_then(rnn_forward),
+        constants=constants(dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, EPS=eps),
         read={"x": flat(x)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h},
@@ -231,8 +222,10 @@ def backward(
     d_x = None if joint else x.new_empty(order.total, hidden)
     loop = Loop(
         name="ln_rnn_backward",
-        step=_backward_step,
-        constants={**_constants(dtype, hidden, joint, relu, centered), "blocks": blocks},
+        step=then_product(rnn_backward),
+        constants=constants(
+            dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, blocks=blocks
+        ),
         read={"d_output": flat(d_output), "x": flat(x), "side": side, "stats": stats},
         written={"d_x": d_x, "d_side": d_side},
         state={"d_h": d_h, "sums": sums},
@@ -246,26 +239,3 @@ def backward(
         d_side.t().mm(order.before(flat(output), h_0)),
         *summed(sums, [hidden, hidden], [gain, bias_hh]),
     )
-
-
-def _constants(
-    dtype: torch.dtype, hidden: int, joint: bool, relu: bool, centered: bool
-) -> dict[str, Any]:
-    constants = {"H": hidden, "JOINT": joint, "RELU": relu, "CENTERED": centered}
-    return {**constants, "ACC": accumulator(dtype)}
-
-
-def _forward_step(
-    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
-) -> None:
-    t = tensors
-    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
-    launch(rnn_forward, constants, t, first, live)
-
-
-def _backward_step(
-    constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
-) -> None:
-    t = tensors
-    launch(rnn_backward, constants, t, first, live)
-    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])

@@ -164,6 +164,28 @@ def launch(
     )
 
 
+def product_then(kernel: Any) -> Step:
+    """Return a forward step: W h, then the kernel."""
+
+    def step(constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int) -> None:
+        t = tensors
+        torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
+        launch(kernel, constants, t, first, live)
+
+    return step
+
+
+def then_product(kernel: Any) -> Step:
+    """Return a backward step: the kernel, then the gradient of h from that of W h."""
+
+    def step(constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int) -> None:
+        t = tensors
+        launch(kernel, constants, t, first, live)
+        torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])
+
+    return step
+
+
 def widened(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of arithmetic, statistics and cell states."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -6,7 +6,6 @@ the configuration and never from the clock, so the same command finds the same r
 """
 
 import difflib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import newest_good
+from lnrnn.runs.names import plain, with_hash
 from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
@@ -143,7 +143,7 @@ def derive_name(experiment: Experiment) -> str:
     name = "-".join(parts)
     if len(name) <= 60:
         return name
-    return f"{name[:51]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return with_hash(name[:51], name)
 
 
 def _name_part(override: str, leaves: Mapping[str, int]) -> str:
@@ -189,8 +189,8 @@ def _canonical(value: str) -> str:
 
 def _plain(text: str) -> str:
     """Keep letters, digits, ``.``, ``-`` and ``_``; if something went, a hash tells texts apart."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
+    kept = plain(text).strip("_")
+    return kept if kept == text else with_hash(kept, text, digits=4)
 
 
 def leaf_keys(node: Any, path: str = "") -> Iterator[str]:

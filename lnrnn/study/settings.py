@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lnrnn.checks import is_whole
 from lnrnn.config import CONF
 from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
@@ -165,7 +166,7 @@ def _arms(arms: Any, *, tuned: bool) -> tuple[str, ...]:
 
 def _count(config: DictConfig, key: str, meaning: str) -> int:
     value = config[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, least=1):
         raise ConfigurationError(
             f"{key} must be at least 1, and a whole number: {meaning}; got {value}"
         )

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
+from lnrnn.checks import is_whole
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
@@ -194,12 +195,18 @@ def build_early_stopping(patience: Any) -> list[Callback]:
     """
     if patience is None:
         return []
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+    if not is_whole(patience, least=1):
         raise ConfigurationError(
             "early_stopping must be null, or after how many validations without a lower val/loss "
             f"training ends, a whole number from 1 up; got {patience!r}"
         )
-    return [EarlyStopping("val/loss", patience=patience, check_finite=False)]
+    # Asked right after a validation, never at an epoch's end without one, where there is no loss:
+    # a budget in steps may end first, or a resumed run may not have come to its next validation.
+    return [
+        EarlyStopping(
+            "val/loss", patience=patience, check_finite=False, check_on_train_epoch_end=False
+        )
+    ]
 
 
 def check_loops(trainer: Trainer, batches: int) -> None:

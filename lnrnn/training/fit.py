@@ -158,6 +158,8 @@ def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
 
 def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
     trainer = training.trainer
+    # Lightning restores weights first and converts the module later: float64 would lose its end.
+    task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
     with fresh_memory_as_it_is():
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)

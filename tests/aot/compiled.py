@@ -27,6 +27,7 @@ from triton.runtime.jit import JITFunction
 
 from lnrnn import CellNorm
 from lnrnn.ops import reference, triton_gru, triton_lstm, triton_rnn
+from lnrnn.ops.gates import GATES
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -38,7 +39,6 @@ TARGETS = {
 # What one block may ask for, in bytes: CUDA C programming guide, technical specifications.
 SHARED = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "sm_120": 101376}
 CELLS: dict[str, Any] = {"rnn": triton_rnn, "lstm": triton_lstm, "gru": triton_gru}
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 DEFAULTS = {cell: Case(cell, CellNorm()) for cell in CELLS}
 KERNELS = [f"{cell}_{way}" for cell in CELLS for way in ("forward", "backward")]
 BATCH = 64
@@ -128,7 +128,7 @@ def compile_kernel(
 
 def _call(case: Case, dtype: torch.dtype, hidden: int) -> tuple[list[Any], list[Any]]:
     """Return the tensors of an op and its options from ``joint`` to ``centered``."""
-    gates, wide = GATES[case.cell] * hidden, torch.promote_types(dtype, torch.float32)
+    gates, wide = len(GATES[case.cell]) * hidden, torch.promote_types(dtype, torch.float32)
     recurrent = case.proj_size or hidden
     joint, affine = case.cell != "gru" and case.norm.is_joint(case.cell), case.norm.cell is not None
     shapes: dict[str, Any] = {"x": (1, BATCH, gates), "h_0": (BATCH, recurrent)}
@@ -144,7 +144,7 @@ def _call(case: Case, dtype: torch.dtype, hidden: int) -> tuple[list[Any], list[
         None if shape is None else torch.zeros(shape, dtype=dtype if name in products else wide)
         for name, shape in shapes.items()
     ]
-    spans = reference.norm_widths(case.norm.span, GATES[case.cell], 1)
+    spans = reference.norm_widths(case.norm.span, len(GATES[case.cell]), 1)
     options: dict[str, list[Any]] = {
         "rnn": [joint, case.nonlinearity == "relu"],
         "lstm": [joint, spans, case.norm.cell],

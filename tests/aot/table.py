@@ -1,8 +1,9 @@
-"""Print what every kernel takes on every GPU, for docs/cuda.md: `make aot-table`."""
+"""Print what every kernel takes on every GPU: `make aot-table`."""
 
 import sys
 
 import torch
+import triton  # pyright: ignore[reportMissingImports]
 from aot.compiled import KERNELS, SHARED, compile_kernel, resources
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -22,6 +23,9 @@ def row(kernel: str, dtype: str, hidden: int) -> str:
 
 def main() -> None:
     """Print the table."""
+    print(
+        f"Triton {triton.__version__}: registers, bytes of shared memory, instructions, barriers\n"
+    )
     print("| kernel | weights | H |", " | ".join(SHARED), "|")
     print("| --- | --- | --- |" + " --- |" * len(SHARED))
     for kernel in KERNELS:

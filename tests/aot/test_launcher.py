@@ -31,6 +31,7 @@ WORD = ctypes.POINTER(ctypes.c_uint64)
 LISTENER = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_void_p)
 )
+ANSWER = ctypes.CFUNCTYPE(ctypes.c_int)
 
 
 class Launch(NamedTuple):
@@ -52,7 +53,10 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("driver")
     path, source = folder / "libcuda.so.1", Path(__file__).with_name("libcuda.c")
     flags = ["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
-    subprocess.run(["gcc", *flags, str(source), "-o", str(path)], check=True)
+    subprocess.run(["gcc", *flags, str(source), "-o", str(path), "-ldl"], check=True)
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
+    if "libcuda.so" in mapped:
+        pytest.skip("this process has loaded a driver already, which launches would go to")
     library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
     with knobs.nvidia.scope():
         knobs.nvidia.libcuda_path = str(folder)
@@ -90,7 +94,7 @@ def launches(listening: Any, monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
     triton.runtime.driver.set_active(driver)
     monkeypatch.setattr(JITFunction, "run", note)
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)
     return found
 
@@ -104,6 +108,16 @@ def expected_arguments(kernel: Any, given: dict[str, Any]) -> dict[str, Any]:
         if value is not None
         and (isinstance(value, Tensor) or value != 1 or parameter.do_not_specialize)
     }
+
+
+def test_the_driver_that_listens_says_that_there_is_no_device(listening: Any) -> None:
+    """CUDA's runtime asks it, in a CUDA build of torch, and torch then takes that for an answer."""
+    library, _ = listening
+    no_device, address = 100, ctypes.c_void_p()
+    assert library.cuInit(0) == no_device
+    for name in (b"cuDeviceGetCount", b"cuInit"):
+        assert library.cuGetProcAddress_v2(name, ctypes.byref(address), 13000, 0, None) == 0
+        assert ctypes.cast(address, ANSWER)() == no_device
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

@@ -1,5 +1,6 @@
 """CUDA graphs: everything that is known to go wrong with them, once each."""
 
+import contextlib
 import gc
 import threading
 import warnings
@@ -14,11 +15,18 @@ from numerics import assert_equal, cotangents, output_and_grads
 from recurrences import arguments, op
 from torch import Tensor
 
+from lnrnn.ops.gates import GATES
+
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 LSTM = FEW[2]
 few = pytest.mark.parametrize("case", FEW, ids=str)
+# What torch.compile says by itself: of any float32 product, and when its compiler is imported.
+what_compilers_say = pytest.mark.filterwarnings(
+    "ignore:TensorFloat32 tensor cores:UserWarning",
+    "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +219,7 @@ def test_graphed_callables() -> None:
     torch.testing.assert_close(value, truth)
 
 
+@what_compilers_say
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_torch_compile(mode: str) -> None:
     layer = randomized(LAYERS["lstm"](3, 37, norm="cell", device="cuda"))
@@ -227,6 +236,18 @@ def test_torch_compile(mode: str) -> None:
             torch.testing.assert_close(value, truth)
 
 
+@contextlib.contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    """Let torch raise where the host waits for the device, as far as it notices."""
+    try:
+        with warnings.catch_warnings():  # raised, this one would leave the mode behind
+            warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+            torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_replays_wait_for_nothing() -> None:
     """No value comes back to the host in the loop."""
     args = on_gpu(LSTM)
@@ -234,11 +255,49 @@ def test_replays_wait_for_nothing() -> None:
     with torch.no_grad():
         function(*args)
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
-        try:
+        with waiting_is_an_error():
             function(*args)
+
+
+@few
+def test_a_replay_writes_to_no_memory_but_its_own(case: Case) -> None:
+    """A graph's scratch, given back after recording, would be somebody else's at every replay."""
+    function, args = op(case, fused=True), on_gpu(case, batch=6, hidden=96)
+    gates = len(GATES[case.cell])
+    with torch.no_grad():
+        function(*args)
+        gc.collect()
+        canaries = [torch.full((6, n * 96), 1.5, device="cuda") for n in (1, gates) * 256]
+        for _ in range(2):
+            function(*args)
+    assert all(bool((canary == 1.5).all()) for canary in canaries)
+
+
+def test_graphs_are_recorded_after_all_were_given_up(cache: Any) -> None:
+    """Torch gives a pool up with its last graph."""
+    for batch in (3, 4):
+        with torch.no_grad():
+            op(LSTM, fused=True)(*on_gpu(LSTM, batch=batch))
+        assert graphs(cache) == 1
+        torch.cuda.synchronize()
+        cache.windows.clear()
+        gc.collect()
+
+
+def test_graphs_follow_the_switch_for_tf32(cache: Any) -> None:
+    function, args = op(LSTM, fused=True), on_gpu(LSTM, batch=64, hidden=512)
+    with torch.no_grad():
+        function(*args)
+        try:
+            torch.backends.cuda.matmul.allow_tf32 = True
+            function(*args)
+            found = function(*args)
+            with mock.patch("lnrnn.ops.triton_graphs.capturing", return_value=True):
+                truth = function(*args)
         finally:
-            torch.cuda.set_sync_debug_mode("default")
+            torch.backends.cuda.matmul.allow_tf32 = False
+    check(found, truth)
+    assert graphs(cache) == 2
 
 
 def test_inference_mode_does_not_spoil_a_graph() -> None:

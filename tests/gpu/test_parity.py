@@ -32,6 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "ragged": {"hidden": 37, "sizes": [19, 18, 11, 11, 3, 1]},
     "one step": {"steps": 1, "batch": 4},
 }
+ENTRIES = 2**31  # of gates: one more than an offset of 32 bits can name
 
 
 def on_gpu(case: Case, **layout: Any) -> list[Tensor]:
@@ -94,7 +95,7 @@ def test_gradients_of_gradients(case: Case) -> None:
 
 @few
 def test_memory_that_nobody_wrote_is_not_read(case: Case) -> None:
-    """Fresh memory, filled with NaN."""
+    """Fresh memory, filled with NaN; torch demands CUBLAS_WORKSPACE_CONFIG then (conftest.py)."""
     args = on_gpu(case, steps=40, batch=5, hidden=13)
     truth = output_and_grads(op(case, fused=True), args)
     torch.use_deterministic_algorithms(True)
@@ -109,12 +110,13 @@ def test_memory_that_nobody_wrote_is_not_read(case: Case) -> None:
 def test_rows_past_what_32_bits_count() -> None:
     """Two thousand million gate entries in x: an offset of 32 bits would wrap around."""
     case, batch, hidden = FEW[2], 512, 512
-    steps = 2**31 // (4 * batch * hidden) + 2
+    steps = ENTRIES // (4 * batch * hidden) + 2
     needed = 2 * 8 * steps * batch * hidden
     if torch.cuda.mem_get_info()[0] < needed:
         pytest.skip(f"needs {needed / 2**30:.0f} GiB of GPU memory")
-    args = on_gpu(case, steps=1, batch=batch, hidden=hidden, dtype=torch.bfloat16)
-    function = op(case, fused=True)
+    layout: dict[str, Any] = {"batch": batch, "hidden": hidden, "dtype": torch.bfloat16}
+    args = on_gpu(case, steps=1, project=False, **layout)
+    function = op(case, project=False, fused=True)
     x = torch.zeros(steps, batch, 4 * hidden, dtype=torch.bfloat16, device=DEVICE)
     x[-1:] = args[0]
     with torch.no_grad():

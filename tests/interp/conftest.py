@@ -41,7 +41,7 @@ def cpu_tensors_take_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     functions that are registered for CUDA. Nothing else differs from a GPU: not autograd, autocast,
     the layers, nor the code that launches.
     """
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)  # it would look for a GPU
 
 

@@ -5,7 +5,9 @@ same everywhere. tests/gpu runs them with true graphs.
 """
 
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +24,10 @@ both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "r
 
 
 class Recorder:
-    """Stands for CUDA: what is recorded runs once, and again at every replay."""
+    """Stands for CUDA: what is recorded runs once, and again at every replay.
+
+    As a graph does, it keeps no tensor alive: a replay works on what is still there.
+    """
 
     def __init__(self) -> None:
         self.recorded = self.replayed = 0
@@ -30,12 +35,20 @@ class Recorder:
         self.capturing = False
         self.stream = 0
 
-    def record(self, steps: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    def record(self, steps: Any, device: torch.device) -> Callable[[], None]:
         steps()
         self.recorded += 1
+        tensors, places = steps.args
+        loop = replace(
+            steps.func.__self__, read={}, written={}, state={}, scratch={}, fixed={}
+        )  # of which only the step and its constants are left
+        seen = {name: None if t is None else weakref.ref(t) for name, t in tensors.items()}
 
         def replay() -> None:
-            steps()
+            alive = {name: None if ref is None else ref() for name, ref in seen.items()}
+            gone = [name for name, ref in seen.items() if ref is not None and alive[name] is None]
+            assert not gone, f"a replay uses memory that was given back: {gone}"
+            loop.advance(alive, places)
             self.replayed += 1
             if self.fault is not None:
                 self.fault()
@@ -120,6 +133,48 @@ def test_what_differs_gets_a_graph_of_its_own(cuda: Recorder) -> None:
     cuda.stream = 1
     run(FEW[0])
     assert cuda.recorded == len(different) + 1
+
+
+def set_matmul(name: str, value: Any) -> Callable[[], None]:
+    return lambda: setattr(torch.backends.cuda.matmul, name, value)
+
+
+SWITCHES: dict[str, Callable[[], None]] = {
+    "precision": lambda: torch.set_float32_matmul_precision("high"),
+    "tf32": set_matmul("allow_tf32", True),
+    "fp32_precision": set_matmul("fp32_precision", "tf32"),
+    "half": set_matmul("allow_fp16_reduced_precision_reduction", False),
+    "half sums": set_matmul("allow_fp16_accumulation", True),
+    "bfloat16": set_matmul("allow_bf16_reduced_precision_reduction", False),
+    "deterministic": lambda: torch.use_deterministic_algorithms(False),  # on in this suite
+}
+
+
+@pytest.fixture
+def switches_put_back() -> Iterator[None]:
+    matmul = torch.backends.cuda.matmul
+    names = [name for name in triton_graphs.PRODUCT_SWITCHES if hasattr(matmul, name)]
+    before = {name: getattr(matmul, name) for name in names if "split_k" not in name}
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for name, value in before.items():
+        setattr(matmul, name, value)
+    torch.use_deterministic_algorithms(True)
+
+
+@pytest.mark.parametrize("switch", list(SWITCHES))
+def test_a_switch_that_changes_products_gets_a_graph_of_its_own(
+    switch: str, cuda: Recorder, switches_put_back: None
+) -> None:
+    """A graph goes on as recorded, so one of full precision would never hear of TF32."""
+    function, args = op(FEW[0], fused=True), arguments(FEW[0], steps=2)
+    with torch.no_grad():
+        function(*args)
+        SWITCHES[switch]()
+        function(*args)
+        assert cuda.recorded == 2
+        function(*args)
+        assert cuda.recorded == 2
 
 
 @pytest.mark.parametrize("why", ["packed", "short", "large", "capturing"])

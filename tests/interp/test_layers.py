@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from lnrnn import CellNorm
 from lnrnn.ops import fused
+from lnrnn.ops.gates import GATES
 
 LENGTHS = torch.tensor([2, 3, 1])
 every_cell = pytest.mark.parametrize("cell", list(LAYERS))
@@ -122,7 +123,7 @@ def test_a_compiled_recurrence_is_one_node(case: Case) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=["float64", "bfloat16"])
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
 def test_operators_are_what_their_schemas_say(name: str, dtype: torch.dtype) -> None:
-    hidden, gates = 5, {"rnn": 1, "lstm": 4, "gru": 3}[name]
+    hidden, gates = 5, len(GATES[name])
     wide = torch.promote_types(dtype, torch.float32)
     which = {"rnn": fused.RNN, "lstm": fused.LSTM, "gru": fused.GRU}[name]
     narrow = {"h_0": (2, 5), "weight_hh": (gates * hidden, 5), "weight_hr": (5, 5)}

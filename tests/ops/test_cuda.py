@@ -24,7 +24,7 @@ def arguments(dtype: torch.dtype = F32) -> list[Tensor]:
 @pytest.fixture
 def cpu_for_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let CPU tensors be judged as CUDA tensors, by a process that has not looked for Triton."""
-    monkeypatch.setattr(functional, "TRITON", {"cpu"})
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
     cuda.missing.cache_clear()
     yield
     cuda.missing.cache_clear()
@@ -44,10 +44,25 @@ def cpu_for_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_dtypes(dtypes: list[torch.dtype], covered: bool) -> None:
-    why = cuda.uncovered([torch.zeros(1, dtype=dtype) for dtype in dtypes])
+    why = cuda.uncovered({n: torch.zeros(1, dtype=d) for n, d in zip("xy", dtypes, strict=False)})
     assert (why is None) == covered
     if why is not None:
         assert all(str(dtype) in why for dtype in dtypes)
+
+
+@pytest.mark.parametrize("odd", ["h_0", "weight_hh", "weight_hr", "x", "weight_ih"])
+def test_factors_of_two_dtypes_are_named(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A float32 state beside a bfloat16 weight is what torch cannot multiply."""
+    monkeypatch.setattr(cuda, "missing", lambda: None)
+    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
+    case = FEW[3]  # it has them all
+    tensors = zip(names(case), arguments_of(case, dtype=F32), strict=True)
+    args = [t.bfloat16() if name == odd else t for name, t in tensors]
+    rule = rf"{odd}.* must be of one dtype outside of autocast, .* torch\.bfloat16, torch\.float32"
+    with pytest.raises(NotImplementedError, match=rule):
+        op(case, fused=True)(*args)
+    with torch.autocast("cpu", BF16):
+        assert functional._uncovered(dict(zip(names(case), args, strict=True))) is None
 
 
 def test_tensors_of_two_devices_are_named() -> None:

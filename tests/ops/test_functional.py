@@ -9,18 +9,18 @@ import torch
 from numerics import INVARIANT, assert_close, assert_equal
 
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn, project_input
+from lnrnn.ops.gates import GATES
 
 HIDDEN = 5
 VECTORS = ("bias_ih", "gain_ih", "shift_ih")
 OPS = {"rnn": ln_rnn, "lstm": ln_lstm, "gru": ln_gru}
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 LENGTHS = [6, 4, 4, 1]
 BATCH_SIZES = torch.tensor([4, 3, 3, 3, 1, 1])
 
 
 def tensors(cell: str, steps: int = 6, batch: int = 4) -> dict[str, Any]:
     """Return the arguments of an op by name, in float64."""
-    width = GATES[cell] * HIDDEN
+    width = len(GATES[cell]) * HIDDEN
     shapes = {"x": (steps, batch, width), "h_0": (batch, HIDDEN)}
     shapes |= {"c_0": (batch, HIDDEN)} if cell == "lstm" else {}
     shapes |= {"weight_hh": (width, HIDDEN), "gain": (width,), "bias_hh": (width,)}
@@ -176,7 +176,7 @@ def test_fused_true_raises_where_there_is_no_kernel(cell: str) -> None:
 
 def bad_arguments(cell: str) -> dict[str, tuple[dict[str, Any], str]]:
     """Return changes of an op's arguments that it must refuse, and what the error says."""
-    g = GATES[cell] * HIDDEN
+    g = len(GATES[cell]) * HIDDEN
     bad: dict[str, tuple[dict[str, Any], str]] = {
         "no time step": ({"x": torch.randn(0, 4, g)}, f"one time step, got (0, 4, {g})"),
         "two dimensions": ({"x": torch.randn(4, g)}, "x must be (T, B, G), or (N, G) together"),

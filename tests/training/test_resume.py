@@ -1,6 +1,7 @@
 """Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
 
 import pytest
+import torch
 from experiments import (
     CLASSIFIER,
     LANGUAGE_MODEL,
@@ -13,7 +14,7 @@ from experiments import (
 from sameness import assert_equal, assert_same_run, content
 
 from lnrnn.runs.machine import current_commit, installed_versions
-from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
+from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,35 @@ def test_the_carried_state_matters(tmp_path, monkeypatch):
     again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
     with pytest.raises(AssertionError):
         assert_same_run(again, whole)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_keeps_its_bits(precision, tmp_path, monkeypatch):
+    overrides = (*CLASSIFIER, f"trainer.precision={precision}", "trainer.max_epochs=2")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+    evaluation = evaluate(again.path)
+    assert evaluation.metrics == evaluation.recorded
+    dtypes = {value.dtype for value in content(whole)[0]["state_dict"].values()}
+    kept = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+    assert dtypes == {kept}
+
+
+@pytest.mark.parametrize("calls", [(), (12,), (17,)])
+def test_early_stopping_with_a_budget_that_ends_between_validations(calls, tmp_path, monkeypatch):
+    """Ten batches an epoch, validated at its end: 18 steps end in the middle of the second."""
+    budget = ("trainer.max_epochs=-1", "trainer.max_steps=18", "trainer.limit_train_batches=10")
+    overrides = (*CLASSIFIER, "data.batch_size=20", *budget, "early_stopping=5")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    cuts = [("training_step", call) for call in calls]
+    again = run(overrides, tmp_path / "again", *cuts, monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_early_stopping_in_a_run_that_ends_before_any_validation(tmp_path):
+    budget = ("trainer.max_epochs=-1", "trainer.max_steps=3", "early_stopping=1")
+    assert train(compose(*CLASSIFIER, *budget), tmp_path)[1].status == "finished"
 
 
 def test_a_budget_in_steps_interrupted_in_the_test(tmp_path, monkeypatch):

@@ -16,10 +16,10 @@ from torch import Tensor
 from lnrnn.nn import RNN
 from lnrnn.nn.direction import Direction
 from lnrnn.nn.norm import CellNorm, as_cell_norm
+from lnrnn.ops.gates import GATES
 from lnrnn.ops.reference import norm_widths, normalize, widen
 from lnrnn.training.monitor.cuts import Layer
 
-GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
 SIGMOIDS = "iforz"
 SATURATED = 0.95  # of the way from the middle of an activation's range to its end
 
@@ -88,7 +88,7 @@ def next_cell_state(inside: Inside, c: Tensor) -> Tensor:
 
 
 def saturation(layer: Layer, inside: Inside) -> dict[str, Tensor]:
-    """Return the share of each gate's activations beyond SATURATED of their range.
+    """Return the share of each gate's activations that are beyond SATURATED of their range.
 
     Beyond is |tanh| > 0.95, and for a sigmoid below 0.025 or above 0.975. ReLU has no range.
     """

@@ -22,7 +22,7 @@ from lnrnn.training import (
     folder_of,
     train,
 )
-from lnrnn.training import monitor as monitor_module
+from lnrnn.training.monitor import callback as monitor_module
 
 ON = "monitor=true"
 

@@ -1,6 +1,7 @@
-"""Builds and loads the CPU kernels of ``lnrnn/ops/cpu``; ``python -m lnrnn.ops.cpu`` does it ahead.
+"""The CPU's kernels: what they cover, and how they are built.
 
-The first call that wants them compiles them, which takes half a minute. The library is kept in
+The first call that wants them compiles them, which takes half a minute; ``python -m lnrnn.ops.cpu``
+does it ahead. The library is kept in
 torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a
 name made of what it depends on: torch's version, the CPU's capability and the sources. So machines
 that differ share a home folder safely, and an upgrade builds anew.
@@ -13,9 +14,16 @@ import shutil
 import sys
 import sysconfig
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from lnrnn.ops import fused, reference
+
+SOURCE_FOLDER = Path(__file__).parent
 
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
 HEADERS = (
@@ -28,12 +36,56 @@ HEADERS = (
     "sequence.hpp",
 )
 
+# What the kernels store narrowly and compute in float32.
+NARROW = {torch.bfloat16, torch.float16}
+
 # What torch's vector class is compiled for, by torch's name of the capability. Not -march=native:
 # the library may be loaded on another machine of the same capability.
 CAPABILITIES = {
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"],
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
 }
+
+
+def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return what about a call's tensors no kernel covers, if anything."""
+    dtypes = {t.dtype for t in tensors.values()}
+    if not (dtypes <= NARROW | {torch.float32} or dtypes == {torch.float64}):
+        names = ", ".join(sorted(map(str, dtypes)))
+        return (
+            f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
+        )
+    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
+    if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
+        names = ", ".join(sorted(map(str, matrices)))
+        return f"states and weights must be of one dtype outside of autocast, and are in {names}"
+    return None
+
+
+def prepare(
+    op: fused.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
+) -> fused.Prepared:
+    """Widen what the kernels compute with; they project x themselves."""
+    x = tensors[0]
+    assert x is not None
+    dtype = x.dtype
+    if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype("cpu")
+    wide = [None if t is None else reference.widen(t) for t in tensors]
+    return fused.Prepared(wide, dtype, dtype if dtype in NARROW else None)
+
+
+def run(
+    op: fused.Op,
+    prepared: fused.Prepared,
+    batch_sizes: Tensor | None,
+    options: Sequence[Any],
+    again: Callable[..., Any],
+) -> Any:
+    """Run a kernel and return hidden states in the dtype that the reference would."""
+    results = fused.run(op, prepared.tensors, batch_sizes, options, prepared.storage, again)
+    output, h_n, *c_n = results
+    return output.to(prepared.dtype), h_n.to(prepared.dtype), *c_n
 
 
 @functools.cache
@@ -45,7 +97,7 @@ def missing() -> str | None:
     why = _missing_tool()
     if why is None:
         try:
-            load(Path(__file__).with_name("cpu"))
+            load(SOURCE_FOLDER)
         except (RuntimeError, OSError) as error:
             why = f"building the CPU kernels failed: {error}"
     if why is not None:
@@ -138,9 +190,3 @@ def _missing_tool() -> str | None:
 def _say(message: str) -> None:
     sys.stderr.write(f"lnrnn: {message}\n")
     sys.stderr.flush()
-
-
-if __name__ == "__main__":
-    from lnrnn.ops import functional as _  # noqa: F401  # declares what the library implements
-
-    _say(f"the CPU kernels are ready: {load(Path(__file__).with_name('cpu'))}")

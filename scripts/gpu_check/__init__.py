@@ -1,0 +1,1 @@
+"""One pass over everything that waits for a GPU: see scripts/gpu_check.sh."""

@@ -51,9 +51,9 @@ def read_commands(page: Path) -> Iterator[Command]:
 
 
 def written_files(page: Path, folder: Path) -> None:
-    """Write the files that a page shows: fences whose first line is a comment with a path."""
+    """Write the files that a page shows: fences that begin with a comment with a path."""
     for fence in read_fences(page.read_text(encoding="utf-8")):
-        if path := re.match(r"# (\w[\w/.]*\.(?:yaml|py))\n", fence.text):
+        if path := re.match(r"(?:# @.*\n)?# (\w[\w/.]*\.(?:yaml|py))\b", fence.text):
             file = folder / path[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(fence.text)
@@ -85,6 +85,8 @@ def check(words: Sequence[str]) -> None:
         case ["python", "-m", module, *rest]:
             assert not rest
             assert find_spec(module), f"there is no module {module}"
+        case ["bash", script, *_] | [script] if script.startswith("scripts/"):
+            assert (ROOT / script).is_file(), f"there is no {script}"
         case ["python", script, *rest] if script.startswith("scripts/"):
             assert (ROOT / script).is_file(), f"there is no {script}"
             if Path(script).stem in COMPOSED:

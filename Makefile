@@ -17,7 +17,7 @@ TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
-  wheel dockerfile-check aot-table roofline bench lint types imports check coverage clean
+  wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -89,6 +89,14 @@ $(TRITON)/.installed: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
+# The site, into site/. The variable silences a notice of the theme's authors.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -106,4 +114,4 @@ coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q --cov --cov-report=term-missing
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, whether it may be used, and what is recorded in it.
+"""A run's folder: where it is, whether it may be used, and what is recorded in it.
 
 ``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
 ``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The folder follows from
@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
     "name",
     "logger",
     "trust",
+    "hydra",
     "checkpoint_every_n_steps",
     "monitor",
     "data.num_workers",
@@ -101,7 +102,7 @@ class RunFolder:
             config = OmegaConf.load(self.config)
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"run={self.path}: no run lies there ({self.config} is missing). Give the folder "
+                f"run={self.path}: there is no run ({self.config} is missing). Give the folder "
                 "that training printed, such as runs/japanese_vowels/rnn_ln/seed0."
             ) from error
         except Exception as error:
@@ -135,7 +136,7 @@ def derive_name(experiment: Experiment) -> str:
     """Make a name from the overrides that change the result, so that two settings never share one.
 
     ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
-    stands in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
+    is in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
     """
     leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
@@ -166,7 +167,7 @@ def is_without_effect(key: str) -> bool:
 
 
 def is_part_of(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of ``names``, or lies below one."""
+    """Return whether a dotted key is one of ``names``, or is below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 

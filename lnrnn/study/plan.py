@@ -31,7 +31,7 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Where it is."""
         return folder_of(self.experiment).path
 
 
@@ -163,8 +163,8 @@ def short(text: str) -> str:
 
 
 def seeds_before(folder: Path) -> int:
-    """Return over how many seeds the comparison goes that lies in a folder; 0 for none."""
+    """Return over how many seeds the comparison in a folder goes; 0 for none."""
     try:
         return len(json.loads((folder / "compare.json").read_text())["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):  # it is written anew in any case
+    except (OSError, ValueError, KeyError, TypeError):  # it is written again in any case
         return 0

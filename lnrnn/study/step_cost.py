@@ -120,7 +120,7 @@ def _trainer(config: DictConfig) -> Trainer:
 def measure_cost(arms: Mapping[str, Experiment]) -> dict[str, Any]:
     """Measure what a training step of each arm costs, the arms interleaved in this process.
 
-    A step is `TrainingStep`'s, on batches of the arm's own training data that already lie in
+    A step is `TrainingStep`'s, on batches of the arm's own training data that are already in
     memory: what Lightning's loops, callbacks and the loader add is not part of it, since it would
     blur what the arms differ in. (``seconds_per_step`` in a run's ``run.json`` has the loops in
     it.) Weights are held at their initial values. Nothing is written, and torch's random state is

@@ -46,7 +46,7 @@ def build_data(config: DictConfig) -> Any:
     """Return the datamodule, loaded and checked.
 
     Raises:
-        ConfigurationError: If the data cannot be had, or contradict the configuration.
+        ConfigurationError: If the data cannot be read, or contradict the configuration.
     """
     datamodule = instantiate(config.data)
     with explained("data"):
@@ -97,7 +97,7 @@ CONTRACT = (
 
 
 def contract_of(config: DictConfig, datamodule: Any) -> dict[str, Any]:
-    """Return what must be the same where a run goes on: plain values by dotted key.
+    """Return what must be the same where a run is resumed: plain values by dotted key.
 
     The budget may change, and where it runs; what is learned, from what and how may not.
     """
@@ -139,7 +139,7 @@ def build_trainer(
         config: The checked configuration.
         folder: The run's folder.
         contract: What every checkpoint notes, from :func:`contract_of`.
-        continues: Whether the run goes on with the records in its folder.
+        continues: Whether the run continues the records in its folder.
 
     Raises:
         ConfigurationError: If Lightning refuses the settings, other processes were started than
@@ -191,7 +191,7 @@ def build_early_stopping(patience: Any) -> list[Callback]:
         patience: Validations in a row without a new lowest val/loss.
 
     Raises:
-        ConfigurationError: If it is no whole number from 1 up.
+        ConfigurationError: If it is not a whole number from 1 up.
     """
     if patience is None:
         return []

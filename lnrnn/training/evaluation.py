@@ -87,7 +87,7 @@ def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:
 
 
 def _locate(run: Path) -> tuple[Path, RunFolder]:
-    """Return the checkpoint that ``run`` means and the folder it lies in."""
+    """Return the checkpoint that ``run`` means and the folder it is in."""
     folder = RunFolder(run.parent.parent if run.is_file() else run)
     folder.read_config()
     checkpoint, skipped = (run, {}) if run.is_file() else newest_good(folder.checkpoints)

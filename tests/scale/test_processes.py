@@ -258,7 +258,7 @@ def test_slurm_warns_two_processes_and_runs_them_again_in_their_folder(settings,
     codes, printed = srun(tmp_path, ("a", "b"), *overrides).finish()
     assert codes == [1, 1]
     said = " ".join(printed.split())
-    assert said.count("the processes of this run do not agree: goes on from: ") == 2
+    assert said.count("the processes of this run do not agree: continues from: ") == 2
     assert not any((tmp_path / "b").iterdir())
     codes, printed = srun(tmp_path, ("a", "a"), *overrides).finish()
     assert codes == [0, 0], printed

@@ -201,7 +201,8 @@ def test_records_that_lack_what_the_checkpoint_knows_are_refused(damage, stopped
     lines = stopped.metrics.read_bytes()
     lines = lines[:100] if damage == "short" else lines.replace(b"\n", b" ")
     stopped.metrics.write_bytes(lines)
-    with pytest.raises(ConfigurationError, match=r"metrics\.jsonl has \d+ bytes, but the check"):
+    words = r"metrics\.jsonl has \d+ bytes, but does not begin with the \d+ bytes"
+    with pytest.raises(ConfigurationError, match=words):
         train(compose(*CLASSIFIER), tmp_path)
     assert stopped.metrics.read_bytes() == lines
 
@@ -212,7 +213,7 @@ def test_another_version_or_commit_goes_on_with_a_warning(
     monkeypatch.setattr("lnrnn.training.build.current_commit", lambda: "another")
     versions = {**installed_versions(), "torch": "9.9"}
     monkeypatch.setattr("lnrnn.training.build.installed_versions", lambda: versions)
-    with pytest.warns(UserWarning, match="goes on with something else") as caught:
+    with pytest.warns(UserWarning, match="is resumed with something else") as caught:
         folder, record = train(compose(*CLASSIFIER), tmp_path)
     here = installed_versions()["torch"]
     torch_changed = f"torch: {here} in the checkpoint, 9.9 now"

@@ -3,7 +3,9 @@
 #
 #   docker build -t lnrnn .
 #   docker run --rm --gpus all -v "$PWD/runs:/home/lnrnn/runs" lnrnn model=lstm_ln trainer=gpu
-FROM python:3.11-slim
+#
+# `make dockerfile-check` executes these steps without Docker.
+FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc g++ \
@@ -13,13 +15,17 @@ RUN useradd --create-home --uid 1000 lnrnn
 WORKDIR /opt/lnrnn
 
 # Dependencies first: a change of the source does not install them again.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+print(*project["dependencies"], *project["optional-dependencies"]["tensorboard"], sep="\n")' \
+  > requirements.txt \
+ && pip install --no-cache-dir -c constraints.txt -r requirements.txt
+COPY README.md LICENSE ./
 COPY lnrnn ./lnrnn
-RUN pip install --no-cache-dir -c constraints.txt -e '.[tensorboard]'
 COPY conf ./conf
-COPY scripts ./scripts
+RUN pip install --no-cache-dir --no-deps .
 
 USER lnrnn
 WORKDIR /home/lnrnn
 RUN mkdir runs && python -m lnrnn.ops.cpu
-ENTRYPOINT ["python", "/opt/lnrnn/scripts/train.py"]
+ENTRYPOINT ["lnrnn", "train"]

@@ -16,8 +16,8 @@ BUILDS := tests/builds
 TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle aot-table \
-  roofline bench docs lint types imports check coverage clean
+.PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
+  wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -62,8 +62,21 @@ gpu-check:
 gpu-bundle:
 	PYTHON=$(HERE) PYTHON_VERSION=$(PYTHON_VERSION) scripts/gpu_bundle.sh $(EXTRA)
 
+# With another torch, which pip takes from its index into an environment that is deleted afterwards:
+# `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.
+test-torch:
+	PYTHON=$(PYTHON) scripts/test_torch.sh "$(TORCH)" $(ARGS)
+
+# A wheel that carries the CPU kernels compiled against the torch in .venv; into dist/.
+wheel: $(STAMP)
+	@$(BIN)/python scripts/build_wheel.py
+
+# As root, with debootstrap.
+dockerfile-check: $(STAMP)
+	$(BIN)/python scripts/dockerfile_check.py
+
 aot-table: $(TRITON)/.installed
-	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table
+	@PYTHONPATH=$(TRITON):tests:tests/support $(BIN)/python -m aot.table
 
 roofline: $(STAMP)
 	@$(BIN)/python scripts/roofline.py

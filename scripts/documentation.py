@@ -41,7 +41,7 @@ class Key(NamedTuple):
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not in ``docs/``."""
-    from mkdocs.structure.files import File
+    from mkdocs.structure.files import File  # pyright: ignore[reportMissingImports]
 
     for name in BESIDE_DOCS:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))

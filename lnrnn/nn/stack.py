@@ -169,7 +169,7 @@ class Stack(nn.Module):
         state = self._initial_state(state, x, None if alone else x.shape[1])
         if alone:
             state = tuple(s.unsqueeze(1) for s in state)
-        output, state = self._run_layers(x, state, None)
+        output, state = self._run_layers(x, state, None, None)
         if alone:
             return output.squeeze(1), tuple(s.squeeze(1) for s in state)
         return output.transpose(0, 1) if transposed else output, state
@@ -181,25 +181,28 @@ class Stack(nn.Module):
         x, batch_sizes, order, restore = input
         self._check_input(x, {2: "packed (N, I)"})
         state = self._initial_state(state, x, int(batch_sizes[0]))
-        if order is not None:
-            state = tuple(s.index_select(1, order) for s in state)
-        output, state = self._run_layers(x, state, batch_sizes)
+        output, state = self._run_layers(x, state, batch_sizes, order)
         if restore is not None:
             state = tuple(s.index_select(1, restore) for s in state)
         return PackedSequence(output, batch_sizes, order, restore), state
 
     def _run_layers(
-        self, x: Tensor, state: State, batch_sizes: Tensor | None
+        self, x: Tensor, state: State, batch_sizes: Tensor | None, order: Tensor | None
     ) -> tuple[Tensor, State]:
-        """Run every layer over ``x``, (T, B, I) or (N, I), from states (L * D, B, R or H)."""
+        """Run every layer over ``x``, (T, B, I) or (N, I), from states (L * D, B, R or H).
+
+        States are put in order layer by layer: a product's last digits may depend on where its
+        arguments begin in memory, and so they begin where those of torch's layers in a row do.
+        """
         if self.norm is None:
+            state = _ordered(state, order)
             every = list(range(self.num_layers))
             return self._run_torch(every, x, state, batch_sizes, self.dropout)
         final: list[State] = []
         for layer in range(self.num_layers):
             x = F.dropout(x, self.dropout, self.training) if layer else x
             rows = slice(layer * self._directions, (layer + 1) * self._directions)
-            initial = tuple(s[rows] for s in state)
+            initial = _ordered(tuple(s[rows] for s in state), order)
             if self._cell_norm is not None:
                 x, last = self._run_cell(layer, x, initial, batch_sizes)
             else:
@@ -283,3 +286,8 @@ class Stack(nn.Module):
     def __setstate__(self, state) -> None:
         super().__setstate__(state)
         self.flatten_parameters()
+
+
+def _ordered(state: State, order: Tensor | None) -> State:
+    """Return states in the order of packed sequences, or as they are where that is the same."""
+    return state if order is None else tuple(s.index_select(1, order) for s in state)

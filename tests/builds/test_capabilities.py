@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import FEW
+from norm_cases import FEW
 
 import lnrnn
 
 HERE = Path(__file__).resolve().parent
 ORDER = ["DEFAULT", "AVX2", "AVX512"]
 OWN = torch.backends.cpu.get_cpu_capability()
-
-
-@pytest.fixture(scope="module")
-def extensions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for libraries, empty when the first build starts."""
-    return tmp_path_factory.mktemp("extensions")
 
 
 @pytest.mark.timeout(900)  # two compilers at work on two busy cores
@@ -36,7 +30,7 @@ def test_the_kernels_are_right_for_lesser_cpus(capability: str, extensions: Path
         **os.environ,
         "ATEN_CPU_CAPABILITY": capability.lower(),
         "TORCH_EXTENSIONS_DIR": str(extensions),
-        "PYTHONPATH": os.pathsep.join([str(package), str(HERE.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(package), str(HERE.parent / "support")]),
     }
     answer = subprocess.run(
         [sys.executable, str(HERE / "accuracy.py")],

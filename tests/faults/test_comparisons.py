@@ -11,7 +11,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.training import RunFolder
 

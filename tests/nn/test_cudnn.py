@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYERS, TORCH_LAYERS
+from norm_cases import LAYERS, TORCH_LAYERS
 from torch import Tensor
 from torch.backends import cudnn
 

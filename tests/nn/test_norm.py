@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS
+from norm_cases import CELLS, LAYERS
 
 from lnrnn import GRU, LSTM, RNN, CellNorm, LSTMCell, RNNCell
 

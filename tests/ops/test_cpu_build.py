@@ -28,9 +28,10 @@ def arguments() -> list[torch.Tensor]:
 
 
 def test_no_compiler_is_one_warning_and_the_reference(
-    forgetful: None, monkeypatch: pytest.MonkeyPatch
+    forgetful: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     args = arguments()
     with pytest.warns(RuntimeWarning, match=r"no C\+\+ compiler 'no-such-compiler'; install g"):
         first = ln_rnn(*args)[0]

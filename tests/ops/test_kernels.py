@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case, every_case
+from norm_cases import FEW, Case, every_case
 from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op
 from torch import Tensor
@@ -60,7 +60,8 @@ def compare(
         kernel, reference = under_autocast(kernel), under_autocast(reference)
     named = dict(zip(names(case, project=project), args, strict=True))
     computed = torch.bfloat16 if autocast else dtype
-    alike = [nudged(reference, key, computed) for key in range(3)]
+    # Where a variance is small these errors differ among themselves by a factor of thirty.
+    alike = [nudged(reference, key, computed) for key in range(8)]
     assert_as_accurate(kernel, reference, named, alike=alike)
 
 

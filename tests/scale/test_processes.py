@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from experiments import compose
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.training import RunFolder, train
 
@@ -68,7 +68,7 @@ class Launch:
         own = {
             "OMP_NUM_THREADS": "1",
             "SEEN": str(self.seen),
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
         }
         process = subprocess.Popen(
             [sys.executable, *command],

@@ -15,7 +15,7 @@ from benchmarks.report import markdown
 from benchmarks.rows import Row, read_rows
 from benchmarks.timing import interleave
 from benchmarks.workloads import Workload
-from cases import LAYERS, randomized
+from norm_cases import LAYERS, randomized
 from numerics import EXACT, assert_close, cotangents
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"

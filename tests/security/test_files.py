@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from baits import TARGETS, Bait
 from experiments import compose as compose_ours
+from hostile_objects import TARGETS, Bait
 
 from lnrnn.data import embedded
 from lnrnn.runs.checkpoint_files import manifest_of, newest_good, read_checkpoint

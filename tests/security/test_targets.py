@@ -5,7 +5,7 @@ from pydoc import locate as find
 
 import pytest
 import yaml
-from baits import TARGETS
+from hostile_objects import TARGETS
 from omegaconf import OmegaConf
 
 from lnrnn.config.allowed_targets import locate

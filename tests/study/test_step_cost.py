@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from experiments import compose
-from sameness import content
+from same_runs import content
 
 from lnrnn.study import step_cost
 from lnrnn.study.step_cost import TrainingStep, measure_cost

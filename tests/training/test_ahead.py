@@ -18,8 +18,8 @@ from host_reads import HostReads
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
-from sameness import assert_same_run
-from spoiled import SPOILED, Stopped, spoil, stopped
+from same_runs import assert_same_run
+from spoiled_runs import SPOILED, Stopped, spoil, stopped
 
 from lnrnn.training import NonFiniteError, SequenceTask, train
 from lnrnn.training.ahead import Flag, use_fused
@@ -174,7 +174,7 @@ def test_the_task_alone_looks_before_it_ends_and_is_saved(place, saves, tmp_path
 
 def test_of_two_processes_one_goes_wrong_and_both_stop(tmp_path):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(ROOT / "tests" / "spoiled.py"), str(tmp_path)]
+    command += [str(ROOT / "tests" / "support" / "spoiled_runs.py"), str(tmp_path)]
     process = subprocess.run(
         [sys.executable, *command, "trainer=ddp", "trainer.accelerator=cpu", *SMALL],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},

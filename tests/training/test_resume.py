@@ -11,7 +11,7 @@ from experiments import (
     only,
     run,
 )
-from sameness import assert_equal, assert_same_run, content
+from same_runs import assert_equal, assert_same_run, content
 
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, evaluate, train

@@ -1,10 +1,10 @@
 """The CPU's kernels: what they cover, and how they are built.
 
 The first call that wants them compiles them, which takes half a minute; ``python -m lnrnn.ops.cpu``
-does it ahead. The library is kept in
-torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a
-name made of what it depends on: torch's version, the CPU's capability and the sources. So machines
-that differ share a home folder safely, and an upgrade builds anew.
+does it ahead, and a wheel may bring them compiled (:mod:`lnrnn.ops.cpu.prebuilt`). The library is
+kept in torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``)
+under a name made of what it depends on: torch's version, the CPU's capability and the sources. So
+machines that differ share a home folder safely, and an upgrade builds anew.
 """
 
 import functools
@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops import fused, reference
+from lnrnn.ops.cpu import prebuilt
 
 SOURCE_FOLDER = Path(__file__).parent
-
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
 HEADERS = (
     "vectors.hpp",
@@ -45,6 +45,10 @@ CAPABILITIES = {
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"],
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
 }
+
+
+class ToolError(RuntimeError):
+    """The kernels have to be built, and what builds them is missing."""
 
 
 def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
@@ -94,12 +98,13 @@ def missing() -> str | None:
 
     A failure is warned of, once a process. Torch's ``ATEN_CPU_CAPABILITY`` applies here too.
     """
-    why = _missing_tool()
-    if why is None:
-        try:
-            load(SOURCE_FOLDER)
-        except (RuntimeError, OSError) as error:
-            why = f"building the CPU kernels failed: {error}"
+    why = None
+    try:
+        load(SOURCE_FOLDER)
+    except ToolError as error:
+        why = str(error)
+    except (RuntimeError, OSError) as error:
+        why = f"building the CPU kernels failed: {error}"
     if why is not None:
         warnings.warn(
             f"lnrnn runs norms inside the step without its fused CPU kernels, which is "
@@ -111,7 +116,7 @@ def missing() -> str | None:
 
 
 def load(sources: Path) -> Path:
-    """Load the kernels in the folder ``sources``, building them first if that has not been done.
+    """Load the kernels in the folder ``sources``: as they came, as they were built, or built now.
 
     Processes that come at once wait for the one that builds; one that dies while building leaves
     nothing that the next would take for a library.
@@ -120,20 +125,25 @@ def load(sources: Path) -> Path:
         The library.
 
     Raises:
+        ToolError: If they are to be built and there is no compiler.
         RuntimeError: If the sources do not compile.
         OSError: If the folder for extensions cannot be written.
     """
-    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
-    # fcntl (and builds nothing).
-    import fcntl
-
-    from torch.utils import cpp_extension
-
     capability = torch.backends.cpu.get_cpu_capability()
     name = f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
+    if (came := prebuilt.load(sources, name)) is not None:
+        return came
+    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
+    # fcntl (and builds nothing).
+    from torch.utils import cpp_extension
+
     root = Path(cpp_extension._get_build_directory(name, verbose=False))
     library, complete = root / f"{name}.so", root / "complete"
     if not complete.exists():
+        if (why := _missing_tool()) is not None:
+            raise ToolError(why)
+        import fcntl
+
         with (root / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not complete.exists():

@@ -11,7 +11,7 @@ from experiments import (
     interrupt_call,
     run,
 )
-from sameness import assert_equal, assert_same_run, content
+from same_runs import assert_equal, assert_same_run, content
 
 from lnrnn.runs.curves import plot_curves
 from lnrnn.training import (

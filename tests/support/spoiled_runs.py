@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from experiments import compose, only
-from sameness import assert_equal
+from same_runs import assert_equal
 
 from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
 

@@ -105,19 +105,24 @@ def assert_as_accurate(
         reference: What defines the numbers.
         args: Arguments by name, all of one floating dtype.
         slack: Allowed multiple of the reference's error.
-        alike: Other ways to compute the reference; the largest of their errors and its counts.
+        alike: Other ways to compute the reference; the largest of their errors and its counts. They
+            are only run until the kernel is seen to be as accurate.
     """
     values = list(args.values())
     truth = output_and_grads(reference, [value.double() for value in values])
-    natives = [output_and_grads(function, values) for function in (reference, *alike)]
+    natives = [output_and_grads(reference, values)]
+    others = iter(alike)
     ours = output_and_grads(kernel, values)
     floor = 4 * torch.finfo(values[0].dtype).eps
     outputs = [f"output {i}" for i in range(len(truth) - len(values))]
     names = outputs + [f"gradient of {name}" for name in args]
     for i, name in enumerate(names):
         assert ours[i].isfinite().all(), f"{name} has a value that is not finite"
-        native = max(relative_error(results[i], truth[i]) for results in natives)
-        error, allowed = relative_error(ours[i], truth[i]), slack * native + floor
+        error = relative_error(ours[i], truth[i])
+        allowed = slack * max(relative_error(native[i], truth[i]) for native in natives) + floor
+        while error > allowed and (other := next(others, None)) is not None:
+            natives.append(output_and_grads(other, values))
+            allowed = max(allowed, slack * relative_error(natives[-1][i], truth[i]) + floor)
         assert error <= allowed, f"{name} is off by {error:.2e}, allowed {allowed:.2e}"
 
 
@@ -125,6 +130,8 @@ def nudged(
     function: Callable[..., Result], key: int, dtype: torch.dtype | None = None
 ) -> Callable[..., Result]:
     """Return the function of its arguments, each one rounding off, of ``dtype`` or their own.
+
+    Eight of them are taken: of three, one draw of 60 had all below a quarter of the median.
 
     Some draws divide by a small variance, which magnifies whatever rounding comes before it, the
     arguments' own included. No algorithm can be held to less than that, and one run of the

@@ -50,7 +50,9 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     except KeyError as error:
         raise _refusal(path, target, f"but {module} has no {name}", trust) from error
     except Exception as error:
-        raise _refusal(path, target, f"which cannot be imported ({error})", trust) from error
+        way_out = "; install it, or add its folder to PYTHONPATH" * _lies_in(module, trust)
+        why = f"which cannot be imported ({error}{way_out})"
+        raise _refusal(path, target, why, trust) from error
     if not same or not _may_be_named(found, module, trust):
         raise _refusal(path, target, "which is not such a class, or not defined there", trust)
     return found
@@ -69,7 +71,7 @@ def _may_be_named(found: Any, module: str, trust: Sequence[str]) -> bool:
 
 def _refusal(path: str, target: Any, why: str, trust: Sequence[str]) -> ConfigurationError:
     return ConfigurationError(
-        f"{path}._target_ is {target!r}, {why}: a configuration may only name classes of "
+        f"{f'{path}._target_'.lstrip('.')} is {target!r}, {why}: a configuration may only name classes of "
         f"{', '.join((*TARGET_PACKAGES, *trust))} and functions of "
         f"{', '.join((*FUNCTION_PACKAGES, *trust))}. To let it name a package of your own, say so "
         "on the command line: 'trust=[package]'."

@@ -14,13 +14,14 @@ import pytest
 from pages import PAGES, ROOT, read_fences
 
 from lnrnn.cli import main as cli
-from lnrnn.config.compose import check_overrides, compose_config
+from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.study.folders import are_folders
 from lnrnn.study.plan import compared_runs
 from lnrnn.study.settings import read_settings
+from lnrnn.training import train
 
-FREE = ("git", "cd", ".", "docker", "tensorboard", "pip-audit")  # not ours to check
+FREE = ("git", "cd", "export", ".", "docker", "tensorboard", "pip-audit")  # not ours to check
 SCRIPTS = {"benchmark.py": benchmark._parser}
 COMPOSED = ("train", "evaluate", "compare")
 
@@ -138,6 +139,20 @@ def test_a_command_can_be_given(command, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     check(command.words)
+
+
+@pytest.mark.parametrize("model", ["small_lstm", "lstm_rms", "convolved"])
+def test_the_models_of_a_page_train(model, tmp_path, monkeypatch) -> None:
+    page = ROOT / "docs" / "own_model.md"
+    written_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    commands = [command.words for command in read_commands(page)]
+    (words,) = [words for words in commands if f"model={model}" in words]
+    assert words[:2] == ("lnrnn", "train")
+    small = ("trainer=debug", "trainer.enable_progress_bar=false")
+    _, record = train(compose_experiment([*words[2:], *small]))
+    assert record.status == "finished"
 
 
 def test_commands_are_found_and_ours_are_among_them() -> None:

@@ -217,6 +217,15 @@ def test_trust_widens_the_list_from_the_command_line(compose, conf, package):
         assert isinstance(encoder, RecurrentEncoder)
 
 
+def test_a_trusted_package_that_is_not_found_says_how_it_is(compose, conf):
+    write_experiment(conf, model={"norm": {"_target_": "absent_models.Norm"}})
+    with pytest.raises(ConfigurationError, match="install it, or add its folder to PYTHONPATH"):
+        compose("experiment=given", "trust=[absent_models]")
+    with pytest.raises(ConfigurationError) as refusal:
+        compose("experiment=given")
+    assert "PYTHONPATH" not in str(refusal.value)
+
+
 def test_trust_is_in_no_name_of_a_folder(compose):
     assert folder_of(compose("trust=[own_models]")) == folder_of(compose())
 

@@ -7,8 +7,9 @@ PYTHON_VERSION ?= 3.12
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 ARGS ?=
-# Suites that take minutes: `make test` leaves them out, `make test-all` does not.
-SLOW := tests/builds
+# Suites that take minutes, to prove rather than to develop: `make test` leaves them out.
+SLOW := tests/faults tests/scale tests/comparison/test_browser.py
+BUILDS := tests/builds
 
 # Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself
 # changes nothing for those who do not ask for it: torch.compile would take it for a GPU's.
@@ -16,7 +17,7 @@ TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
-  wheel dockerfile-check aot-table roofline bench lint types imports check coverage clean
+  wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -31,10 +32,12 @@ train: $(STAMP)
 	$(BIN)/python scripts/train.py $(ARGS)
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW:%=--ignore=%) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q \
+	  $(SLOW:%=--ignore=%) $(BUILDS:%=--ignore=%) $(ARGS)
 
 test-all: test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal -q $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(BUILDS)
 
 # Processes of their own: Triton is an interpreter or a compiler from its first import on.
 test-interp: $(TRITON)/.installed
@@ -73,7 +76,7 @@ dockerfile-check: $(STAMP)
 	$(BIN)/python scripts/dockerfile_check.py
 
 aot-table: $(TRITON)/.installed
-	@PYTHONPATH=$(TRITON):tests $(BIN)/python -m aot.table
+	@PYTHONPATH=$(TRITON):tests:tests/support $(BIN)/python -m aot.table
 
 roofline: $(STAMP)
 	@$(BIN)/python scripts/roofline.py
@@ -85,6 +88,14 @@ $(TRITON)/.installed: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+# The site, into site/. The variable silences a notice of the theme's authors.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -103,4 +114,4 @@ coverage: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -q --cov --cov-report=term-missing
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache

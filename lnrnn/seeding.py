@@ -29,7 +29,7 @@ def derive_seed(seed: int, purpose: str, *names: str | int) -> int:
 
 
 def initialize(model: nn.Module, seed: int) -> None:
-    """Draw every parameter anew, each module's from a seed made of its own name.
+    """Draw every parameter again, each module's from a seed made of its own name.
 
     So a module that two models share starts with the same values in both, whatever else they hold.
     Torch's global generators are left as they were.

@@ -21,6 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 import lnrnn
+from lnrnn.study import turns
 
 SHAPES = [(512, 64, 128, 128), (512, 64, 256, 256), (512, 64, 512, 512), (512, 64, 1024, 1024)]
 CELLS: dict[str, tuple[Any, Any]] = {
@@ -166,15 +168,19 @@ def interleave(runs: dict[str, Run], repeats: int, device: str) -> dict[str, lis
 
     The loop takes part in one of these and in every third round.
     """
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(-2, repeats):
-        for name, run in runs.items():
-            if name == LOOP and round_ != -1 and round_ % 3:
-                continue
-            milliseconds = measure(run.call, device)
-            if round_ >= 0:
-                times[name].append(milliseconds * run.scale)
-    return times
+    measures = {name: partial(measure_scaled, run, device) for name, run in runs.items()}
+    times = turns.interleave(
+        measures,
+        repeats,
+        warm_up=2,
+        sits_out=lambda name, number: name == LOOP and number != -1 and number % 3 != 0,
+    )
+    return {name: [ms for ms in values if ms is not None] for name, values in times.items()}
+
+
+def measure_scaled(run: Run, device: str) -> float:
+    """Return the milliseconds of one run, scaled to the whole sequence."""
+    return measure(run.call, device) * run.scale
 
 
 def measure(run: Callable[[], object], device: str) -> float:

@@ -23,7 +23,7 @@ if compgen -G "$wheels/*.whl" >/dev/null; then
     exit 2
   }
 fi
-export PYTHONPATH="$PWD:$PWD/scripts:$PWD/tests:$work/site${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$PWD:$PWD/scripts:$PWD/tests:$PWD/tests/support:$work/site${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 # One cache, so that what one part compiles the next one finds.
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$work/triton}

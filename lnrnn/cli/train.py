@@ -27,7 +27,7 @@ from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RunRecord
 
-failures: list[str] = []  # runs of a sweep that diverged; the others go on
+failures: list[str] = []  # runs of a sweep that diverged; the others continue
 NOT_MONITORED = (
     "off when this run was made, which is finished and is not made again; to have it, move the "
     "run's folder away or give another name=..."
@@ -93,7 +93,7 @@ def train(experiment: Experiment) -> tuple[RunFolder, RunRecord | None]:
         sys.exit(f"error: {error}")
     except training.NonFiniteError as error:
         failures.append(f"stopped: {error}")
-        if is_first_process():  # printed now: the other runs of a sweep go on
+        if is_first_process():  # printed now: the other runs of a sweep continue
             Console().print(failures[-1])
         return training.folder_of(experiment), None
     except training.Interrupted as stop:

@@ -6,7 +6,7 @@ This package reads the files that runs leave behind. It knows no model and train
 from lnrnn.comparison.files import write
 from lnrnn.comparison.records import RecordError, Run, Unreadable, read_run, read_runs
 from lnrnn.comparison.report import compare
-from lnrnn.comparison.table import print_table
+from lnrnn.comparison.terminal import print_table
 from lnrnn.comparison.tuning import choose_rates
 
 __all__ = [

@@ -51,6 +51,9 @@ def describe_arm(name: str, runs: Sequence[Run | Unreadable]) -> dict[str, Any]:
         "final_validation": _spread(readable, FINAL_VALIDATION),
         "failed": len(without_result(name, runs)),
         "diagnosis": [f"seed {run.seed}: {run.diagnosis}" for run in readable if run.diagnosis],
+        "diagnoses": [
+            {"seed": run.seed, "text": run.diagnosis} for run in readable if run.diagnosis
+        ],
         "runs": [_describe_run(run) for run in runs],
     }
 
@@ -81,4 +84,5 @@ def _describe_run(run: Run | Unreadable) -> dict[str, Any]:
         "validation_mean": known and known.validation_mean,
         "best": known and known.best,
         "error": run.error,
+        "diverged": known and known.diverged,
     }

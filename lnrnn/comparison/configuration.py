@@ -20,7 +20,7 @@ def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
         folder: The run's folder.
 
     Raises:
-        RecordError: If ``config.yaml`` is not there or no configuration.
+        RecordError: If ``config.yaml`` is missing or is not a configuration.
     """
     path = Path(folder) / "config.yaml"
     try:
@@ -33,7 +33,7 @@ def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _leaves(node: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and the value of everything that is no mapping, as JSON can hold it."""
+    """Yield the dotted key and the value, as JSON can hold it, of all that is not a mapping."""
     for key, value in node.items():
         name = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value:
@@ -68,10 +68,10 @@ def configuration_differences(
         tables, problems = _read_all(runs)
         if problems:
             count = f"{len(problems)} of {len(runs)} runs"
-            warnings.append(f"{name}: the configuration of {count} is not known: {problems[0]}")
+            warnings.append(f"{name}: the configuration of {count} is unknown: {problems[0]}")
         within = [key for key in _keys(tables) if len({_text(t, key) for t in tables}) > 1]
         if within:
-            warnings.append(f"{name}: its runs are configured differently in {', '.join(within)}")
+            warnings.append(f"{name}: its runs differ in settings: {', '.join(within)}")
         if tables:
             found[name] = tables[0]
     baseline = found.pop(next(iter(arms)), None)

@@ -12,6 +12,7 @@ from lnrnn.comparison.arms import readable_runs
 from lnrnn.comparison.html import page
 from lnrnn.comparison.plots import draw, png
 from lnrnn.comparison.records import RunOrFolder, read_runs
+from lnrnn.runs.files import replacing
 
 COLUMNS = ("arm", "seed", "status", "outcome", "value", "folder")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
@@ -94,11 +95,7 @@ def _cell(value: object) -> object:
 
 
 def _replace(path: Path, content: bytes) -> Path:
-    """Write a file under another name first, so that no reader ever sees half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
+    """Write a whole file or none; it is not there in part, and no draft is left beside it."""
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
     return path

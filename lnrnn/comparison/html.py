@@ -12,17 +12,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lnrnn.comparison import html_tables as tables
+from lnrnn.comparison import html_tables, tables
+from lnrnn.comparison.cells import NOTHING
 from lnrnn.comparison.plots.canvas import caption_of
 from lnrnn.comparison.svg import inline_svg
-from lnrnn.comparison.wording import HEADLINE, decimals
+from lnrnn.comparison.targets import HEADLINE
+from lnrnn.comparison.wording import sentences
 
 TEMPLATE = "report.html.jinja"
 FEW_SEEDS = 12  # up to here they are listed, beyond there are only the first and the last
 STREAMS = {
-    True: "asserted: data order and dropout stream are equal in every pair",
-    False: "broken: data order or dropout stream differ, see the warnings",
-    None: "not known: a run recorded no data order or dropout stream",
+    True: "checked: data order and dropout stream are equal in every pair",
+    False: "broken: data order or dropout stream differ in some pair; see the warnings",
+    None: "unknown: a run did not record its data order or dropout stream",
 }
 
 
@@ -72,11 +74,11 @@ def page(result: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         pictures=pictures,
         monitor=[picture for stem, picture in pictures.items() if stem.startswith("monitor_")],
         verdicts=_verdicts(result),
-        outcomes=tables.outcomes(result),
-        ladders=tables.ladders(result),
-        seeds=tables.seeds(result),
-        cost=tables.cost(result),
-        differences=tables.differences(result),
+        outcomes=html_tables.outcomes(result),
+        ladders=html_tables.ladders(result),
+        seeds=html_tables.seeds(result),
+        cost=html_tables.cost(result),
+        differences=html_tables.differences(result),
         diagnoses=_diagnoses(result),
         validity=_validity(result),
     )
@@ -107,74 +109,69 @@ def _subtitle(result: Mapping[str, Any]) -> str:
 
 
 def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:
-    places = {arm["name"]: place for place, arm in enumerate(result["arms"])}
     return [
-        Verdict(pair["arm"], places[pair["arm"]], _words(pair), _facts(result, pair))
-        for pair in result["pairs"]
+        Verdict(pair["arm"], place, _words(pair), _facts(result, place))
+        for place, pair in enumerate(result["pairs"], start=1)
     ]
 
 
 def _words(pair: Mapping[str, Any]) -> str:
-    """Return the verdict without the names, which stand above it."""
-    words = pair["verdict"].removeprefix(f"{pair['arm']} against {pair['baseline']}: ")
+    """Return the verdict without its title, which stands above it."""
+    words = sentences(pair["verdict_parts"])
     return words[:1].upper() + words[1:]
 
 
-def _facts(result: Mapping[str, Any], pair: Mapping[str, Any]) -> list[Fact]:
+def _facts(result: Mapping[str, Any], place: int) -> list[Fact]:
     """Return the differences, and the speed-up to the target that verdicts speak of."""
     metric = result["metric"].replace("_", " ")
-    arms = result["arms"]
-    at_end = decimals([arm["sd"] for arm in arms])
-    over_training = decimals([arm["validation_mean"]["sd"] for arm in arms])
+    outcomes = tables.outcomes(result)
     facts = [
-        _difference(f"test {metric} at the end", pair, at_end),
-        _difference(
-            f"validation {metric} over training", pair["validation_difference"], over_training
-        ),
+        _fact(title, outcomes[key].rows[place].cells, "difference")
+        for key, title in (
+            ("value", f"test {metric} at the end"),
+            ("validation_mean", f"validation {metric} over training"),
+        )
     ]
-    for rung in pair["speed"]:
-        if rung["share"] == HEADLINE:
-            facts += [_speed(rung, kind) for kind in tables.UNITS if rung[kind] is not None]
-    return [fact for fact in facts if fact.value != tables.NOTHING or fact.interval]
+    for group in tables.targets(result):
+        target, share = group.title.value
+        cells = group.rows[place].cells
+        for kind, unit in html_tables.UNITS.items():
+            if share == HEADLINE and cells[f"{kind} ratio"].value is not None:
+                label = f"speed-up in {unit} to {target:.3g}"
+                facts.append(_fact(label, cells, f"{kind} ratio", f"{kind} "))
+    return [fact for fact in facts if fact.value != NOTHING or fact.interval]
 
 
-def _difference(label: str, outcome: Mapping[str, Any], digits: int) -> Fact:
-    bounds = outcome["interval"]
-    shown = "" if bounds is None else tables.interval(bounds, digits)
-    return Fact(label, tables.signed(outcome["difference"], digits), shown, outcome["supported"])
-
-
-def _speed(rung: Mapping[str, Any], kind: str) -> Fact:
-    ratio = rung[kind]
-    label = f"speed-up in {tables.UNITS[kind]} to {rung['target']:.3g}"
-    bounds = "" if ratio["interval"] is None else tables.ratio_interval(ratio["interval"])
-    return Fact(label, tables.times(ratio["ratio"]), bounds, ratio["supported"])
+def _fact(label: str, cells: tables.Cells, value: str, of: str = "") -> Fact:
+    interval, supported = cells[f"{of}interval"], cells[f"{of}supported"]
+    bounds = "" if interval.value is None else html_tables.shown(interval)
+    return Fact(label, html_tables.shown(cells[value]), bounds, supported.value)
 
 
 def _diagnoses(result: Mapping[str, Any]) -> list[tuple[int, str, list[tuple[str, str]]]]:
     """Return each arm's diagnoses: its place, its name, and seeds with what is said of them."""
     return [
-        (place, arm["name"], _by_text(arm["diagnosis"]))
+        (place, arm["name"], _by_text(arm["diagnoses"]))
         for place, arm in enumerate(result["arms"])
-        if arm["diagnosis"]
+        if arm["diagnoses"]
     ]
 
 
-def _by_text(lines: Sequence[str]) -> list[tuple[str, str]]:
+def _by_text(diagnoses: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return what is said, once, with the seeds of which it is said.
 
     Example:
-        >>> _by_text(["seed 0: fine", "seed 1: clipped", "seed 2: fine"])
+        >>> said = [(0, "fine"), (1, "clipped"), (2, "fine")]
+        >>> _by_text([{"seed": seed, "text": text} for seed, text in said])
         [('seeds 0, 2', 'fine'), ('seed 1', 'clipped')]
-        >>> _by_text(["seed 0: fine", "seed 1: fine"])
+        >>> _by_text([{"seed": seed, "text": "fine"} for seed in (0, 1)])
         [('all 2 seeds', 'fine')]
     """
     seeds: dict[str, list[str]] = {}
-    for line in lines:
-        seed, _, text = line.removeprefix("seed ").partition(": ")
-        seeds.setdefault(text, []).append(seed)
-    if len(seeds) == 1 < len(lines):
-        return [(f"all {len(lines)} seeds", next(iter(seeds)))]
+    for entry in diagnoses:
+        seeds.setdefault(entry["text"], []).append(str(entry["seed"]))
+    if len(seeds) == 1 < len(diagnoses):
+        return [(f"all {len(diagnoses)} seeds", next(iter(seeds)))]
     return [
         (f"{'seed' if len(members) == 1 else 'seeds'} {', '.join(members)}", text)
         for text, members in seeds.items()
@@ -184,14 +181,14 @@ def _by_text(lines: Sequence[str]) -> list[tuple[str, str]]:
 def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what was the same for all runs, and what was not."""
     validity = result["validity"]
-    commits = [str(commit) for commit in validity["commits"]] or ["not known"]
-    fingerprints = validity["data_fingerprints"] or ["not known"]
+    commits = [str(commit) for commit in validity["commits"]] or ["unknown"]
+    fingerprints = validity["data_fingerprints"] or ["unknown"]
     rows = [
         ("pairing", [_pairing(validity), STREAMS[validity["paired_streams"]]]),
         ("commit" if len(commits) == 1 else "commits", commits),
         ("data fingerprint", fingerprints),
-        ("versions", [tables.pairs_text(result["versions"]) or "not known"]),
-        ("machine", [tables.pairs_text(result["machine"]) or "not known"]),
+        ("versions", [html_tables.pairs_text(result["versions"]) or "unknown"]),
+        ("machine", [html_tables.pairs_text(result["machine"]) or "unknown"]),
     ]
     failed = [str(line) for line in validity["failed_runs"]]
     rows.append(("failed runs", failed or ["none"]))
@@ -201,7 +198,10 @@ def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def _pairing(validity: Mapping[str, Any]) -> str:
     checked = validity["checked_parameters"]
     if not checked:
-        return "not known: no parameter that two arms share was recorded"
+        return "unknown: no parameter that two arms share was recorded"
+    one = checked == 1
     if validity["paired_initial_values"]:
-        return f"asserted: the {checked} shared parameters start from equal values in every pair"
-    return f"broken: of {checked} shared parameters some start from other values, see the warnings"
+        shared = "the shared parameter starts" if one else f"all {checked} shared parameters start"
+        return f"checked: {shared} from equal values in every pair"
+    some = "the shared parameter starts" if one else f"some of {checked} shared parameters start"
+    return f"broken: {some} from different values; see the warnings"

@@ -24,7 +24,7 @@ class Run:
     """One run, as its files tell it.
 
     Args:
-        folder: Where the run lies, as it was given.
+        folder: Where the run is, as it was given.
         status: One of ``lnrnn.runs.record.STATUSES``.
         data: The data set's name.
         model: The model's name.
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def test_value(self) -> float | None:
-        """The final test metric; None if the run did not finish or has none that is finite."""
+        """The final test metric; None if the run did not finish or it is not a finite number."""
         value = self.metrics.get(f"test/{self.metric}", math.nan)
         return value if self.status == "finished" and math.isfinite(value) else None
 
@@ -118,7 +118,7 @@ class Unreadable:
     """A folder whose records could not be read: it counts as a run without a result.
 
     Args:
-        folder: Where it lies, as it was given.
+        folder: Where it is, as it was given.
         error: What is wrong with it.
     """
 

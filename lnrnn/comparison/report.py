@@ -35,7 +35,7 @@ from lnrnn.comparison.validity import (
     differing,
     without_result,
 )
-from lnrnn.comparison.wording import decimals, speed_verdict, verdict
+from lnrnn.comparison.wording import PARTS, decimals, sentences, speed_verdict, verdict
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Known = Mapping[str, Sequence[Run]]  # the runs that could be read
@@ -55,7 +55,7 @@ def compare(
         arms: Each arm's run folders, or runs that were read before. Runs that failed belong here
             too: they are counted and named.
         cost: What ``lnrnn.study.step_cost`` returned for the same arms; without it nothing is
-            said of seconds.
+            said about seconds.
         tuning: Arm -> learning rate -> its runs, on seeds of their own, where the arms were tuned.
 
     Returns:
@@ -81,7 +81,7 @@ def compare(
     warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
     warnings += check_grid(targets, known)
     if not targets:
-        warnings.append(f"no targets: no median val/{first.metric} of the baseline that improves")
+        warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
     warnings += clock_warnings
     warnings += check_tuning(tuned, [run.seed for run in readable]) if tuned else []
     return {
@@ -120,7 +120,7 @@ def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
     for name, members in runs.items():
         seeds = [run.seed for run in readable_runs(members)]
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"an arm has one run a seed, but {name} has the seeds {seeds}")
+            raise ValueError(f"an arm has one run per seed, but {name} has the seeds {seeds}")
 
 
 def _shared(values: Sequence[Any]) -> Any:
@@ -156,11 +156,11 @@ def _speed(
     """Return the speed-up ladder of every arm beside the first, and why seconds are missing."""
     baseline, *others = known
     if cost is None:
-        text = "no step times were measured side by side, so nothing is said of seconds"
+        text = "no step times were measured side by side, so nothing is said about seconds"
         return speed(known, targets), [text] if others else []
     measured = {arm["name"]: arm for arm in cost["arms"]}
     if others and next(iter(measured), None) != baseline:
-        text = f"the step times are not relative to {baseline}, so nothing is said of seconds"
+        text = f"the step times are not relative to {baseline}, so nothing is said about seconds"
         return speed(known, targets), [text]
     costs = {
         name: Cost(measured[name]["ratio"], tuple(measured[name]["ratio_quartiles"]))
@@ -168,9 +168,8 @@ def _speed(
         if name in measured and measured[name]["ratio"] is not None
     }
     missing = [name for name in others if name not in costs]
-    return speed(known, targets, costs), [
-        f"{name}: its step time was not measured, so nothing is said of seconds" for name in missing
-    ]
+    reason = "its step time was not measured, so nothing is said about seconds"
+    return speed(known, targets, costs), [f"{name}: {reason}" for name in missing]
 
 
 def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
@@ -199,6 +198,7 @@ def _describe_pair(
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
+    parts = _verdict_parts(known, arm, outcomes, rungs)
     return {
         "baseline": next(iter(known)),
         "arm": arm,
@@ -206,7 +206,8 @@ def _describe_pair(
         "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN]),
         "best_difference": _describe_outcome(outcomes[BEST]),
         "speed": rungs,
-        "verdict": _verdict(known, arm, outcomes, rungs),
+        "verdict": f"{parts['title']}: {sentences(parts)}",
+        "verdict_parts": parts,
     }
 
 
@@ -226,24 +227,25 @@ def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _verdict(
+def _verdict_parts(
     known: Known,
     arm: str,
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
-) -> str:
-    """Say of one arm how fast it learns and where it ends."""
+) -> dict[str, str | None]:
+    """Say of one arm how fast it learns and where it ends; None where there is nothing to say."""
     baseline = next(iter(known))
-    title = f"{arm} against {baseline}"
+    parts = {"title": f"{arm} against {baseline}", **dict.fromkeys(PARTS)}
     pairs = outcomes[TEST_VALUE].paired.n
     if pairs and {run.folder for run in known[baseline]} == {run.folder for run in known[arm]}:
-        return f"{title}: no difference, both are the same {pairs} runs, so no test was run."
+        same = f"no difference, both are the same {pairs} runs, so no test was run"
+        return parts | {"same_runs": same}
     metric = _any_run(known).metric.replace("_", " ")
-    over_training = _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known)
-    sooner = speed_verdict(rungs)
-    at_end = _in_words(f"test {metric}", TEST_VALUE, outcomes, known)
-    middle = f"{sooner[0].upper()}{sooner[1:]}. " if sooner else ""
-    return f"{title}: over training, {over_training}. {middle}At the end, {at_end}."
+    return parts | {
+        "over_training": _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known),
+        "speed": speed_verdict(rungs),
+        "at_end": _in_words(f"test {metric}", TEST_VALUE, outcomes, known),
+    }
 
 
 def _in_words(

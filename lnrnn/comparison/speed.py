@@ -1,9 +1,9 @@
-"""How much sooner an arm reaches what the baseline reaches, in steps and in seconds.
+"""How much faster an arm reaches what the baseline reaches, in steps and in seconds.
 
-For each target and each pair of runs with one seed there is a ratio: the baseline's steps over the
-arm's, above 1 where the arm is sooner. If every run arrives, the ratios are averaged as logarithms.
-If some do not, none is dropped: the median takes the place of the mean, since it bears a run that
-takes for ever.
+For each target and each pair of runs with the same seed there is a ratio: the baseline's steps over
+the arm's, above 1 where the arm is faster. If every run arrives, the ratios are averaged as
+logarithms. If some do not, none is dropped: the median takes the place of the mean, because it can
+bear a run that never arrives.
 
 Seconds are steps times what a step takes, measured with the arms interleaved in one process: the
 wall clock of runs that shared a machine says nothing. Every target of every arm is one test of one
@@ -48,11 +48,11 @@ class Runners(NamedTuple):
 
 
 class Race(NamedTuple):
-    """The logarithm of one pair's ratio, above 0 where the arm is sooner.
+    """The logarithm of one pair's ratio, above 0 where the arm is faster.
 
     Args:
-        value: The ratio's logarithm; infinite if only one run arrived, and it was sooner for sure;
-            0 where neither did, or what is known does not tell which is sooner.
+        value: The ratio's logarithm; infinite if only one run arrived, and it was certainly faster;
+            0 where neither did, or what is known does not tell which is faster.
         low: What it is at least.
         high: What it is at most.
     """
@@ -91,7 +91,7 @@ def speed(
     Args:
         arms: Every arm's readable runs; the first arm is the baseline.
         targets: What ``steps_to_target`` returned.
-        costs: What each arm's step takes over the baseline's; without it nothing is said of
+        costs: What each arm's step takes over the baseline's; without it nothing is said about
             seconds.
 
     Returns:
@@ -205,7 +205,7 @@ def _by_order(
     """Return the median, its interval and the sign test's p-value."""
     n = len(races)
     below, above = sorted(one.low for one in races), sorted(one.high for one in races)
-    # The median lies below the k-th smallest of n values with the probability of fewer than k heads
+    # The median is below the k-th smallest of n values with the probability of fewer than k heads
     # in n tosses: k is the largest of which that is at most half of what the interval leaves out.
     k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))
     wins = sum(one.value > 0 for one in races)

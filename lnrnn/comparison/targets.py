@@ -1,9 +1,9 @@
 """How many steps an arm takes to a result that the baseline reaches as well.
 
-Targets come from the baseline alone, before any other arm is looked at: they lie 50, 75, 90 and
-100 % of the way from the first to the best value of the median validation curve of its finished
-runs. A run reaches a target at the first validation that is at least as good; a run that never does
-is kept, and counts as slower than any other.
+Targets come from the baseline alone, before any other arm is looked at: they are 50, 75, 90 and
+100 % of the improvement from the first to the best value of the median validation curve of its
+finished runs. A run reaches a target at the first validation that is at least as good; a run that
+never does is kept, and counts as slower than any other.
 """
 
 import math
@@ -16,6 +16,7 @@ from lnrnn.comparison.records import Run
 from lnrnn.comparison.statistics import median_curve
 
 SHARES = (0.5, 0.75, 0.9, 1.0)
+HEADLINE = 0.9  # the target that verdicts speak of; fixed before any run
 
 
 def steps_to_target(
@@ -28,10 +29,10 @@ def steps_to_target(
         seconds_per_step: What a step of each arm takes, where that was measured.
 
     Returns:
-        One entry a target, the easiest first: its value, its share of the baseline's way, and per
-        arm how many runs reach it, the median step (None if half of them do not), that in seconds,
-        and each run's step (None if it does not). Empty if the baseline's median curve never
-        improves.
+        One entry per target, the easiest first: its value, its share of the baseline's improvement,
+        and per arm how many runs reach it, the median step (None if half of them do not), that in
+        seconds, and each run's step (None if it does not). Empty if the baseline's median curve
+        never improves.
     """
     times = seconds_per_step or {}
     return [
@@ -105,7 +106,7 @@ def check_grid(
             shares = " %, ".join(f"{100 * share:g}" for share in early)
             found.append(
                 f"{name}: half of its runs reach the target at {shares} % by their second "
-                "validation, so how much faster they are is known coarsely: validate more often "
+                "validation, so its speed-up there is known only coarsely: validate more often "
                 "(a smaller trainer.val_check_interval)"
             )
     return found

@@ -109,7 +109,7 @@ def _badness(entry: Mapping[str, Any]) -> tuple[float, int, float, float]:
 
 
 def _octaves(entries: Sequence[Mapping[str, Any]], place: int) -> float:
-    """Return how many doublings of the rate lie in the unbroken stretch that is close to the best.
+    """Return how many doublings of the rate are in the unbroken stretch close to the best.
 
     Rates between those tried are not guessed: if no neighbor is close, the stretch is one rate.
     """
@@ -139,7 +139,8 @@ def check_tuning(described: Mapping[str, Any], test_seeds: Sequence[int]) -> lis
     both = sorted(set(described["seeds"]) & set(test_seeds))
     if both:
         listed = ", ".join(map(str, both))
-        found.append(f"tuning and comparison share seeds, so the results are flattered: {listed}")
+        text = "tuning and comparison share seeds, so the results look better than they are"
+        found.append(f"{text}: {listed}")
     for arm in described["arms"]:
         found += [f"{arm['name']}: {text}" for text in _weaknesses(arm, described["grid"])]
     return found
@@ -154,13 +155,13 @@ def _weaknesses(arm: Mapping[str, Any], grid: Sequence[float]) -> list[str]:
         found.append(f"tuned on a smaller grid than other arms, without the rates {missing}")
     if best["mean"] is None:
         found.append(
-            f"no learning rate finished on all tuning seeds; {arm['best']:g} was taken, which "
-            f"{'lost every run' if best['diverged'] == len(best['values']) else 'lost the fewest'}"
+            f"no learning rate finished on all tuning seeds; {arm['best']:g} was chosen, which "
+            f"lost {'every run' if best['diverged'] == len(best['values']) else 'the fewest runs'}"
         )
     elif len(rates) > 1 and arm["best"] in (rates[0], rates[-1]):
         edge = "lowest" if arm["best"] == rates[0] else "highest"
         found.append(
             f"its best learning rate, {arm['best']:g}, is the {edge} one tried, so a better one "
-            "may lie beyond the grid"
+            "may be outside the grid"
         )
     return found

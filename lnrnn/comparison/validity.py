@@ -13,6 +13,7 @@ from lnrnn.comparison.statistics import (
     Paired,
     pairs_needed,
 )
+from lnrnn.comparison.wording import TOO_FEW
 
 
 def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
@@ -25,15 +26,15 @@ def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
     found = without_result(name, runs)
     if found:
         found.append(
-            f"{name}: {len(found)} of {len(runs)} runs gave no complete result; the numbers are of "
-            "the others, and may look better than the arm is"
+            f"{name}: {len(found)} of {len(runs)} runs gave no complete result; the numbers come "
+            "from the others and may flatter the arm"
         )
     if not runs:
         found.append(f"{name}: no run was given")
     readable = [run for run in runs if isinstance(run, Run)]
     models = sorted({run.model for run in readable})
     if len(models) > 1:
-        found.append(f"{name}: its runs are of different models: {', '.join(models)}")
+        found.append(f"{name}: its runs have different models: {', '.join(models)}")
     if len({run.parameters for run in readable if run.status == "finished"}) > 1:
         found.append(f"{name}: its runs have different numbers of parameters")
     return found
@@ -51,13 +52,14 @@ def _without_result(run: Run | Unreadable) -> str | None:
     place = f"seed {run.seed} ({run.folder})"
     if run.status != "finished":
         reason = f": {run.error}" if run.error else ""
-        return f"{place} did not finish, its status is {run.status!r}{reason}"
+        return f"{place} did not finish (status {run.status!r}){reason}"
     if run.test_value is None:
-        state = "not finite" if f"test/{run.metric}" in run.metrics else "missing"
+        state = "NaN or infinity" if f"test/{run.metric}" in run.metrics else "missing"
         return f"{place} finished, but test/{run.metric} is {state}"
     if run.validation_mean is None:
-        state = "not finite everywhere" if run.curve(f"val/{run.metric}") else "missing"
-        return f"{place} finished, but val/{run.metric} is {state}"
+        measured = run.curve(f"val/{run.metric}")
+        state = "is NaN or infinity at some steps" if measured else "is missing"
+        return f"{place} finished, but val/{run.metric} {state}"
     return None
 
 
@@ -72,7 +74,7 @@ def check_surroundings(runs: Sequence[Run]) -> list[str]:
         found.append("the runs saw different data: their data fingerprints differ")
     if len({run.commit for run in runs}) > 1:
         commits = sorted({str(run.commit) for run in runs})
-        found.append(f"the runs are of different commits: {', '.join(commits)}")
+        found.append(f"the runs come from different commits: {', '.join(commits)}")
     versions = differing([run.versions for run in runs])
     if versions:
         found.append(f"the runs used different versions of {', '.join(versions)}")
@@ -83,8 +85,8 @@ def check_surroundings(runs: Sequence[Run]) -> list[str]:
     if "threads" in machine:
         counts = ", ".join(sorted({str(run.machine.get("threads")) for run in runs}))
         found.append(
-            f"the runs used different numbers of threads ({counts}), which round differently: a "
-            "training then ends elsewhere, and pairing by seed removes less noise"
+            f"the runs used different numbers of threads ({counts}), which round differently: the "
+            "same training then ends with other weights, and pairing by seed removes less noise"
         )
     return found
 
@@ -122,15 +124,15 @@ def check_pairing(
     pairs = [(base_runs[seed], arm_runs[seed]) for seed in sorted(base_runs.keys() & arm_runs)]
     if any(_grid(first) != _grid(second) for first, second in pairs):
         found.append(
-            f"{title}: validated at different steps, so the means over training are of different "
+            f"{title}: validated at different steps, so the means over training cover different "
             "budgets or moments"
         )
     names = sorted({name for first, second in pairs for name in _unlike_start(first, second)})
     if names:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         found.append(
-            f"{title}: parameters of one name start with another shape or other values, so pairing "
-            f"by seed removes less noise: {shown}"
+            f"{title}: parameters with the same name start with different shapes or values, so "
+            f"pairing by seed removes less noise: {shown}"
         )
     return found
 
@@ -157,7 +159,7 @@ def check_initial_values(arms: Mapping[str, Sequence[Run]]) -> tuple[bool, int, 
         if pairs and not shared:
             warnings.append(
                 f"{arm} against {baseline}: they share no parameter whose initial value was "
-                "recorded, so that the pairs start alike is not known"
+                "recorded, so it is unknown whether the pairs start alike"
             )
     return bool(checked) and not apart, len(checked), warnings
 
@@ -184,8 +186,8 @@ def check_streams(arms: Mapping[str, Sequence[Run]]) -> tuple[bool | None, list[
             known = known and recorded == values
             if any(one != other for one, other in recorded):
                 found.append(
-                    f"{arm} against {baseline}: runs of one seed have another {what}, so pairing "
-                    "by seed removes less noise"
+                    f"{arm} against {baseline}: runs with the same seed differ in their {what}, so "
+                    "pairing by seed removes less noise"
                 )
     return (False if found else True if known else None), found
 
@@ -226,30 +228,30 @@ def check_speed_strength(speeds: Sequence[Sequence[Mapping[str, Any]]]) -> list[
     if not CLAIM_PAIRS <= most < needed:
         return []
     return [
-        f"{most} pairs can support no claim of speed, because {tests} tests, one a target and arm, "
-        f"are corrected together (Holm): use at least {needed} seeds"
+        f"{most} pairs cannot support any claim of speed, because {tests} tests, one per target "
+        f"and arm, are corrected together (Holm): use at least {needed} seeds"
     ]
 
 
 def _weaknesses(paired: Paired, tests: int) -> list[str]:
     n, needed = paired.n, pairs_needed(tests)
     if n < CLAIM_PAIRS:
-        rule = f"smoke, no claim: fewer than {CLAIM_PAIRS} pairs cannot reach p < 0.05"
+        rule = f"{TOO_FEW}: fewer than {CLAIM_PAIRS} cannot reach p < 0.05"
         return [f"{rule} (pairs: {n})"]
     found = []
     if n < needed:
         found.append(
-            f"{n} pairs can support no claim, because {tests} comparisons are corrected together "
-            f"(Holm): use at least {needed} seeds"
+            f"{n} pairs cannot support any claim, because {tests} comparisons are corrected "
+            f"together (Holm): use at least {needed} seeds"
         )
     if n < STEADY_PAIRS:
         found.append(
-            f"caution, {n} pairs: {STEADY_PAIRS} or more are recommended, since intervals of few "
-            "and skewed differences cover less than they say"
+            f"caution, only {n} pairs: {STEADY_PAIRS} or more are recommended, because intervals "
+            "of few and skewed differences cover the truth less often than they say"
         )
     if paired.interval is not None and paired.interval[0] == paired.interval[1] != 0:
         found.append(
-            f"all {n} differences are equal, so the interval has no width, and the bootstrap "
+            f"all {n} differences are equal, so the interval has no width and the bootstrap has "
             "nothing to resample"
         )
     return found

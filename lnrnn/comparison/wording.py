@@ -6,8 +6,11 @@ from typing import Any
 
 from lnrnn.comparison.claims import Outcome
 from lnrnn.comparison.statistics import CLAIM_PAIRS, LEVEL
+from lnrnn.comparison.targets import HEADLINE
 
-HEADLINE = 0.9  # the target a verdict speaks of, as a share of the way; fixed before any run
+TOO_FEW = "too few pairs to conclude"
+PARTS = {"same_runs": "", "over_training": "over training, ", "speed": "", "at_end": "at the end, "}
+"""What a verdict says besides its title, in its order, and how its sentence begins."""
 
 
 def decimals(spreads: Sequence[float | None]) -> int:
@@ -42,18 +45,32 @@ def verdict(name: str, outcome: Outcome, *, higher_is_better: bool, digits: int)
     paired = outcome.paired
     difference, n = paired.difference, paired.n
     if difference is None:
-        return f"{name} cannot be compared, no seed has it in both arms"
+        return f"{name} cannot be compared: no seed has it in both arms"
     if paired.probability_better == 0.5 and paired.interval in (None, (0.0, 0.0)):
         return f"no difference in {name}, which is equal in {_pairs(n)}, so no test was run"
     size = f"{abs(difference):.{digits}f} {'higher' if difference > 0 else 'lower'}"
     evidence = f"{size} ({_evidence(outcome, digits)}{_pairs(n)})"
     if n < CLAIM_PAIRS:
-        return f"smoke, no claim: {name} {evidence}"
-    hangs = _hangs(outcome.fragile, n, outcome.supported)
+        return f"{TOO_FEW} about {name}, {evidence}"
+    condition = _condition(outcome.fragile, n, outcome.supported)
     if not outcome.supported:
-        return f"no supported difference in {name}, {evidence}{hangs}"
+        return f"no supported difference in {name}, {evidence}{condition}"
     better = (difference > 0) == higher_is_better
-    return f"{'better' if better else 'worse'} {name}, {evidence}{hangs}"
+    return f"{'better' if better else 'worse'} {name}, {evidence}{condition}"
+
+
+def sentences(parts: Mapping[str, str | None]) -> str:
+    """Return the parts of a verdict as sentences, without its title.
+
+    Args:
+        parts: The entry ``"verdict_parts"`` of a pair, what is said by ``PARTS``.
+
+    Example:
+        >>> sentences({"speed": None, "over_training": "better", "at_end": "no difference"})
+        'over training, better. At the end, no difference.'
+    """
+    said = [f"{start}{parts[part]}." for part, start in PARTS.items() if parts.get(part)]
+    return " ".join([said[0], *(f"{text[0].upper()}{text[1:]}" for text in said[1:])])
 
 
 def _pairs(n: int) -> str:
@@ -73,21 +90,21 @@ def _holm(p: float | None) -> str:
     return f"Holm p {text}" if text.startswith("<") else f"Holm p = {text}"
 
 
-def _hangs(seeds: Sequence[int], n: int, supported: bool) -> str:
+def _condition(seeds: Sequence[int], n: int, supported: bool) -> str:
     """Name the seeds that alone decide about a claim, in a clause behind it."""
     if not seeds:
         return ""
-    other = "the claim falls" if supported else "a difference is supported"
+    other = "the claim no longer holds" if supported else "a difference would be supported"
     if len(seeds) == 1:
-        return f"; this hangs on seed {seeds[0]}: without it, {other}"
-    if len(seeds) > 3:
-        return f"; this hangs on single seeds: without any one of {len(seeds)} of the {n}, {other}"
-    listed = f"{', '.join(map(str, seeds[:-1]))} and {seeds[-1]}"
-    return f"; this hangs on seeds {listed}: without any one of them, {other}"
+        return f"; this depends on seed {seeds[0]} alone: without it, {other}"
+    which = f"{len(seeds)} of the {n}"
+    if len(seeds) <= 3:
+        which = f"seeds {', '.join(map(str, seeds[:-1]))} and {seeds[-1]}"
+    return f"; this depends on single seeds: without any one of {which}, {other}"
 
 
 def speed_verdict(rungs: Sequence[Mapping[str, Any]]) -> str | None:
-    """Say in words how much sooner an arm gets 90 % of the baseline's way; None without targets.
+    """Say how much faster an arm gets 90 % of the baseline's improvement; None without targets.
 
     Args:
         rungs: An entry ``"speed"`` of a pair.
@@ -95,43 +112,49 @@ def speed_verdict(rungs: Sequence[Mapping[str, Any]]) -> str | None:
     rung = next((rung for rung in rungs if rung["share"] == HEADLINE), None)
     if rung is None:
         return None
-    words = [_sooner(rung["steps"], "steps", "fewer", "more", "as many")]
+    words = [_faster(rung["steps"], "steps", "fewer", "more", "as many")]
     if rung["seconds"] is not None:
-        words.append(_sooner(rung["seconds"], "time", "less", "more", "as much"))
-    place = f"for {100 * HEADLINE:g} % of the baseline's way (to {rung['target']:.3g})"
+        words.append(_faster(rung["seconds"], "time", "less", "more", "as much"))
+    place = f"to reach {100 * HEADLINE:g} % of the baseline's improvement ({rung['target']:.3g})"
     return f"{place}, {' and '.join(words)}{_arrived(rung)}"
 
 
-def _sooner(entry: Mapping[str, Any], what: str, less: str, more: str, size: str) -> str:
-    """Say what the arm needs of one thing, in shares of what the baseline needs."""
-    n, interval = entry["n"], entry["interval"]
+def _faster(entry: Mapping[str, Any], what: str, less: str, more: str, as_much: str) -> str:
+    """Say how many times less or more the arm needs of one thing."""
+    n, ratio, interval = entry["n"], entry["ratio"], entry["interval"]
     if not n:
-        return f"{what} cannot be compared, no seed ended in both arms"
-    if entry["ratio"] == 1 and entry["p"] is None and not entry["censored"]:
+        return f"{what} cannot be compared: no seed ended in both arms"
+    if ratio == 1 and entry["p"] is None and not entry["censored"]:
         return f"no difference in {what}, equal in {_pairs(n)}, so no test was run"
-    share = "" if entry["ratio"] is None else f", {_share(entry['ratio'])} times {size}"
-    words = f"{what}{share} ({_share_evidence(entry)}{_pairs(n)})"
-    if n < CLAIM_PAIRS:
-        return f"smoke, no claim: {words}"
-    if not entry["supported"]:
-        return f"no supported difference in {words}"
-    low, _ = interval
-    return f"{less if low is not None and low > 1 else more} {words}"
+    if n >= CLAIM_PAIRS and entry["supported"]:
+        low, high = interval
+        if low is not None and low > 1:
+            size = less if ratio is None else f"{_times(ratio)} {less}"
+            return f"{size} {what} ({_ratio_evidence(entry, low, high)})"
+        # Slower: what the arm needs over what the baseline needs, so that numbers are above 1.
+        size = more if ratio is None else f"{_times(1 / ratio)} {as_much}"
+        least, most = (None if bound is None else 1 / bound for bound in (high, low))
+        return f"{size} {what} ({_ratio_evidence(entry, least, most)})"
+    claim = TOO_FEW + " about" if n < CLAIM_PAIRS else "no supported difference in"
+    size = "" if ratio is None else f"speed-up {_times(ratio)}, "
+    return f"{claim} {what} ({size}{_ratio_evidence(entry, *(interval or (None, None)))})"
 
 
-def _share_evidence(entry: Mapping[str, Any]) -> str:
-    """Return the interval of what the arm needs, one over the speed-up, and the p-value."""
+def _ratio_evidence(entry: Mapping[str, Any], low: float | None, high: float | None) -> str:
+    """Return the interval of a ratio, its p-value and the number of pairs."""
     if entry["interval"] is None:
-        return ""
-    low, high = entry["interval"]
-    least = "0" if high is None else _share(high)
-    most = "any number" if low is None else _share(low)
-    return f"{100 * LEVEL:g} % interval {least} to {most}, {_holm(entry['p_holm'])}, "
+        return _pairs(entry["n"])
+    bounds = "unbounded"
+    if low is not None:
+        bounds = f"{_times(low)} or more" if high is None else f"{_times(low)} to {_times(high)}"
+    elif high is not None:
+        bounds = f"{_times(high)} or less"
+    return f"{100 * LEVEL:g} % interval {bounds}, {_holm(entry['p_holm'])}, {_pairs(entry['n'])}"
 
 
-def _share(ratio: float) -> str:
-    """Return what the arm needs of what the baseline needs, with two digits or more."""
-    return f"{1 / ratio:.2f}" if ratio < 10 else f"{1 / ratio:.2g}"
+def _times(ratio: float) -> str:
+    """Return a ratio with two digits or more."""
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.2g}x"
 
 
 def _arrived(rung: Mapping[str, Any]) -> str:

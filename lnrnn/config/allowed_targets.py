@@ -30,7 +30,7 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     a module's path and a name in it, and what it finds must be defined in that module or below.
 
     Args:
-        path: Where in the configuration it stands, for the message.
+        path: Where in the configuration it is, for the message.
         target: The value of a ``_target_``.
         trust: Packages that are allowed beside our own list.
 
@@ -38,10 +38,10 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
         ConfigurationError: If it may not be named, or does not exist.
     """
     if not isinstance(target, str):
-        raise _refusal(path, target, "which is no name", trust)
+        raise _refusal(path, target, "which is not a name", trust)
     module, _, name = target.rpartition(".")
     if not _lies_in(module, (*TARGET_PACKAGES, *trust)) or _lies_in(module, REFUSED):
-        raise _refusal(path, target, "which lies elsewhere", trust)
+        raise _refusal(path, target, "which is elsewhere", trust)
     if not all(part.isidentifier() and part[0] != "_" for part in target.split(".")):
         raise _refusal(path, target, "which is private", trust)
     try:
@@ -50,7 +50,7 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     except KeyError as error:
         raise _refusal(path, target, f"but {module} has no {name}", trust) from error
     except Exception as error:
-        raise _refusal(path, target, f"which cannot be had ({error})", trust) from error
+        raise _refusal(path, target, f"which cannot be imported ({error})", trust) from error
     if not same or not _may_be_named(found, module, trust):
         raise _refusal(path, target, "which is not such a class, or not defined there", trust)
     return found
@@ -106,7 +106,7 @@ def _items(node: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def check_data_only(name: str, saved: Any) -> None:
-    """Check that nothing in a loaded checkpoint names code, though nobody here would follow it.
+    """Check that nothing in a loaded checkpoint names code, though nothing here would run it.
 
     Args:
         name: The file, for the message.

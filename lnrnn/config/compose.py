@@ -229,7 +229,7 @@ def _compose_files(overrides: Sequence[str], config_dir: Path, config_name: str)
         except OverrideParseException as error:
             raise ConfigurationError(f"cannot read an override: {error}") from error
         except YAMLError as error:
-            raise ConfigurationError(f"a configuration file is no plain YAML: {error}") from error
+            raise ConfigurationError(f"a configuration file is not plain YAML: {error}") from error
 
 
 def _known_keys(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:

@@ -1,4 +1,4 @@
-"""What may stand under ``hydra.``, which Hydra acts on before any function of ours is called.
+"""What may be under ``hydra.``, which Hydra acts on before any function of ours is called.
 
 The measure is what Hydra itself, its installed plugins and the command line make of it without our
 files: where a configuration file could make Hydra build, call, import or export something, nothing

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lnrnn.checks import is_whole
 from lnrnn.config.allowed_targets import locate, target_nodes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.known_arguments import KNOWN_ARGUMENTS
@@ -55,7 +56,7 @@ def check_values(config: DictConfig) -> None:
     for key, least in WHOLE_NUMBERS.items():
         parent, _, leaf = key.rpartition(".")
         value = (config[parent] if parent else config)[leaf]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ConfigurationError(f"{key} must be a whole number from {least} up, got {value!r}")
     if not isinstance(config.monitor, bool):
         raise ConfigurationError(f"monitor must be true or false, got {config.monitor!r}")
@@ -122,7 +123,7 @@ def check_trust(packages: object) -> tuple[str, ...]:
     """Return the packages that ``trust=[...]`` names.
 
     Raises:
-        ConfigurationError: If it is no list of packages' names.
+        ConfigurationError: If it is not a list of packages' names.
     """
     if not isinstance(packages, (list, tuple, ListConfig)) or not all(
         isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", name)

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
         """
         inputs, targets = self.inputs, self.targets
         if torch.device(device).type == "cuda" and inputs.device.type == "cpu":
-            # Only a copy from pinned memory lets the host go on; Lightning doesn't ask for one.
+            # Only a copy from pinned memory lets the host continue; Lightning doesn't ask for one.
             inputs, targets, non_blocking = inputs.pin_memory(), targets.pin_memory(), True
         inputs = inputs.to(device, non_blocking=non_blocking)
         targets = targets.to(device, non_blocking=non_blocking)

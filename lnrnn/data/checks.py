@@ -1,6 +1,8 @@
 """What a single setting of ``conf/data`` may be."""
 
-from numbers import Integral, Real
+from numbers import Real
+
+from lnrnn.checks import is_whole
 
 
 def check_whole(key: str, value: object, smallest: int) -> None:
@@ -12,27 +14,27 @@ def check_whole(key: str, value: object, smallest: int) -> None:
         smallest: The smallest value allowed.
 
     Raises:
-        TypeError: If it is no whole number; true and false are none.
+        TypeError: If it is not a whole number; true and false are not.
         ValueError: If it is below ``smallest``.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if not is_whole(value):
         raise TypeError(f"data.{key} must be a whole number, got {value!r}")
     if int(value) < smallest:
         raise ValueError(f"data.{key} must be at least {smallest}, got {value}")
 
 
 def check_share(share: object, purpose: str) -> None:
-    """Check a part of the data, which lies strictly between 0 and 1.
+    """Check a part of the data, strictly between 0 and 1.
 
     Args:
         share: What was given.
         purpose: What it is for, such as ``"validation"``.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it is outside (0, 1).
     """
     if isinstance(share, bool) or not isinstance(share, Real):
         raise TypeError(f"the {purpose} share must be a number, got {share!r}")
     if not 0 < float(share) < 1:
-        raise ValueError(f"the {purpose} share must lie between 0 and 1, got {share}")
+        raise ValueError(f"the {purpose} share must be between 0 and 1, got {share}")

@@ -127,7 +127,7 @@ def _frames(
         step = int(np.flatnonzero(sizes != num_features)[0])
         row = int(np.searchsorted(np.cumsum(lengths), step, side="right"))
         raise ValueError(
-            f"data.num_features={num_features} is contradicted by {rows.name(row)}, whose steps "
+            f"data.num_features={num_features} does not fit {rows.name(row)}, whose steps "
             f"have {sizes[step]} values"
         )
     flat = numeric_column(rows.split, values).astype(np.float32)

@@ -48,7 +48,7 @@ class DataModule(L.LightningDataModule):
         seed: The run's seed, which decides the order of sequences; streams have none.
 
     Raises:
-        TypeError: If ``batch_size`` or ``num_workers`` is no whole number.
+        TypeError: If ``batch_size`` or ``num_workers`` is not a whole number.
         ValueError: If ``batch_size`` is below 1 or ``num_workers`` below 0.
     """
 
@@ -167,7 +167,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class _Loader(DataLoader[Batch]):
-    """A loader whose processes go on when a signal is sent to the whole group, as schedulers do.
+    """A loader whose processes continue when a signal is sent to the whole group, as schedulers do.
 
     If they died, the training process could not make the step after which it saves. They are born
     with the signals blocked, so that there is no moment at which one could hit them.
@@ -236,7 +236,7 @@ def stream_data(
         num_workers: Loader processes.
 
     Raises:
-        TypeError: If ``window`` is no whole number.
+        TypeError: If ``window`` is not a whole number.
         ValueError: If ``window`` is below 1 or the claims are not those of bytes.
     """
     check_whole("window", window, smallest=1)
@@ -261,7 +261,7 @@ def _read_sequences(
         used = max(int(split.targets.max()) for split in splits.values()) + 1
         if used != claims.num_classes:
             raise ValueError(
-                f"data.num_classes={claims.num_classes} is contradicted by the data, whose largest "
+                f"data.num_classes={claims.num_classes} does not fit the data, whose largest "
                 f"label is {used - 1}: classes are numbered from 0, so set data.num_classes={used}"
             )
     return standardized(splits) if standardize else splits

@@ -44,7 +44,7 @@ def japanese_vowels(
 
     Args:
         num_features: 12.
-        num_tokens: None; these are no symbols.
+        num_tokens: None; these are not symbols.
         num_classes: 9.
         length: None; recordings vary.
         validation: Part of the training recordings held out, each speaker in proportion.

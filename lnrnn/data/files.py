@@ -15,7 +15,7 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
         key: The configuration's name for them, for messages.
 
     Raises:
-        TypeError: If they are no paths.
+        TypeError: If they are not paths.
         FileNotFoundError: If one of them names no file.
         ValueError: If a file is empty, or nothing was given.
     """

@@ -53,7 +53,7 @@ def mnist1d(
 
     Args:
         num_features: 1.
-        num_tokens: None; these are no symbols.
+        num_tokens: None; these are not symbols.
         num_classes: 10.
         length: 40.
         validation: Part of the 4000 held out, each digit in proportion.
@@ -144,7 +144,7 @@ def adding(
 
     Args:
         num_features: 2.
-        num_tokens: None; these are no symbols.
+        num_tokens: None; these are not symbols.
         num_classes: None; the target is a number.
         length: Steps, at least 2.
         num_train: Sequences to learn.

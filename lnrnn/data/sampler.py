@@ -1,4 +1,4 @@
-"""In which order examples are seen, and where an interrupted run goes on.
+"""In which order examples are seen, and where an interrupted run continues.
 
 The order is a function of (seed, epoch) and of nothing else: no generator has a state that a
 checkpoint would have to carry, and neither the number of processes nor of workers changes it.
@@ -105,7 +105,7 @@ def _batch_bounds(size: int, batch_size: int) -> list[int]:
 
 
 def training_position(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
-    """Return (epoch, batches of it already done) where training starts or goes on.
+    """Return (epoch, batches of it already done) where training starts or continues.
 
     Lightning asks for the training loader after it has restored the counters of a checkpoint, and
     never tells the loader about them. These counters are semi-private, hence the pinned version of

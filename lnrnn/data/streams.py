@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datasets
 
 PADDING = 256
-"""The symbol behind the end of a text: the first that is no byte."""
+"""The symbol behind the end of a text: the first that is not a byte."""
 
 NUM_SYMBOLS = 257
 """256 bytes and the padding symbol.
@@ -31,8 +31,8 @@ class Streams(Dataset[Batch]):
     """A text cut into B contiguous streams; window k of all streams is batch k.
 
     Example ``k * B + i`` is window k of stream i, so batches of B examples in order are the windows
-    in order, row i of batch k + 1 goes on where row i of batch k ends, and ranks that share a batch
-    keep their rows. Targets are the inputs shifted by one.
+    in order, row i of batch k + 1 continues where row i of batch k ends, and ranks that share a
+    batch keep their rows. Targets are the inputs shifted by one.
 
     Training (``whole=False``) drops the end of the text that does not fill all windows: fewer than
     B * W symbols. Evaluation (``whole=True``) predicts every symbol but the very first exactly

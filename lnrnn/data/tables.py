@@ -73,10 +73,10 @@ def table_files(
     Raises:
         ValueError: When read: if a file is empty or in two splits, a column is not there, a
             sequence is empty, or the labels are not ``num_classes``. When constructed: if a share
-            is outside (0, 1). Rows are named as they stand in the files of the split, end to end
+            is outside (0, 1). Rows are named as they are in the files of the split, end to end
             and counted from 0 without the header, also where a share was taken from them.
-        TypeError: When constructed, if a size is no whole number or a share no number. When read,
-            if ``files`` is no path, glob or list of them.
+        TypeError: When constructed, if a size is not a whole number or a share is not a
+            number. When read, if ``files`` is not a path, a glob or a list of them.
         FileNotFoundError: When read, if a path or glob names no file.
     """
     columns = Columns(input_column, target_column, num_features, num_classes)
@@ -177,8 +177,8 @@ def _frames(rows: Rows, row: int, cell: str | None, num_features: int) -> list[l
         ) from error
     if len(numbers) % num_features:
         raise ValueError(
-            f"data.num_features={num_features} is contradicted by {rows.name(row)}: "
-            f"{len(numbers)} numbers are no whole frames"
+            f"data.num_features={num_features} does not fit {rows.name(row)}: "
+            f"{len(numbers)} numbers are not whole frames"
         )
     return [numbers[i : i + num_features] for i in range(0, len(numbers), num_features)]
 

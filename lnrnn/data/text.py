@@ -54,8 +54,8 @@ def text_files(
     Raises:
         ValueError: When read: if a file is empty, in two splits, or too short. When constructed: if
             a share is outside (0, 1).
-        TypeError: When constructed, if a size is no whole number or a share no number. When read,
-            if ``files`` is no path, glob or list of them.
+        TypeError: When constructed, if a size is not a whole number or a share is not a
+            number. When read, if ``files`` is not a path, a glob or a list of them.
         FileNotFoundError: When read, if a path or glob names no file.
     """
     check_share(validation, "validation")

@@ -16,7 +16,7 @@ def check_lengths(lengths: Tensor, sequences: Tensor) -> None:
 
     Raises:
         TypeError: If ``lengths`` is not an int64 tensor on the CPU.
-        ValueError: If its shape is not (B,), B is 0 or a length lies outside 1..T.
+        ValueError: If its shape is not (B,), B is 0 or a length is outside 1..T.
     """
     batch, steps = sequences.shape[:2]
     if lengths.dtype != torch.int64 or lengths.device.type != "cpu":
@@ -37,7 +37,7 @@ def check_lengths(lengths: Tensor, sequences: Tensor) -> None:
     shortest, longest = int(lengths.min()), int(lengths.max())
     if shortest < 1 or longest > steps:
         raise ValueError(
-            f"lengths must lie between 1 and the batch's {steps} steps, got {shortest} to "
+            f"lengths must be between 1 and the batch's {steps} steps, got {shortest} to "
             f"{longest}; leave empty sequences out of the batch"
         )
 
@@ -54,7 +54,7 @@ def valid_steps(lengths: Tensor, sequences: Tensor) -> Tensor:
 
     Raises:
         TypeError: If ``lengths`` is not an int64 tensor on the CPU.
-        ValueError: If its shape is not (B,), B is 0 or a length lies outside 1..T.
+        ValueError: If its shape is not (B,), B is 0 or a length is outside 1..T.
 
     Example:
         >>> valid_steps(torch.tensor([1, 3]), torch.zeros(2, 3))

@@ -43,7 +43,7 @@ class _Cell(nn.Module):
         check_eps(eps)
         if norm == "output":
             raise ValueError(
-                'a cell has no norm="output": what it puts out is the state it carries, which that '
+                'a cell has no norm="output": what it outputs is the state it carries, which that '
                 "norm leaves alone; take norm=None and apply torch.nn.LayerNorm to the output "
                 'yourself, or take norm="cell"'
             )

@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from lnrnn.checks import is_whole
 from lnrnn.ops.checks import check_number
 
 
@@ -16,10 +17,10 @@ def check_sizes(**sizes: int | None) -> None:
 
     Raises:
         ValueError: If one is below 1.
-        TypeError: If one is no whole number.
+        TypeError: If one is not a whole number.
     """
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int):
+        if not is_whole(size):
             raise TypeError(f"{name} must be a whole number, got {size!r}")
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
@@ -51,13 +52,13 @@ def check_projection(proj_size: int, hidden_size: int) -> None:
 
     Raises:
         ValueError: If ``proj_size`` is negative or not below ``hidden_size``.
-        TypeError: If it is no whole number.
+        TypeError: If it is not a whole number.
     """
-    if isinstance(proj_size, bool) or not isinstance(proj_size, int):
+    if not is_whole(proj_size):
         raise TypeError(f"proj_size must be a whole number, got {proj_size!r}")
     if not 0 <= proj_size < hidden_size:
         raise ValueError(
-            f"proj_size must be 0 (no projection) or lie between 0 and hidden_size, got "
+            f"proj_size must be 0 (no projection) or between 0 and hidden_size, got "
             f"proj_size={proj_size} and hidden_size={hidden_size}"
         )
 
@@ -67,11 +68,11 @@ def check_dropout(dropout: float) -> None:
 
     Raises:
         ValueError: If it is not in [0, 1].
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
     """
     check_number("dropout", dropout)
     if not 0 <= dropout <= 1:
-        raise ValueError(f"dropout must lie in [0, 1], got {dropout}")
+        raise ValueError(f"dropout must be in [0, 1], got {dropout}")
 
 
 def check_dropout_between(dropout: float, num_layers: int) -> None:
@@ -81,7 +82,7 @@ def check_dropout_between(dropout: float, num_layers: int) -> None:
 
     Raises:
         ValueError: If it is not in [0, 1].
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
     """
     check_dropout(dropout)
     if dropout > 0 and num_layers == 1:
@@ -103,7 +104,7 @@ def check_input(x: object, layouts: dict[int, str], features: int, dtype: torch.
 
     Raises:
         ValueError: If dimensions, features or dtype do not fit.
-        TypeError: If it is no tensor.
+        TypeError: If it is not a tensor.
     """
     expected = " or ".join(layouts.values())
     if not isinstance(x, Tensor):
@@ -178,7 +179,7 @@ def one_state(hx: object, cell: str) -> tuple[Tensor] | None:
     """Return the initial state of an RNN or GRU as a tuple.
 
     Raises:
-        TypeError: If it is no tensor.
+        TypeError: If it is not a tensor.
     """
     if hx is None:
         return None

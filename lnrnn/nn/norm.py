@@ -35,7 +35,7 @@ class CellNorm:
         gain_init: What the gains start at; shifts start at zero.
 
     Raises:
-        ValueError: If a field is none of its choices, or ``gain_init`` is not finite.
+        ValueError: If a field is not one of its choices, or ``gain_init`` is not finite.
         TypeError: If ``gain_init`` is not a number.
 
     Example:
@@ -103,7 +103,7 @@ def check_output_width(width: int) -> None:
     """
     if width == 1:
         raise ValueError(
-            "a layer norm over a single value is always 0, and this layer puts out one value a "
+            "a layer norm over a single value is always 0, and this layer outputs one value a "
             'step; take a larger hidden_size (or proj_size), or another norm than "output"'
         )
 

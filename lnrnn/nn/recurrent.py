@@ -307,7 +307,7 @@ class GRU(Stack):
         TypeError: If an argument is of the wrong type.
 
     Example:
-        With ``bidirectional=True`` the two directions lie beside one another.
+        With ``bidirectional=True`` the two directions are beside one another.
 
         >>> gru = GRU(10, 20, bidirectional=True, norm="cell")
         >>> output, h_n = gru(torch.randn(7, 3, 10))

@@ -81,7 +81,7 @@ class TransformerLayer(nn.Module):
             ``causal`` or ``rotate`` not a bool.
         ValueError: If a size is not positive, H is not divisible by N, D is odd with ``rotate``,
             ``norm`` is unknown or covers a single value, ``eps`` is not positive and finite, or
-            ``dropout`` lies outside [0, 1].
+            ``dropout`` is outside [0, 1].
 
     Reference:
         Vaswani et al., arXiv:1706.03762 (post); Xiong et al., arXiv:2002.04745 (pre and post).

@@ -124,7 +124,7 @@ def check_inputs(
     if gain_ih is None and shift_ih is not None:
         raise ValueError("shift_ih follows the norm of the input side and needs its gain_ih")
     if gain_ih is not None and joint:
-        raise ValueError("a joint norm covers the input side: gain_ih has no place beside it")
+        raise ValueError("a joint norm covers the input side: gain_ih cannot be given with it")
 
 
 def check_cell_state(

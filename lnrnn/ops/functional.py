@@ -341,7 +341,7 @@ def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor |
     why = _uncovered(given) or _unavailable(given["x"].device.type)
     if why is not None and fused:
         raise NotImplementedError(
-            f"fused=True insists on a fused kernel, and this call of {op.name} has none: {why}; "
+            f"fused=True demands a fused kernel, and this call of {op.name} has none: {why}; "
             "fused=None or fused=False runs the reference, which gives the same numbers"
         )
     return why is None

@@ -104,7 +104,7 @@ def project_input(
 ) -> Tensor:
     """Project the input of all steps and, if ``gain_ih`` is given, normalize it for all steps.
 
-    ``bias_ih`` lies inside the norm: without it the norm of a one-feature input would keep only the
+    ``bias_ih`` is inside the norm: without it the norm of a one-feature input would keep only the
     input's sign.
 
     Args:

@@ -1,6 +1,6 @@
 """Checkpoint files: written whole or not at all, and read only if they are what was written.
 
-In a run's ``checkpoints/`` lie ``step-00000100.ckpt``; its manifest ``step-00000100.json``, written
+In a run's ``checkpoints/`` are ``step-00000100.ckpt``; its manifest ``step-00000100.json``, written
 after it, without which a checkpoint does not count; and ``last``, which names the newest.
 """
 
@@ -110,7 +110,7 @@ class Digesting:
 
 
 def manifest_of(path: Path) -> Path:
-    """Return where the manifest of a checkpoint lies."""
+    """Return where the manifest of a checkpoint is."""
     return path.with_suffix(".json")
 
 
@@ -157,7 +157,7 @@ def newest_good(folder: Path) -> tuple[Path | None, dict[Path, str]]:
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Read a checkpoint: tensors and plain values, never code.
 
-    Where its manifest lies beside it, the content must be what the manifest says.
+    Where its manifest is beside it, the content must be what the manifest says.
 
     Raises:
         ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.

@@ -11,7 +11,7 @@ from typing import BinaryIO
 def replacing(path: Path, *, flushed: bool = True) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``, and put it in place once its content is on the disk.
 
-    The same folder is the same file system, so the last move is one step; ``$TMPDIR`` may lie
+    The same folder is the same file system, so the last move is one step; ``$TMPDIR`` may be
     anywhere. If the body fails, ``path`` is what it was and nothing is left beside it. That the new
     name is on the disk too, :func:`sync_folder` sees to.
 

@@ -1,4 +1,4 @@
-"""A run's folder: where it lies, whether it may be used, and what is recorded in it.
+"""A run's folder: where it is, whether it may be used, and what is recorded in it.
 
 ``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
 ``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The folder follows from
@@ -6,7 +6,6 @@ the configuration and never from the clock, so the same command finds the same r
 """
 
 import difflib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import newest_good
+from lnrnn.runs.names import plain, with_hash
 from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 
 # Where a run is started, watched and resumed changes nothing in its numbers.
@@ -27,6 +27,7 @@ WITHOUT_EFFECT = (
     "name",
     "logger",
     "trust",
+    "hydra",
     "checkpoint_every_n_steps",
     "monitor",
     "data.num_workers",
@@ -101,7 +102,7 @@ class RunFolder:
             config = OmegaConf.load(self.config)
         except FileNotFoundError as error:
             raise ConfigurationError(
-                f"run={self.path}: no run lies there ({self.config} is missing). Give the folder "
+                f"run={self.path}: there is no run ({self.config} is missing). Give the folder "
                 "that training printed, such as runs/japanese_vowels/rnn_ln/seed0."
             ) from error
         except Exception as error:
@@ -135,14 +136,14 @@ def derive_name(experiment: Experiment) -> str:
     """Make a name from the overrides that change the result, so that two settings never share one.
 
     ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
-    stands in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
+    is in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
     """
     leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
     name = "-".join(parts)
     if len(name) <= 60:
         return name
-    return f"{name[:51]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return with_hash(name[:51], name)
 
 
 def _name_part(override: str, leaves: Mapping[str, int]) -> str:
@@ -166,7 +167,7 @@ def is_without_effect(key: str) -> bool:
 
 
 def is_part_of(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of ``names``, or lies below one."""
+    """Return whether a dotted key is one of ``names``, or is below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
@@ -188,8 +189,8 @@ def _canonical(value: str) -> str:
 
 def _plain(text: str) -> str:
     """Keep letters, digits, ``.``, ``-`` and ``_``; if something went, a hash tells texts apart."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
+    kept = plain(text).strip("_")
+    return kept if kept == text else with_hash(kept, text, digits=4)
 
 
 def leaf_keys(node: Any, path: str = "") -> Iterator[str]:

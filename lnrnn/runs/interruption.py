@@ -32,7 +32,7 @@ def ask_for_requeue() -> str:
     if array is not None:
         job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
     if job is None:
-        return "not requeued: this is no SLURM job"
+        return "not requeued: this is not a SLURM job"
     command = ["scontrol", "requeue", job]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -37,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         for parent in made:
-            with suppress(OSError):  # a run lies in it, or another has just begun there
+            with suppress(OSError):  # a run is in it, or another has just begun there
                 parent.rmdir()
 
 

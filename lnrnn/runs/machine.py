@@ -51,7 +51,7 @@ def _version_of(name: str) -> str:
 def current_commit() -> str | None:
     """Return the source's git commit, with ``+`` where files differ from it; None outside git.
 
-    An installed package may lie in somebody's repository, whose commit says nothing about it.
+    An installed package may be in somebody's repository, whose commit says nothing about it.
     """
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():

@@ -138,7 +138,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise RecordError(f"{path}: a run's folder needs this file, and it is not there") from None
+        raise RecordError(f"{path}: a run's folder needs this file, which is missing") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 

@@ -54,7 +54,7 @@ def diverged_before(folder: RunFolder) -> Failure | None:
     outside the run (a full disk, a killed process) is tried again.
 
     Raises:
-        ConfigurationError: If its record is no JSON.
+        ConfigurationError: If its record is not JSON.
     """
     record = folder.read_record()
     if not record.has_diverged:
@@ -62,6 +62,6 @@ def diverged_before(folder: RunFolder) -> Failure | None:
     why = (record.error or "").removeprefix(DIVERGED)
     return Failure(
         f"{why} It diverged when it was trained before, and would again; "
-        f"to train it anew, remove {folder.path}",
+        f"to train it again, remove {folder.path}",
         diverged=True,
     )

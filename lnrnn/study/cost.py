@@ -77,6 +77,6 @@ def _surroundings() -> dict[str, Any] | None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or damaged: it is measured anew
+    except (OSError, ValueError):  # not there, or damaged: it is measured again
         return {}
     return kept if isinstance(kept, dict) else {}

@@ -24,7 +24,7 @@ def are_folders(settings: Settings) -> bool:
         )
     if len(given) < len(settings.arms):
         raise ConfigurationError(
-            f"either all arms are folders or none is, got {', '.join(settings.arms)}"
+            f"either all arms are folders or none of them, got {', '.join(settings.arms)}"
         )
     if settings.passed or settings.rates:
         chosen = ", ".join([*settings.passed, *(["lr"] if settings.rates else [])])

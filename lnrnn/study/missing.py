@@ -60,7 +60,7 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
         folder = folder_of(task.experiment)
         try:
             folder.read_record()
-        except ConfigurationError:  # damaged; training it says so, and the others go on
+        except ConfigurationError:  # damaged; training it says so, and the others continue
             waiting.append(task)
             continue
         failure = diverged_before(folder)
@@ -76,7 +76,7 @@ def name_missing(tasks: Sequence[Task], console: Console) -> None:
     lacking = [task for task in tasks if not folder_of(task.experiment).record.exists()]
     if not lacking:
         return
-    console.print(f"train=false: {len(lacking)} of {len(tasks)} runs are not there:")
+    console.print(f"train=false: {len(lacking)} of {len(tasks)} runs are missing:")
     for task in lacking:
         console.print(f"  {task.title}: {task.folder}", markup=False, soft_wrap=True)
 

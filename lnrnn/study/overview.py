@@ -44,7 +44,7 @@ class Overview:
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """Draw the bar, and move it on while runs go on."""
+        """Draw the bar, and move it on while runs are made."""
         over = threading.Event()
 
         def follow() -> None:

@@ -1,8 +1,6 @@
 """From what is asked of a comparison to its runs, checked before any is trained."""
 
-import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +9,7 @@ from pathlib import Path
 from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
+from lnrnn.runs.names import plain, with_hash
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
 
@@ -32,7 +31,7 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Where it is."""
         return folder_of(self.experiment).path
 
 
@@ -159,15 +158,13 @@ def short(text: str) -> str:
 
     Where something was replaced or cut off, a hash of the text stands at the end.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text)
-    if plain == text and len(text) <= 100:
-        return text
-    return f"{plain[:91]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    kept = plain(text)
+    return text if kept == text and len(text) <= 100 else with_hash(kept[:91], text)
 
 
 def seeds_before(folder: Path) -> int:
-    """Return over how many seeds the comparison goes that lies in a folder; 0 for none."""
+    """Return over how many seeds the comparison in a folder goes; 0 for none."""
     try:
         return len(json.loads((folder / "compare.json").read_text())["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):  # it is written anew in any case
+    except (OSError, ValueError, KeyError, TypeError):  # it is written again in any case
         return 0

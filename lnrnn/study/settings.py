@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lnrnn.checks import is_whole
 from lnrnn.config import CONF
 from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
@@ -18,7 +19,7 @@ NOT_FOR_RUNS = {
     "model": "the first word of an arm is its model: 'arms=[rnn,\"rnn model.eps=1e-3\"]'",
     "seed": "every arm has the same seeds, and seeds=7 takes 0 to 6",
     "name": "a run's folder is named after the overrides",
-    "resume": "runs that were interrupted go on, and finished ones are reused",
+    "resume": "interrupted runs are resumed, and finished ones are reused",
 }
 
 
@@ -52,10 +53,10 @@ class Settings:
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
-    """Return what the command line asks for; what is not said stands in ``conf/compare.yaml``.
+    """Return what the command line asks for; what is not said is in ``conf/compare.yaml``.
 
     Raises:
-        ConfigurationError: If a key is none of a comparison's or a run's, or a value does not fit.
+        ConfigurationError: If neither a comparison nor a run has a key, or a value does not fit.
     """
     known = [str(key) for key in OmegaConf.load(CONF / "compare.yaml") if key != "defaults"]
     own = [text for text in arguments if text.split("=", 1)[0] in known]
@@ -66,9 +67,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     data = [text.partition("=")[2] for text in own if text.startswith("data=")]
     config = compose_config([text for text in own if text[:5] != "data="], "compare")
     rates = _rates(config.lr)
-    check_overrides(passed, "on the command line of compare.py", tuned=bool(rates))
+    check_overrides(passed, "on the command line of lnrnn compare", tuned=bool(rates))
     if not rates and any(text.startswith("tuning_seeds=") for text in own):
-        raise ConfigurationError("tuning_seeds says nothing without rates: 'lr=[1e-3,3e-3,1e-2]'")
+        raise ConfigurationError("tuning_seeds has no effect without rates: 'lr=[1e-3,3e-3,1e-2]'")
     settings = Settings(
         arms=_arms(config.arms, tuned=bool(rates)),
         data=data[-1] if data else config.data,
@@ -90,10 +91,10 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def check_is_known(text: str, own: Sequence[str]) -> None:
-    """Raise ConfigurationError at an argument whose key neither compare.py nor a run has."""
+    """Raise ConfigurationError at an argument whose key neither a comparison nor a run has."""
     if text.startswith("-"):
         raise ConfigurationError(
-            f"compare.py takes KEY=VALUE and --help, got {text}; what can be set stands in "
+            f"lnrnn compare takes KEY=VALUE and --help, got {text}; what can be set is in "
             "conf/compare.yaml and, for the runs, in conf/train.yaml"
         )
     key, dot, _ = text.split("=", 1)[0].lstrip("+~").partition(".")
@@ -135,11 +136,11 @@ def check_overrides(overrides: Sequence[str], place: str, *, tuned: bool) -> Non
 
 
 def check_arm(arm: str, overrides: Sequence[str]) -> None:
-    """Raise ConfigurationError where an arm, which may stand in a file, decides about trust."""
+    """Raise ConfigurationError where an arm, which may be in a file, decides about trust."""
     for text in overrides:
         if re.match(r"[+~]*(trust|hydra)\b", text):
             raise ConfigurationError(
-                f"{text} cannot be given in the arm {arm!r}: only the command line of compare.py "
+                f"{text} cannot be given in the arm {arm!r}: only the command line "
                 "decides what is trusted and what Hydra does"
             )
 
@@ -165,7 +166,7 @@ def _arms(arms: Any, *, tuned: bool) -> tuple[str, ...]:
 
 def _count(config: DictConfig, key: str, meaning: str) -> int:
     value = config[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, least=1):
         raise ConfigurationError(
             f"{key} must be at least 1, and a whole number: {meaning}; got {value}"
         )

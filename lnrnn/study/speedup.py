@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SHARE = 0.9  # of the baseline's way from its first to its best validation
+from lnrnn.comparison.targets import HEADLINE
 
 
 def unmet(result: Mapping[str, Any], required: float) -> list[str]:
@@ -18,7 +18,7 @@ def unmet(result: Mapping[str, Any], required: float) -> list[str]:
     """
     reasons = []
     for pair in result["pairs"]:
-        speed = [entry for entry in pair["speed"] if entry["share"] == SHARE]
+        speed = [entry for entry in pair["speed"] if entry["share"] == HEADLINE]
         why = _why_not(speed[0]["steps"], required) if speed else "there is no 90 % target"
         if why:
             reasons.append(f"{pair['arm']} against {pair['baseline']}: {why}")

@@ -22,6 +22,7 @@ from lnrnn.config.compose import Experiment
 from lnrnn.data import Batch, DataModule
 from lnrnn.runs.machine import describe_machine
 from lnrnn.seeding import derive_seed
+from lnrnn.study.turns import interleave
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.fit import fresh_memory_as_it_is
 
@@ -119,7 +120,7 @@ def _trainer(config: DictConfig) -> Trainer:
 def measure_cost(arms: Mapping[str, Experiment]) -> dict[str, Any]:
     """Measure what a training step of each arm costs, the arms interleaved in this process.
 
-    A step is `TrainingStep`'s, on batches of the arm's own training data that already lie in
+    A step is `TrainingStep`'s, on batches of the arm's own training data that are already in
     memory: what Lightning's loops, callbacks and the loader add is not part of it, since it would
     blur what the arms differ in. (``seconds_per_step`` in a run's ``run.json`` has the loops in
     it.) Weights are held at their initial values. Nothing is written, and torch's random state is
@@ -144,7 +145,7 @@ def measure_cost(arms: Mapping[str, Experiment]) -> dict[str, Any]:
         raise ValueError("measure_cost needs at least one arm, got none")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), quiet_lightning():
         steps = _prepare(arms)
-        seconds, rates = _interleave(list(steps.values()))
+        seconds, rates = _measure(steps)
         peaks = [_peak_memory(step) for step in steps.values()]
     first = next(iter(steps.values()))
     machine = describe_machine(first.device.type)
@@ -185,41 +186,26 @@ def _prepare(arms: Mapping[str, Experiment]) -> dict[str, TrainingStep]:
     return steps
 
 
-def _interleave(steps: Sequence[TrainingStep]) -> tuple[list[list[float]], list[list[float]]]:
-    """Return each arm's seconds a step and items a second, round by round.
+def _measure(steps: Mapping[str, TrainingStep]) -> tuple[list[list[float]], list[list[float]]]:
+    """Return each arm's seconds a step and items a second, round by round."""
+    begin: list[float] = []
 
-    Every round has every arm once, and begins with another one than the round before; every other
-    turn goes through them backwards, so that no arm always follows the same one.
-    """
-    seconds: list[list[float]] = [[] for _ in steps]
-    rates: list[list[float]] = [[] for _ in steps]
-    begin = 0.0
-    for number in range(WARM_UP + ROUNDS):
-        if number == WARM_UP:
-            begin = time.perf_counter()
-        measured = number - WARM_UP
-        if measured >= LEAST_ROUNDS and time.perf_counter() - begin > SECONDS:
-            break
-        for index in _order(number, len(steps)):
-            step = steps[index]
-            batches = step.next_batches()
-            took = _timed(step, batches)
-            if measured >= 0:
-                seconds[index].append(took)
-                rates[index].append(step.items(batches) / took)
-    return seconds, rates
+    def over(done: int) -> bool:
+        now = time.perf_counter()
+        begin[:] = begin or [now]
+        return done >= LEAST_ROUNDS and now - begin[0] > SECONDS
 
+    def measure(step: TrainingStep) -> tuple[float, float]:
+        batches = step.next_batches()
+        took = _timed(step, batches)
+        return took, step.items(batches) / took
 
-def _order(number: int, count: int) -> list[int]:
-    """Return which arm comes when in a round.
-
-    Example:
-        >>> [_order(number, 3) for number in range(4)]
-        [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
-    """
-    turn, first = divmod(number, count)
-    order = [(first + k) % count for k in range(count)]
-    return [count - 1 - index for index in order] if turn % 2 else order
+    measures = {name: partial(measure, step) for name, step in steps.items()}
+    found = interleave(measures, ROUNDS, warm_up=WARM_UP, over=over)
+    pairs = [[pair for pair in values if pair is not None] for values in found.values()]
+    return [[pair[0] for pair in arm] for arm in pairs], [
+        [pair[1] for pair in arm] for arm in pairs
+    ]
 
 
 def _timed(step: TrainingStep, batches: Sequence[Batch]) -> float:

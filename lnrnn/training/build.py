@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
+from lnrnn.checks import is_whole
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
@@ -45,7 +46,7 @@ def build_data(config: DictConfig) -> Any:
     """Return the datamodule, loaded and checked.
 
     Raises:
-        ConfigurationError: If the data cannot be had, or contradict the configuration.
+        ConfigurationError: If the data cannot be read, or contradict the configuration.
     """
     datamodule = instantiate(config.data)
     with explained("data"):
@@ -96,7 +97,7 @@ CONTRACT = (
 
 
 def contract_of(config: DictConfig, datamodule: Any) -> dict[str, Any]:
-    """Return what must be the same where a run goes on: plain values by dotted key.
+    """Return what must be the same where a run is resumed: plain values by dotted key.
 
     The budget may change, and where it runs; what is learned, from what and how may not.
     """
@@ -138,7 +139,7 @@ def build_trainer(
         config: The checked configuration.
         folder: The run's folder.
         contract: What every checkpoint notes, from :func:`contract_of`.
-        continues: Whether the run goes on with the records in its folder.
+        continues: Whether the run continues the records in its folder.
 
     Raises:
         ConfigurationError: If Lightning refuses the settings, other processes were started than
@@ -190,16 +191,22 @@ def build_early_stopping(patience: Any) -> list[Callback]:
         patience: Validations in a row without a new lowest val/loss.
 
     Raises:
-        ConfigurationError: If it is no whole number from 1 up.
+        ConfigurationError: If it is not a whole number from 1 up.
     """
     if patience is None:
         return []
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+    if not is_whole(patience, least=1):
         raise ConfigurationError(
             "early_stopping must be null, or after how many validations without a lower val/loss "
             f"training ends, a whole number from 1 up; got {patience!r}"
         )
-    return [EarlyStopping("val/loss", patience=patience, check_finite=False)]
+    # Asked right after a validation, never at an epoch's end without one, where there is no loss:
+    # a budget in steps may end first, or a resumed run may not have come to its next validation.
+    return [
+        EarlyStopping(
+            "val/loss", patience=patience, check_finite=False, check_on_train_epoch_end=False
+        )
+    ]
 
 
 def check_loops(trainer: Trainer, batches: int) -> None:

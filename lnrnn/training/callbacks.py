@@ -54,8 +54,8 @@ class Records(Callback):
     Args:
         folder: The run's folder.
         every_n_steps: Optimizer steps between two records of ``train/loss``.
-        continues: Whether the run goes on from a checkpoint of this folder, whose records the file
-            holds; otherwise the file starts empty.
+        continues: Whether the run continues from a checkpoint of this folder, whose records the
+            file holds; otherwise the file starts empty.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int, *, continues: bool) -> None:
@@ -70,7 +70,7 @@ class Records(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put in what a resumed run needs to go on with the same records."""
+        """Put in what a resumed run needs to continue the same records."""
         own = None if self.losses is None else self.losses.cpu()
         checkpoint["records"] = {
             "losses": gather(own, trainer),  # each process has its own sum
@@ -109,9 +109,10 @@ class Records(Callback):
             file.seek(max(0, self.length - 1))
             if size < self.length or (self.length and file.read(1) != b"\n"):
                 raise ConfigurationError(
-                    f"{self.folder.metrics} has {size} bytes, but the checkpoint knows of whole "
-                    f"lines of {self.length}: it was changed or cut. Put it back, or move the "
-                    "run's folder away and start anew."
+                    f"{self.folder.metrics} has {size} bytes, but does not begin with the "
+                    f"{self.length} bytes of whole lines that its checkpoint was saved with: it "
+                    "was changed or cut. Put it back, or move the run's folder away and start "
+                    "from scratch."
                 )
             file.truncate(self.length)
 

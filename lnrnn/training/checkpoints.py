@@ -13,7 +13,9 @@ from lnrnn.training.finite import NonFiniteError, bad_parameter
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask
 
-# The counters of a validation that was begun and is to be done from its start.
+# The counters of a validation that was begun and is to be done from its start. Lightning 2.6
+# resumes a validation if one batch more was started than processed in total, and begins at the
+# batch that the current counters have reached: at the first.
 _BEGUN = {
     "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
     "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
@@ -29,12 +31,13 @@ class Checkpoints(Checkpoint):
     resumed run begins with that validation.
 
     Lightning runs this last among the callbacks, and after early stopping has decided, because it
-    is a ``Checkpoint``.
+    is a ``Checkpoint``: so records are written before the checkpoint notes their length. It is not
+    a ``ModelCheckpoint``, which would save after a step and before the validation that follows.
 
     Args:
         folder: The run's folder.
         every_n_steps: Optimizer steps between two checkpoints.
-        contract: What must be the same where the run goes on, by name; kept in every checkpoint.
+        contract: What must be the same where the run is resumed, by name; kept in every checkpoint.
         world: What may change, with a warning: versions and commit; kept likewise.
         signals: Knows which signal has come.
     """
@@ -58,7 +61,7 @@ class Checkpoints(Checkpoint):
 
     @property
     def state_key(self) -> str:
-        """Name of this callback's entry in a checkpoint."""
+        """Name of this callback's entry in a checkpoint; Lightning's would be the class's path."""
         return "checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,7 +80,8 @@ class Checkpoints(Checkpoint):
         checkpoint["world"] = {"processes": trainer.world_size, **self.world}
         checkpoint["stopped_early"] = trainer.should_stop
         if trainer.validating:
-            # Lightning would take the validation for done, or go on in the middle of it.
+            # As saved by Lightning, the validation would be taken for done, or be continued in the
+            # middle: its metrics are in no checkpoint, so the batches before would be missing.
             checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BEGUN
 
     def on_load_checkpoint(
@@ -95,6 +99,7 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save if it is due and neither a validation nor the end follows this step."""
+        # After the last batch of an epoch or of training comes `on_train_epoch_end`, which saves.
         ends = trainer.is_last_batch or 0 < trainer.max_steps <= trainer.global_step
         if ends or not _is_between_steps(trainer) or _validates_after(trainer, batch_idx + 1):
             return
@@ -119,6 +124,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if it is due, or training ends here."""
+        # "ready" counts the epoch that ends here; "completed" is raised after this hook only.
         epochs = trainer.fit_loop.epoch_progress.current.ready
         ends = (
             trainer.should_stop
@@ -156,7 +162,7 @@ class Checkpoints(Checkpoint):
         task.settle()  # first, since it knows where a bad number came from
         if (origin := bad_parameter(task)) is not None:
             raise NonFiniteError(
-                f"step {trainer.global_step} made {origin} infinite or no number, so it is not "
+                f"step {trainer.global_step} made {origin} NaN or infinite, so it is not "
                 "saved. A run of its own with a smaller optimizer.lr often helps. Checkpoints "
                 "from before are kept."
             )
@@ -169,12 +175,18 @@ class Checkpoints(Checkpoint):
 
 def _is_between_steps(trainer: Trainer) -> bool:
     """Return whether no gradient of a step that is not made yet has been accumulated."""
+    # "ready" counts the batch that this hook belongs to; "completed" is raised after the hook only.
+    # The last batch of an epoch makes a step whatever has been accumulated.
     done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return trainer.is_last_batch or done % trainer.accumulate_grad_batches == 0
 
 
 def _validates_after(trainer: Trainer, done: int) -> bool:
-    """Return whether a validation follows, ``done`` batches into the epoch."""
+    """Return whether a validation follows, ``done`` batches into the epoch.
+
+    It is what Lightning's ``_TrainingEpochLoop._should_check_val_fx`` decides after this hook, for
+    the settings that a run can have.
+    """
     if not trainer.enable_validation:
         return False
     if trainer.check_val_every_n_epoch is None:  # the interval runs over epochs

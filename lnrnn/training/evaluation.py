@@ -54,7 +54,6 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
     task = build_task(config, datamodule)
     saved = read_checkpoint(checkpoint)
     check_fits(saved, task, checkpoint)
-    task.load_state_dict(saved["state_dict"])
     with quiet_lightning():
         trainer = instantiate(
             config.trainer,
@@ -68,6 +67,8 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
             enable_checkpointing=False,
             use_distributed_sampler=False,
         )
+        task = trainer.precision_plugin.convert_module(task)  # before its weights are loaded
+        task.load_state_dict(saved["state_dict"])
         trainer.test(task, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record = folder.read_record()
@@ -86,7 +87,7 @@ def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:
 
 
 def _locate(run: Path) -> tuple[Path, RunFolder]:
-    """Return the checkpoint that ``run`` means and the folder it lies in."""
+    """Return the checkpoint that ``run`` means and the folder it is in."""
     folder = RunFolder(run.parent.parent if run.is_file() else run)
     folder.read_config()
     checkpoint, skipped = (run, {}) if run.is_file() else newest_good(folder.checkpoints)

@@ -1,4 +1,4 @@
-"""Where the first number that is none came from: a parameter, an activation or a gradient."""
+"""Where the first NaN or infinity came from: a parameter, an activation or a gradient."""
 
 from collections.abc import Iterator
 from typing import Any

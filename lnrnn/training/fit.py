@@ -53,9 +53,9 @@ from lnrnn.training.task import SequenceTask
 
 
 def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder, RunRecord]:
-    """Train, or go on with, or only report the run that an experiment describes.
+    """Train, resume, or only report the run that an experiment describes.
 
-    A finished run is not repeated. An unfinished one goes on from its newest checkpoint and ends
+    A finished run is not repeated. An unfinished one is resumed from its newest checkpoint and ends
     in the weights and records of a run that was never stopped.
 
     Args:
@@ -129,7 +129,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         if trainer.is_global_zero:
             _open(folder, experiment, task, datamodule, start, training, changed)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
-        agreement = Agreement({**contract, "goes on from": position})
+        agreement = Agreement({**contract, "continues from": position})
         trainer.callbacks += [agreement, Status(folder, config, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
@@ -158,6 +158,8 @@ def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
 
 def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
     trainer = training.trainer
+    # Lightning restores weights first and converts the module later: float64 would lose its end.
+    task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
     with fresh_memory_as_it_is():
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -236,7 +238,7 @@ def _open(
     for path, why in start.skipped.items():
         warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
     for difference in changed:
-        warnings.warn(f"the run goes on with something else: {difference}", stacklevel=1)
+        warnings.warn(f"the run is resumed with something else: {difference}", stacklevel=1)
     replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
     before = folder.read_record()
     folder.write_record(
@@ -265,7 +267,7 @@ def _open(
 
 
 def _history(before: RunRecord, start: Start, changed: list[str]) -> dict[str, Any]:
-    """Return where a run began and every place where it was gone on with."""
+    """Return where a run began and every place where it was resumed."""
     began, resumed = before.began_from, before.resumed
     if start.checkpoint is None:
         return {"began_from": None, "resumed": []}

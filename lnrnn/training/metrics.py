@@ -43,7 +43,7 @@ def build_metrics(kind: str, num_classes: int | None, prefix: str) -> MetricColl
         prefix: ``val`` or ``test``.
 
     Raises:
-        ValueError: If ``kind`` is none of the known ones.
+        ValueError: If ``kind`` is unknown.
     """
     if kind not in PRIMARY_METRIC:
         raise ValueError(f"kind must be one of {', '.join(PRIMARY_METRIC)}, got {kind!r}")
@@ -92,7 +92,7 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """
     if targets.is_floating_point():
         total = torch.nn.functional.mse_loss(predictions.float(), targets, reduction="sum")
-        # Filled where it lies: a GPU would be waited for before a copy of it.
+        # Filled in place: a GPU would be waited for before a copy of it.
         return total, torch.full((), float(targets.numel()), device=targets.device)
     total = torch.nn.functional.cross_entropy(
         predictions.flatten(0, -2).float(),

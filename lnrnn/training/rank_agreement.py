@@ -11,7 +11,7 @@ from lnrnn.training.ranks import gather
 
 
 class Agreement(Callback):
-    """Compares what every process trains with, and where it goes on.
+    """Compares what every process trains with, and from where it continues.
 
     Processes on several machines each read their own command line, data and run folder. If those
     differed, gradients of different things would be averaged without a word, or some processes

@@ -1,4 +1,4 @@
-"""Going on with a run: from which checkpoint, whether it fits, and what has changed around it."""
+"""Resuming a run: from which checkpoint, whether it fits, and what has changed around it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ from lnrnn.runs.lock import LOCK
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins or goes on.
+    """Where a run begins or continues.
 
     Args:
-        checkpoint: The checkpoint it goes on from; None where it starts anew.
+        checkpoint: The checkpoint it continues from; None where it starts from scratch.
         continues: Whether that checkpoint is one of the run's own folder.
         skipped: Newer checkpoints that are not whole, and what is wrong with each.
     """
@@ -37,17 +37,17 @@ class Start:
 
 
 def choose_start(folder: RunFolder, resume: str) -> Start:
-    """Return where a run goes on.
+    """Return where a run continues.
 
     Args:
         folder: The run's folder.
         resume: ``auto`` takes the newest checkpoint of the folder that is whole; ``never`` insists
             on a new folder; or a checkpoint's path. Where a run began from another folder's
-            checkpoint, the same command goes on with its own.
+            checkpoint, the same command continues from its own.
 
     Raises:
-        ConfigurationError: If ``never`` meets a folder that is not empty, the path is no file, or
-            no checkpoint of the folder can be used.
+        ConfigurationError: If ``never`` meets a folder that is not empty, the path is not a
+            file, or no checkpoint of the folder can be used.
     """
     if resume == "never":
         if folder.path.exists() and any(path.name != LOCK for path in folder.path.iterdir()):
@@ -71,7 +71,7 @@ def choose_start(folder: RunFolder, resume: str) -> Start:
         if folder.read_record().began_from != str(given.resolve()):
             raise ConfigurationError(
                 f"resume={resume} starts a run from a checkpoint of another folder, but "
-                f"{folder.path} has checkpoints of its own. Leave resume=auto to go on from "
+                f"{folder.path} has checkpoints of its own. Leave resume=auto to continue from "
                 "those, or give the run a name of its own (name=...)."
             )
     damaged = {path: why for path, why in skipped.items() if manifest_of(path).exists()}
@@ -79,16 +79,16 @@ def choose_start(folder: RunFolder, resume: str) -> Start:
         lines = "\n".join(f"  {path}: {why}" for path, why in damaged.items())
         raise ConfigurationError(
             f"no checkpoint in {folder.checkpoints} can be used:\n{lines}\n"
-            "Move that folder away to start anew."
+            "Move that folder away to start from scratch."
         )
     return Start(newest, newest is not None, skipped)
 
 
 def tidy(folder: RunFolder, start: Start) -> None:
-    """Remove what killed processes left, and what the run does not go on from.
+    """Remove what killed processes left, and what the run does not continue from.
 
-    Checkpoints newer than the one it goes on from are void: the next start would take one of those,
-    and the records in between would be missing. What is damaged is set aside, not removed.
+    Checkpoints newer than the one it continues from are void: the next start would take one of
+    those, and the records in between would be missing. What is damaged is set aside, not removed.
     """
     remove_leftovers(folder.path)
     remove_leftovers(folder.checkpoints)
@@ -106,7 +106,7 @@ def tidy(folder: RunFolder, start: Start) -> None:
 
 
 def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: Path) -> None:
-    """Check that a run goes on with what it was trained with.
+    """Check that a run is resumed with what it was trained with.
 
     Raises:
         ConfigurationError: Listing what differs.
@@ -121,8 +121,8 @@ def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: P
         shown = "\n".join(lines[:12])
         raise ConfigurationError(
             f"{path} was trained with something else:\n{shown}\n"
-            "A run goes on with the same model, data, optimizer and seed. Give the changed run a "
-            "name of its own (name=...), so that it starts anew."
+            "A run is resumed with the same model, data, optimizer and seed. Give the changed "
+            "run a name of its own (name=...), so that it starts from scratch."
         )
 
 
@@ -130,7 +130,7 @@ def differences(checkpoint: dict[str, Any], world: Mapping[str, Any]) -> list[st
     """Return what has changed around a run since its checkpoint, with both values.
 
     Args:
-        checkpoint: Where the run goes on.
+        checkpoint: Where the run continues.
         world: The number of processes, the commit and the versions of now.
     """
     before = checkpoint.get("world", {})
@@ -160,5 +160,5 @@ def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> Non
         shown = "\n".join(sorted(lines)[:12])
         raise ConfigurationError(
             f"{path} belongs to another model:\n{shown}\n"
-            "Use the model it was trained with, or start anew in another folder (name=...)."
+            "Use the model it was trained with, or start from scratch in another folder (name=...)."
         )

@@ -270,6 +270,7 @@ class SequenceTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state that the next training window starts from, of all streams."""
+        self.settle()
         checkpoint["carried_state"] = joined_state(self.train_state, self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

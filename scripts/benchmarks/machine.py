@@ -2,14 +2,13 @@
 
 import os
 import platform
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
 import lnrnn
+from lnrnn.runs.machine import cpu_name, current_commit
 
 GIB = 1 << 30
 # glibc gives large blocks back to the system when they are freed and takes new ones at the next
@@ -46,7 +45,7 @@ def current_heap() -> str:
 def describe_machine() -> dict[str, Any]:
     """Return what goes into every line."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -54,26 +53,5 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "lnrnn": lnrnn.__version__,
-        "commit": _commit(),
+        "commit": current_commit() or "unknown",
     }
-
-
-def _commit() -> str:
-    """Return the source's git commit, with ``+`` where files differ from it."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        answer = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except FileNotFoundError:  # no git on this machine
-        return "unknown"
-    return answer.stdout.strip() or "unknown"
-
-
-def _cpu_name() -> str:
-    listing = Path("/proc/cpuinfo")
-    if listing.exists():
-        for text in listing.read_text().splitlines():
-            if text.startswith("model name"):
-                return text.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

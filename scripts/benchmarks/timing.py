@@ -1,14 +1,17 @@
-"""Timing candidates side by side, so that what disturbs the machine disturbs all alike."""
+"""Timing candidates side by side."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 from benchmarks.workloads import Workload
+from lnrnn.study.turns import interleave as in_turns
 
 
 def interleave(
     workload: Workload, repeats: int, scale: float = 1e3
 ) -> dict[str, list[float | None]]:
-    """Time every candidate once a round, in turns forwards and backwards.
+    """Time every candidate once a round.
 
     Args:
         workload: The candidates. Those that are rare run in one round of three.
@@ -18,15 +21,13 @@ def interleave(
     Returns:
         Each candidate's times, one a round, None where it sat the round out.
     """
-    times: dict[str, list[float | None]] = {name: [] for name in workload.runs}
-    for round_ in range(-1, repeats):
-        names = list(workload.runs)
-        for name in reversed(names) if round_ % 2 else names:
-            if name in workload.rare and round_ % 3:
-                times[name].append(None)
-                continue
-            run = workload.runs[name]
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) * scale)
-    return {name: values[1:] for name, values in times.items()}
+    measures = {name: partial(_time, run, scale) for name, run in workload.runs.items()}
+    return in_turns(
+        measures, repeats, sits_out=lambda name, number: name in workload.rare and number % 3 != 0
+    )
+
+
+def _time(run: Callable[[], object], scale: float) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * scale

@@ -11,7 +11,7 @@ from unittest import mock
 
 import torch
 from benchmark_cuda import measure
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import output_and_grads, relative_error
 from recurrences import arguments, op
 from torch import Tensor

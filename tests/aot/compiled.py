@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import triton
-from cases import Case
+from norm_cases import Case
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction

@@ -10,7 +10,7 @@ import torch
 import triton
 from aot.ceilings import ceiling
 from aot.compiled import KERNELS, SHARED, TARGETS, Resources, compile_kernel, resources
-from cases import Case
+from norm_cases import Case
 
 from lnrnn import CellNorm
 from lnrnn.ops import reference

@@ -19,7 +19,7 @@ import pytest
 import torch
 import triton
 from aot.compiled import AbsentGpu
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from recurrences import arguments, op
 from torch import Tensor
 from triton import knobs

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import torch
-from cases import FEW
+from norm_cases import FEW
 from numerics import assert_as_accurate
 from recurrences import arguments, names, op
 

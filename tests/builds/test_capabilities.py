@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import FEW
+from norm_cases import FEW
 
 import lnrnn
 
@@ -30,7 +30,7 @@ def test_the_kernels_are_right_for_lesser_cpus(capability: str, extensions: Path
         **os.environ,
         "ATEN_CPU_CAPABILITY": capability.lower(),
         "TORCH_EXTENSIONS_DIR": str(extensions),
-        "PYTHONPATH": os.pathsep.join([str(package), str(HERE.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(package), str(HERE.parent / "support")]),
     }
     answer = subprocess.run(
         [sys.executable, str(HERE / "accuracy.py")],

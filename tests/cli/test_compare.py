@@ -130,7 +130,7 @@ def test_one_run_that_fails_does_not_lose_the_others(error, call, monkeypatch):
     # What is missing is named, and no error where nothing was to be trained.
     code, printed, errors = call("arms=[rnn,rnn_ln]", "seeds=2", "train=false")
     assert (code, errors) == (0, "")
-    assert "train=false: 1 of 4 runs are not there:" in printed
+    assert "train=false: 1 of 4 runs are missing:" in printed
     assert "rnn_ln, seed 0: runs/japanese_vowels/rnn_ln-hidden_size-8-max_epochs-1/seed0" in printed
 
 
@@ -166,7 +166,10 @@ def test_folders_of_runs_are_compared_wherever_they_lie(call, tmp_path):
     ("arguments", "words"),
     [
         (["arms=[a/rnn,b/rnn]"], "a/rnn is a folder, of which runs are only read: add train=false"),
-        (["arms=[a/rnn,rnn]", "train=false"], "either all arms are folders or none is, got a/rnn"),
+        (
+            ["arms=[a/rnn,rnn]", "train=false"],
+            "either all arms are folders or none of them, got a/rnn",
+        ),
         (["arms=[a/x,b/x]", "train=false", "trainer.max_epochs=1"], "max_epochs=1 would choose"),
         (["arms=[a/x,b/x]", "train=false"], "the arm a/x must be a folder with runs"),
     ],

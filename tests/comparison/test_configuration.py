@@ -55,8 +55,8 @@ def test_runs_of_one_arm_that_differ_and_runs_without_a_file_are_named(write_run
     (runs[2] / "config.yaml").unlink()
     found, warnings = configuration_differences({"a": read(runs), "b": []})
     assert found == []
-    assert warnings[0].startswith("a: the configuration of 1 of 3 runs is not known: ")
-    assert warnings[1] == "a: its runs are configured differently in model.eps"
+    assert warnings[0].startswith("a: the configuration of 1 of 3 runs is unknown: ")
+    assert warnings[1] == "a: its runs differ in settings: model.eps"
 
 
 def test_without_the_baselines_configuration_nothing_is_compared(write_run):
@@ -64,4 +64,4 @@ def test_without_the_baselines_configuration_nothing_is_compared(write_run):
     (arms["a"][0] / "config.yaml").unlink()
     found, (text,) = configuration_differences({name: read(runs) for name, runs in arms.items()})
     assert found == []
-    assert text.startswith("a: the configuration of 1 of 1 runs is not known")
+    assert text.startswith("a: the configuration of 1 of 1 runs is unknown")

@@ -50,3 +50,12 @@ def test_a_name_is_no_formula(write_run, start):
     (row, *_) = rows_of(compare({name: [run]}))
     assert row["arm"] == f"'{name}"
     assert row["value"] == "-0.5"  # a number stays one
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_no_draft(write_run, tmp_path):
+    arms = {"a": [write_run("a", 0)]}
+    folder = tmp_path / "out"
+    (folder / "compare.csv").mkdir(parents=True)  # a folder cannot be replaced by a file
+    with pytest.raises(OSError, match=r"compare\.csv"):
+        write(compare(arms), arms, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["compare.csv", "compare.json"]

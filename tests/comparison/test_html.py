@@ -10,10 +10,11 @@ from comparison.sample import COST, sample_result, sample_runs, sample_tuning
 from comparison.test_plots import contrast
 
 from lnrnn.comparison import Unreadable, compare, write
+from lnrnn.comparison.cells import NOTHING, Cell
 from lnrnn.comparison.html import page
-from lnrnn.comparison.html_tables import NOTHING, ratio_interval, seconds, times
+from lnrnn.comparison.html_tables import ratio_interval, seconds, shown, times
 from lnrnn.comparison.plots import draw
-from lnrnn.comparison.wording import p_text
+from lnrnn.comparison.wording import p_text, sentences
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> javascript:alert(3) {{ 7*7 }}"
 SECTIONS = ["verdict", "curves", "speed", "seeds", "numbers", "cost", "rates", "why", "validity",
@@ -91,14 +92,16 @@ def test_every_figure_is_there_once_with_words_for_those_who_cannot_see_it(parse
 
 def test_the_verdict_has_numbers_intervals_and_whether_they_are_supported(parsed, result):
     for pair in result["pairs"]:
-        words = pair["verdict"].removeprefix(f"{pair['arm']} against lstm: ")
-        assert words[1:] in parsed.text
+        parts = {key: text for key, text in pair["verdict_parts"].items() if text}
+        assert list(parts) == ["title", "over_training", "speed", "at_end"]
+        assert parts.pop("title") == f"{pair['arm']} against lstm"
+        assert all(text[1:] in parsed.text for text in parts.values())
     place = parsed.text.index("Verdict")
     assert place < parsed.text.index("test accuracy at the end") < parsed.text.index("Seed by seed")
     rung = next(rung for rung in result["pairs"][0]["speed"] if rung["share"] == 0.9)
     assert f"speed-up in steps to {rung['target']:.3g}" in parsed.text
     assert times(rung["seconds"]["ratio"]) in parsed.text
-    assert ratio_interval(rung["seconds"]["interval"]) in parsed.text
+    assert ratio_interval(*rung["seconds"]["interval"]) in parsed.text
 
 
 def test_numbers_are_those_of_the_terminal(parsed, result):
@@ -177,13 +180,13 @@ def test_sections_without_data_are_left_out():
 
 def test_without_a_measured_cost_it_says_what_the_times_are_worth():
     parsed = Page(render(sample_runs(monitor=False)))
-    assert "these times do not compare the arms" in parsed.text
+    assert "these times cannot be used to compare the arms" in parsed.text
     assert "speed-up in time" not in parsed.text
 
 
-def test_one_seed_is_smoke():
+def test_one_seed_concludes_nothing():
     parsed = Page(render(sample_runs(seeds=1), cost=COST))
-    assert "smoke, no claim" in parsed.text.lower()
+    assert "too few pairs to conclude" in parsed.text.lower()
     assert "not supported" in parsed.text
     assert parsed.sections == [name for name in SECTIONS if name != "rates"]
 
@@ -211,7 +214,7 @@ def test_validity_names_what_is_equal_and_what_failed(result):
                                                "key": "model.norm", "value": True}],
                 "failed_runs": ["lstm: seed 3 failed"]}  # fmt: skip
     parsed = Page(page({**result, "validity": validity}, {}))
-    assert "of 3 shared parameters some start from other values" in parsed.text
+    assert "some of 3 shared parameters start from different values" in parsed.text
     assert "lstm_lnmodel.normnulltrue" in parsed.text.replace("\n", "")
     assert "lstm: seed 3 failed" in parsed.text
     assert result["commit"] in parsed.text
@@ -222,9 +225,9 @@ def test_validity_names_what_is_equal_and_what_failed(result):
 @pytest.mark.parametrize(
     ("paired", "words"),
     [
-        (True, "asserted: data order and dropout stream are equal in every pair"),
+        (True, "checked: data order and dropout stream are equal in every pair"),
         (False, "broken: data order or dropout stream differ"),
-        (None, "not known: a run recorded no data order"),
+        (None, "unknown: a run did not record its data order"),
     ],
 )
 def test_validity_says_whether_the_pairs_share_their_streams(result, paired, words):
@@ -237,12 +240,31 @@ def test_diagnoses_that_are_equal_are_said_once(parsed):
     assert "(all 10 seeds)" in parsed.text
 
 
+def test_a_diagnosis_is_not_taken_apart(result):
+    said = [{"seed": 3, "text": "seed 4: a colon"}, {"seed": 5, "text": "fine: it is"}]
+    arms = [{**arm, "diagnoses": said if place == 0 else []}
+            for place, arm in enumerate(result["arms"])]  # fmt: skip
+    parsed = Page(page({**result, "arms": arms}, {}))
+    assert "seed 4: a colon (seed 3)" in parsed.text
+    assert "fine: it is (seed 5)" in parsed.text
+
+
+def test_a_verdict_needs_no_names_taken_from_it(result):
+    """An arm's name may look like what stands between the parts of a verdict."""
+    runs = sample_runs(("lstm", "a against lstm: b"), seeds=2, monitor=False)
+    compared = compare(runs)
+    (pair,) = compared["pairs"]
+    assert pair["verdict"] == f"a against lstm: b against lstm: {sentences(pair['verdict_parts'])}"
+    words = sentences(pair["verdict_parts"])
+    assert f"<p>{words[0].upper()}{words[1:]}".replace("'", "&#39;") in page(compared, {})
+
+
 def test_seeds_that_turn_a_claim_are_named(result):
     pairs = [{**result["pairs"][0], "fragile": [3]}, {**result["pairs"][1], "fragile": [1, 7]}]
     parsed = Page(page({**result, "pairs": pairs}, {}))
-    assert "lstm_ln, test accuracy at the end: without seed 3 the answer" in parsed.text
-    assert "end: without any one of the seeds 1, 7 the answer" in parsed.text
-    assert "What single seeds decide" not in Page(page(result, {})).text
+    assert "lstm_ln, test accuracy at the end: the answer changes without seed 3." in parsed.text
+    assert "end: the answer changes without any one of the seeds 1, 7." in parsed.text
+    assert "Claims that depend on single seeds" not in Page(page(result, {})).text
 
 
 def test_equal_input_gives_equal_bytes_of_bearable_size(html):
@@ -275,8 +297,10 @@ def test_text_can_be_read_in_both_colors(html, scheme):
 
 
 def test_numbers_that_are_not_there():
-    assert (times(None), seconds(None), ratio_interval(None)) == (NOTHING,) * 3
-    assert ratio_interval([None, 1.234]) == "1.23 or less"
+    kinds = ("ratio", "seconds", "ratio interval", "spread", "bytes", "count")
+    assert {shown(Cell(kind, None)) for kind in kinds} == {NOTHING}
+    assert (times(None), shown(None)) == (NOTHING, "")
+    assert ratio_interval(None, 1.234) == "1.23 or less"
     assert [seconds(value) for value in (0.99, 1, 99.94, 100)] == ["990 ms", "1.00 s", "99.9 s",
                                                                    "100 s"]  # fmt: skip
 

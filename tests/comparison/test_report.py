@@ -39,19 +39,29 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     ]
     assert list(result["arms"][0]) == [
         *("name", "overrides", "parameters", "seconds_per_step", "mean", "sd"),
-        *("validation_mean", "best", "final_validation", "failed", "diagnosis", "runs"),
+        *(
+            "validation_mean",
+            "best",
+            "final_validation",
+            "failed",
+            "diagnosis",
+            "diagnoses",
+            "runs",
+        ),
     ]
-    run_keys = ["seed", "folder", "status", "value", "validation_mean", "best", "error"]
-    assert list(result["arms"][0]["runs"][0]) == run_keys
+    run_keys = ("seed", "folder", "status", "value", "validation_mean", "best", "error", "diverged")
+    assert tuple(result["arms"][0]["runs"][0]) == run_keys
     statistics = [
         *("n", "difference", "interval", "level", "p_sign_flip", "p_holm", "probability_better"),
         *("bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
-    added = ["validation_difference", "best_difference", "speed", "verdict"]
+    added = ["validation_difference", "best_difference", "speed", "verdict", "verdict_parts"]
     assert list(pair) == ["baseline", "arm", *statistics, *added]
     assert list(pair["validation_difference"]) == statistics
     assert list(pair["best_difference"]) == statistics
+    parts = ["title", "same_runs", "over_training", "speed", "at_end"]
+    assert list(pair["verdict_parts"]) == parts
     rung = pair["speed"][0]
     assert list(rung) == ["target", "share", "steps", "seconds", "reached", "of"]
     assert list(rung["steps"]) == [
@@ -165,27 +175,27 @@ def test_an_arm_of_which_nothing_is_left_still_prints(three_arms, tmp_path):
     assert any(text.startswith("no targets") for text in swapped["warnings"])
 
 
-def test_a_single_seed_is_smoke(write_run):
+def test_a_single_seed_concludes_nothing(write_run):
     arms = {"a": [write_run("a", 0, value=0.5)], "b": [write_run("b", 0, value=0.75)]}
     result = compare(arms)
     pair = result["pairs"][0]
     assert (pair["difference"], pair["interval"], pair["p_holm"]) == (0.25, None, None)
     assert result["arms"][0]["sd"] is None
-    assert "smoke, no claim" in pair["verdict"]
-    rule = "smoke, no claim: fewer than 6 pairs cannot reach p < 0.05 (pairs: 1)"
+    assert "too few pairs to conclude about" in pair["verdict"]
+    rule = "too few pairs to conclude: fewer than 6 cannot reach p < 0.05 (pairs: 1)"
     assert f"b against a: {rule}" in result["warnings"]
     assert "+0.2500" in printed(result)
 
 
 def test_the_number_of_pairs_is_judged_with_holm(three_arms):
     six = compare({name: folders[:6] for name, folders in three_arms.items()})["warnings"]
-    assert any("6 pairs can support no claim, because 2 comparisons" in text for text in six)
+    assert any("6 pairs cannot support any claim, because 2 comparisons" in text for text in six)
     assert any("at least 7 seeds" in text for text in six)
     seven = compare(three_arms)["warnings"]
-    assert "caution, 7 pairs: 10 or more are recommended" in seven[0]
-    assert not any("7 pairs can support no claim, " in text for text in seven)
+    assert "caution, only 7 pairs: 10 or more are recommended" in seven[0]
+    assert not any("7 pairs cannot support any claim" in text for text in seven)
     one_pair = compare({name: three_arms[name][:6] for name in ("rnn", "rnn_ln")})["warnings"]
-    assert not any("no claim, because" in text for text in one_pair)
+    assert not any("any claim, because" in text for text in one_pair)
 
 
 def test_a_missing_metric_is_named_and_the_rest_is_compared(write_run):
@@ -196,7 +206,7 @@ def test_a_missing_metric_is_named_and_the_rest_is_compared(write_run):
     result = compare(arms)
     warnings = "\n".join(result["warnings"])
     assert "finished, but test/accuracy is missing" in warnings
-    assert "finished, but test/accuracy is not finite" in warnings
+    assert "finished, but test/accuracy is NaN or infinity" in warnings
     assert "finished, but val/accuracy is missing" in warnings
     assert result["pairs"][0]["n"] == 1
     assert result["pairs"][0]["validation_difference"]["n"] == 2
@@ -246,7 +256,7 @@ def test_what_cannot_be_compared_is_refused(write_run, change, message):
 
 
 def test_one_seed_twice_no_arm_and_no_run_are_refused(write_run, tmp_path):
-    with pytest.raises(ValueError, match=r"one run a seed, but a has the seeds \[0, 0\]"):
+    with pytest.raises(ValueError, match=r"one run per seed, but a has the seeds \[0, 0\]"):
         compare({"a": [write_run("a", 0), write_run("b", 0)]})
     with pytest.raises(ValueError, match="at least one arm"):
         compare({})
@@ -364,7 +374,7 @@ def test_without_step_times_of_these_arms_nothing_is_said_of_seconds(three_arms)
     for result, pairs in ((none, [0, 1]), (part, [1]), (other, [0, 1])):
         for place in pairs:
             assert all(rung["seconds"] is None for rung in result["pairs"][place]["speed"])
-        assert sum("nothing is said of seconds" in text for text in result["warnings"]) == 1
+        assert sum("nothing is said about seconds" in text for text in result["warnings"]) == 1
     assert all(rung["seconds"] for rung in part["pairs"][0]["speed"])
     assert "rnn_lncell: its step time was not measured" in "".join(part["warnings"])
 
@@ -397,7 +407,7 @@ def test_validity_says_what_was_paired_and_what_differs(three_arms, write_run):
     assert validity["data_fingerprints"] == ["f00d"]
     (failed,) = validity["failed_runs"]
     assert failed.startswith("gru: seed 0 (")
-    assert failed.endswith("did not finish, its status is 'failed': loss is nan")
+    assert failed.endswith("did not finish (status 'failed'): loss is nan")
 
 
 @pytest.mark.parametrize(
@@ -430,15 +440,20 @@ def test_runs_tell_what_ended_them_and_what_the_monitor_said(write_run, tmp_path
     arms = {
         "a": [
             write_run("a", 0, diagnosis="gradients vanish"),
-            write_run("a", 1, status="failed", error="loss is nan at step 20"),
+            write_run("a", 1, status="failed", error="loss is nan at step 20", diverged=True),
+            # As written before there was the key.
+            write_run("a", 2, status="failed", error="NonFiniteError: at step 20"),
+            write_run("a", 3, status="failed", error="ValueError: at step 20"),
             tmp_path / "gone",
         ],
     }
     (arm,) = compare(arms)["arms"]
     assert arm["diagnosis"] == ["seed 0: gradients vanish"]
-    assert arm["failed"] == 2
+    assert arm["diagnoses"] == [{"seed": 0, "text": "gradients vanish"}]
+    assert arm["failed"] == 4
+    assert [run["diverged"] for run in arm["runs"]] == [False, True, True, False, None]
     assert [run["error"] and run["error"][-6:] for run in arm["runs"]] == [
-        *(None, "tep 20", " there"),
+        *(None, "tep 20", "tep 20", "tep 20", " there"),
     ]
     assert "seed 0: gradients vanish" in printed(compare(arms))
 
@@ -450,7 +465,7 @@ def test_every_table_stays_within_the_screen(three_arms, write_run, width):
     result = compare(three_arms, cost=measured(*three_arms), tuning=tuning)
     text = printed(result, width)
     assert max(map(len, text.split("\n"))) <= width
-    assert "times sooner than rnn [95 %]" in text
+    assert "speed-up over rnn [95 %]" in text
     assert "x 1.50 [1.47, 1.54]" in text
     assert "12.3 MB" in text
     assert "16,000" in text
@@ -510,5 +525,5 @@ def test_crashed_arms_stay_in_every_table(three_arms, write_run):
 def test_streams_are_checked_and_not_assumed(write_run, other, paired, told):
     result = compare({"a": [write_run("a", 0)], "b": [write_run("b", 0, **other)]})
     assert result["validity"]["paired_streams"] is paired
-    warned = [text for text in result["warnings"] if "runs of one seed have another" in text]
-    assert [text.split("another ")[1].split(",")[0] for text in warned] == told
+    warned = [text for text in result["warnings"] if "with the same seed differ" in text]
+    assert [text.split("in their ")[1].split(",")[0] for text in warned] == told

@@ -259,7 +259,7 @@ def test_too_few_pairs_for_a_family_of_targets_are_named():
         return [[{"steps": {"n": n, "p_holm": 0.5}}] * 4] * arms
 
     (text,) = check_speed_strength(pairs(7, 2))
-    assert text.startswith("7 pairs can support no claim of speed, because 8 tests, one a target")
+    assert text.startswith("7 pairs cannot support any claim of speed, because 8 tests, one per")
     assert text.endswith("use at least 9 seeds")
     assert check_speed_strength(pairs(9, 2)) == []
     assert check_speed_strength(pairs(5, 2)) == []  # said for everything already

@@ -52,8 +52,8 @@ def test_there_is_always_a_choice_and_a_warning():
     one_left = {"a": {0.01: runs(0.1, math.nan), 0.03: runs(math.nan, math.nan)}}
     assert choose_rates(one_left) == {"a": 0.01}
     (text,) = check_tuning(describe_tuning(one_left), [0])
-    assert text.startswith("a: no learning rate finished on all tuning seeds; 0.01 was taken")
-    assert text.endswith("lost the fewest")
+    assert text.startswith("a: no learning rate finished on all tuning seeds; 0.01 was chosen")
+    assert text.endswith("lost the fewest runs")
     nothing = {"a": {0.03: runs(1, 1, status="failed"), 0.01: runs(1, 1, status="failed")}}
     assert choose_rates(nothing) == {"a": 0.01}
     (text,) = check_tuning(describe_tuning(nothing), [0])
@@ -91,7 +91,7 @@ def test_unequal_treatment_is_named():
         "b": {0.1: runs(1), 0.2: runs(0.5)},
     }
     texts = check_tuning(describe_tuning(tuning), [1000])
-    assert "share seeds, so the results are flattered: 1000" in texts[0]
+    assert "share seeds, so the results look better than they are: 1000" in texts[0]
     assert texts[1] == "b: tuned on a smaller grid than other arms, without the rates 0.4"
     with pytest.raises(ValueError, match="a has none"):
         choose_rates({"a": {}})

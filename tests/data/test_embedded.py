@@ -74,12 +74,12 @@ def test_fingerprint_is_the_same_in_every_run(vowels):
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        ({"num_features": 13}, "num_features=13 is contradicted by split 'train', row 0"),
+        ({"num_features": 13}, "num_features=13 does not fit split 'train', row 0"),
         ({"num_classes": 8}, "num_classes=8 allows labels 0 to 7, but split 'train'"),
-        ({"num_classes": 10}, "num_classes=10 is contradicted"),
+        ({"num_classes": 10}, "num_classes=10 does not fit"),
         ({"length": 20}, "data.length=20 says"),
         ({"num_features": None, "num_tokens": 257}, "says symbols or text"),
-        ({"validation": 1.0}, "share must lie between 0 and 1"),
+        ({"validation": 1.0}, "share must be between 0 and 1"),
     ],
 )
 def test_claims_that_the_vowels_contradict(claim, message):

@@ -108,12 +108,12 @@ def test_generated_splits_differ_and_follow_data_seed_only(problem):
         (adding, {"length": 1}, "at least 2 steps, got 1"),
         (adding, {"length": None}, "at least 2 steps, got None"),
         (adding, {"num_train": 0}, "data.num_train must be at least 1"),
-        (adding, {"num_features": 1}, "num_features=1 is contradicted"),
+        (adding, {"num_features": 1}, "num_features=1 does not fit"),
         (copying, {"length": 20}, "at least 21"),
         (copying, {"num_tokens": 9}, "num_tokens=9 allows symbols 0 to 8"),
         (copying, {"num_classes": 8}, "num_classes=8 allows labels 0 to 7"),
         (mnist1d, {"length": 41}, "data.length=41 says"),
-        (mnist1d, {"validation": 0.0}, "share must lie between 0 and 1"),
+        (mnist1d, {"validation": 0.0}, "share must be between 0 and 1"),
     ],
 )
 def test_bad_settings(problem, settings, message):

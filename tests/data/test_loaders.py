@@ -247,7 +247,7 @@ def test_a_batch_goes_to_a_gpu_without_being_waited_for():
             return self
 
     lengths = torch.tensor([3, 2])
-    stubs: Any = (Stub(), Stub())
-    moved = Batch(*stubs, lengths).to(torch.device("cuda"))
+    stub: Any = Stub()
+    moved = Batch(stub, stub, lengths).to(torch.device("cuda"))
     assert calls == ["pinned", "pinned", *[(torch.device("cuda"), True)] * 2]
     assert moved.lengths is lengths

@@ -85,7 +85,7 @@ BAD = {
     "an empty sequence": ([[[1.0, 2.0]], []], [0, 1], FEATURES, "split 'train', row 1 is empty"),
     "a missing text": (["a", None], [0, 1], TEXT, "row 1 is empty"),
     "not finite": ([[[1.0, 2.0]], [[0.0, float("nan")]]], [0, 1], FEATURES, "row 1 has"),
-    "features": ([[[1.0, 2.0, 3.0]]], [0], FEATURES, "num_features=2 is contradicted"),
+    "features": ([[[1.0, 2.0, 3.0]]], [0], FEATURES, "num_features=2 does not fit"),
     "some features": (
         [[[1.0, 2.0]], [[1.0]]],
         [0, 0],
@@ -128,7 +128,7 @@ def test_classes_that_never_occur_contradict_the_claim():
         return datasets.DatasetDict({"train": rows([[1], [2]], [0, 1])})
 
     datamodule = sequence_data(source, SYMBOLS, batch_size=1, num_workers=0, seed=0)
-    with pytest.raises(ValueError, match=r"num_classes=3 is contradicted.*set data.num_classes=2"):
+    with pytest.raises(ValueError, match=r"num_classes=3 does not fit.*set data.num_classes=2"):
         datamodule.setup("fit")
 
 
@@ -164,7 +164,7 @@ def test_a_share_holds_out_every_class_in_proportion():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
 def test_a_share_lies_between_0_and_1(share):
-    with pytest.raises(ValueError, match="share must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="share must be between 0 and 1"):
         hold_out(rows([[1], [2]], [0, 1]), share, seed=0, purpose="validation")
 
 

@@ -4,41 +4,12 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from pages import PAGES, ROOT, read_fences
 
 import lnrnn
-
-ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), *ROOT.glob("README.md")]
-
-
-class Fence(NamedTuple):
-    language: str
-    line: int  # of the opening fence, from 1
-    text: str
-    follows: bool  # nothing but blank lines lies between this fence and the one before
-
-
-def read_fences(page: str) -> list[Fence]:
-    fences: list[Fence] = []
-    opened: tuple[str, int] | None = None
-    body: list[str] = []
-    follows = False
-    for number, line in enumerate(page.splitlines(), start=1):
-        if opened and line.strip() == "```":
-            fences.append(Fence(*opened, "".join(f"{text}\n" for text in body), follows))
-            opened, follows = None, True
-        elif opened:
-            body.append(line)
-        elif line.startswith("```"):
-            opened, body = (line[3:].strip(), number), []
-        elif line.strip():
-            follows = False
-    assert opened is None, f"the fence {opened} is not closed"
-    return fences
 
 
 def run_page(page: str, name: str) -> int:
@@ -60,7 +31,8 @@ def run_page(page: str, name: str) -> int:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page_prints_what_it_shows(page: Path) -> None:
+def test_page_prints_what_it_shows(page: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a page may train
     with torch.random.fork_rng():
         run_page(page.read_text(encoding="utf-8"), str(page))
 

@@ -11,7 +11,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.training import RunFolder
 
@@ -101,7 +101,7 @@ def interrupt(place: Path, size: int) -> None:
     process.terminate()
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + SIGTERM, printed
-    assert printed.rstrip().endswith("interrupted; the same command goes on")
+    assert printed.rstrip().endswith("interrupted; the same command resumes it")
     assert "Traceback" not in printed
     assert not any(map(is_alive, owners))
     check_stopped(place)

@@ -14,7 +14,7 @@ import pytest
 from experiments import Interruption, compose
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.training import Interrupted, RunFolder, SequenceTask, train
 

@@ -17,7 +17,7 @@ from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 import pytest
 import torch
 from experiments import compose, only
-from sameness import assert_same_run, predictions
+from same_runs import assert_same_run, predictions
 
 from lnrnn.training import RunFolder, train
 

@@ -11,7 +11,7 @@ from signal import SIGKILL, SIGTERM
 import pytest
 import torch
 from experiments import only
-from sameness import assert_same_run, content
+from same_runs import assert_same_run, content
 
 from lnrnn.training import RunFolder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from experiments import compose, only
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.runs.checkpoint_files import (
     checkpoints_in,

@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 import torch
-from cases import FEW, LAYERS, Case, randomized
+from norm_cases import FEW, LAYERS, Case, randomized
 from numerics import assert_equal, cotangents, output_and_grads
 from recurrences import arguments, op
 from torch import Tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYERS, randomized, run
+from norm_cases import LAYERS, randomized, run
 from numerics import BFLOAT16, assert_close, assert_equal
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -143,7 +143,7 @@ def test_tensors_of_two_devices_have_no_kernel() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_a_step_that_went_wrong_changes_nothing(optimizer: str, place: str, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    from spoiled import stopped
+    from spoiled_runs import stopped
 
     found = stopped(tmp_path, *RUN, f"optimizer={optimizer}", place=place, at=5, ahead=None)
     assert "at step 5 (epoch 0)" in found.message

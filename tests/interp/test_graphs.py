@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import assert_equal, output_and_grads
 from recurrences import arguments, op
 

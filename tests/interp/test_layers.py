@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, FEW, LAYERS, Case, randomized, run, states
 from interp.strict import rounded_bfloat16
+from norm_cases import CELLS, FEW, LAYERS, Case, randomized, run, states
 from numerics import BFLOAT16, assert_close, assert_equal, cotangents, output_and_grads
 from recurrences import arguments, op
 from torch import Tensor

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import roofline
 import torch
-from cases import Case
+from norm_cases import Case
 from recurrences import arguments, names, op
 
 from lnrnn import CellNorm

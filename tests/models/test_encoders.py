@@ -234,7 +234,7 @@ def test_attributes() -> None:
         ),
         ({"num_features": 3, "hidden_size": 6.5}, TypeError, "hidden_size .* whole .* got 6.5"),
         ({"num_features": 3, "num_layers": 0}, ValueError, "num_layers must be at least 1, got 0"),
-        ({"num_features": 3, "dropout": 1.1}, ValueError, r"dropout must lie in \[0, 1\], got 1.1"),
+        ({"num_features": 3, "dropout": 1.1}, ValueError, r"dropout must be in \[0, 1\], got 1.1"),
         ({"num_features": 3, "dropout": None}, TypeError, "dropout must be a number, got None"),
         ({"num_features": 3, "eps": None}, TypeError, "eps must be a number, got None"),
         ({"num_features": 3, "eps": 0.0}, ValueError, "eps must be positive"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, FEW, LAYERS, TORCH_CELLS, Case, randomized, run, states
+from norm_cases import CELLS, FEW, LAYERS, TORCH_CELLS, Case, randomized, run, states
 from numerics import assert_close, assert_equal, cotangents
 from torch import Tensor
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.backends.cudnn.rnn as cudnn_rnn
-from cases import LAYERS, TORCH_LAYERS
+from norm_cases import LAYERS, TORCH_LAYERS
 from torch import Tensor
 from torch.backends import cudnn
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy_twin
 import pytest
 import torch
-from cases import FEW, Case, every_case, run, states
+from norm_cases import FEW, Case, every_case, run, states
 from numerics import assert_close
 from torch import Tensor
 

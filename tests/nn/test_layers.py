@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import LAYERS, randomized, run, states
+from norm_cases import LAYERS, randomized, run, states
 from numerics import BFLOAT16, EXACT, FLOAT32, assert_close, assert_equal, cotangents
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CELLS, LAYERS
+from norm_cases import CELLS, LAYERS
 
 from lnrnn import GRU, LSTM, RNN, CellNorm, LSTMCell, RNNCell
 
@@ -92,7 +92,7 @@ def test_bad_sizes_and_switches(cell: str) -> None:
     layer = LAYERS[cell]
     refused(ValueError, "num_layers must be at least 1, got 0", layer, 3, 7, 0)
     refused(TypeError, "batch_first must be True or False", layer, 3, 7, batch_first=None)
-    refused(ValueError, "dropout must lie in [0, 1], got 1.5", layer, 3, 7, 2, dropout=1.5)
+    refused(ValueError, "dropout must be in [0, 1], got 1.5", layer, 3, 7, 2, dropout=1.5)
     refused(TypeError, "dropout must be a number", layer, 3, 7, 2, dropout=True)
     with pytest.warns(UserWarning, match="does nothing with num_layers=1") as caught:
         layer(3, 7, dropout=0.5)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import LAYERS, TORCH_LAYERS, randomized, run, states
+from norm_cases import LAYERS, TORCH_LAYERS, randomized, run, states
 from numerics import assert_equal, cotangents
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
@@ -135,6 +135,15 @@ class TorchThenNorm(nn.Module):
             self.norms.append(norm)
 
     def forward(self, x: Any, state: tuple[Tensor, ...]) -> tuple[Any, list[Tensor]]:
+        if not isinstance(x, PackedSequence) or x.sorted_indices is None:
+            return self._sorted(x, state)
+        # Sorted once for all layers, as torch's own stack does it: a state that is sorted by itself
+        # lies elsewhere in memory, and on some CPUs products round by how their rows are aligned.
+        plain = PackedSequence(x.data, x.batch_sizes)
+        output, final = self._sorted(plain, tuple(s[:, x.sorted_indices] for s in state))
+        return PackedSequence(output.data, *x[1:]), [s[:, x.unsorted_indices] for s in final]
+
+    def _sorted(self, x: Any, state: tuple[Tensor, ...]) -> tuple[Any, list[Tensor]]:
         rows, final = len(state[0]) // len(self.layers), []
         for k, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
             if k:

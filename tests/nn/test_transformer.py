@@ -182,7 +182,7 @@ def test_dropout_acts_where_torch_has_it(norm: str) -> None:
         ((8, 2), {"norm": "output"}, "'pre', 'post' or None, got 'output'"),
         ((8, 2), {"eps": 0.0}, "eps must be positive and finite, got 0.0"),
         ((8, 2), {"eps": float("nan")}, "eps must be positive and finite, got nan"),
-        ((8, 2), {"dropout": 1.1}, r"dropout must lie in \[0, 1\], got 1.1"),
+        ((8, 2), {"dropout": 1.1}, r"dropout must be in \[0, 1\], got 1.1"),
     ],
 )
 def test_refuses(arguments: tuple, options: dict, message: str) -> None:

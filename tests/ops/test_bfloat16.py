@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import (
     FLOAT32,
     assert_as_accurate,
@@ -96,7 +96,7 @@ def test_as_accurate_as_the_reference(
     for reverse in (False, True):
         options = {"autocast": autocast, "batch_sizes": packed, "reverse": reverse}
         reference = run(case, **options, fused=False)
-        alike = [nudged(reference, key, torch.bfloat16) for key in range(3)]
+        alike = [nudged(reference, key, torch.bfloat16) for key in range(8)]
         assert_as_accurate(run(case, **options, fused=True), reference, named, alike=alike)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from recurrences import arguments as arguments_of
 from recurrences import names, op
 from torch import Tensor

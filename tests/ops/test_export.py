@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import LAYERS, randomized
+from norm_cases import LAYERS, randomized
 from numerics import assert_equal
 from torch import Tensor, nn
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from absent_gpu import SyncDebugMode, standing_in
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import BFLOAT16, assert_close
 
 GPU = Path(__file__).parents[1] / "gpu"

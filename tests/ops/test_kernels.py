@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FEW, Case, every_case
+from norm_cases import FEW, Case, every_case
 from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op
 from torch import Tensor

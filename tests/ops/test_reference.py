@@ -10,7 +10,7 @@ import pytest
 import recurrences
 import torch
 import torch.nn.functional as F
-from cases import FEW, Case
+from norm_cases import FEW, Case
 from numerics import (
     BFLOAT16,
     DIFFERENT,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from child_processes import Encoded, count_threads, make_layer
 from numerics import FLOAT32, assert_close, assert_equal
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
-from workers import Encoded, count_threads, make_layer
 
 CELLS = ["rnn", "lstm", "gru"]
 LENGTHS = [19, 19, 12, 12, 12, 7, 7, 3, 1, 1] * 5  # enough rows for two threads

@@ -22,6 +22,7 @@ from lnrnn.training.resume import Start, choose_start
         ),
         (["trainer.devices=2", "data.num_workers=1"], "runs/japanese_vowels/rnn_ln/seed0"),
         (["trainer=ddp"], "runs/japanese_vowels/rnn_ln/seed0"),
+        (["hydra.searchpath=[file://tests]"], "runs/japanese_vowels/rnn_ln/seed0"),
         (["trainer=gpu"], "runs/japanese_vowels/rnn_ln-trainer-gpu/seed0"),
         (["experiment=mnist1d_gru"], "runs/mnist1d/gru-mnist1d_gru/seed0"),
     ],

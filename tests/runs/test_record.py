@@ -3,7 +3,7 @@ import math
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
@@ -13,6 +13,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=6,
 )
+# A loaded machine is slow to write files, which says nothing about records.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEYS = [name for name in RunRecord.__dataclass_fields__ if name != "unknown"]
 
 
@@ -70,6 +72,7 @@ def test_what_no_run_writes_is_refused_with_the_name_of_the_file(tmp_path, conte
         read_record(path)
 
 
+@patient
 @given(content=JSON | st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4))
 def test_any_json_is_a_record_or_refused(tmp_path_factory, content):
     path = write(tmp_path_factory.mktemp("record") / "run.json", content)
@@ -83,6 +86,7 @@ def test_any_json_is_a_record_or_refused(tmp_path_factory, content):
         assert isinstance(known, RunRecord)
 
 
+@patient
 @given(length=st.integers(0, 200))
 def test_a_record_that_was_cut_short_is_refused(tmp_path_factory, length):
     path = tmp_path_factory.mktemp("record") / "run.json"

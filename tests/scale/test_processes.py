@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from experiments import compose
-from sameness import assert_same_run
+from same_runs import assert_same_run
 
 from lnrnn.training import RunFolder, train
 
@@ -68,7 +68,7 @@ class Launch:
         own = {
             "OMP_NUM_THREADS": "1",
             "SEEN": str(self.seen),
-            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "support"))),
         }
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -258,7 +258,7 @@ def test_slurm_warns_two_processes_and_runs_them_again_in_their_folder(settings,
     codes, printed = srun(tmp_path, ("a", "b"), *overrides).finish()
     assert codes == [1, 1]
     said = " ".join(printed.split())
-    assert said.count("the processes of this run do not agree: goes on from: ") == 2
+    assert said.count("the processes of this run do not agree: continues from: ") == 2
     assert not any((tmp_path / "b").iterdir())
     codes, printed = srun(tmp_path, ("a", "a"), *overrides).finish()
     assert codes == [0, 0], printed

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from baits import Bait
 from experiments import CONF, QUIET
+from hostile_objects import Bait
 
 from lnrnn.training import Experiment, compose_experiment
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from baits import TARGETS, Bait
 from experiments import compose as compose_ours
+from hostile_objects import TARGETS, Bait
 
 from lnrnn.data import embedded
 from lnrnn.runs.checkpoint_files import manifest_of, newest_good, read_checkpoint
@@ -196,7 +196,7 @@ def test_a_pointer_that_points_out_of_its_folder_is_not_followed(folder, tmp_pat
 
 def test_nothing_is_loaded_from_an_address(folder):
     address = "https://localhost/runs/seed0/checkpoints/step-00000003.ckpt"
-    with pytest.raises(ConfigurationError, match="no run lies there"):
+    with pytest.raises(ConfigurationError, match="there is no run"):
         evaluate(Path(address))
     with pytest.raises(ConfigurationError, match="no such file"):
         choose_start(folder, address)

@@ -5,7 +5,7 @@ from pydoc import locate as find
 
 import pytest
 import yaml
-from baits import TARGETS
+from hostile_objects import TARGETS
 from omegaconf import OmegaConf
 
 from lnrnn.config.allowed_targets import locate
@@ -200,7 +200,7 @@ def test_the_command_line_may_not_read_the_environment_either(compose):
 def test_yaml_makes_no_objects(compose, conf, canary):
     file = conf / "experiment" / "given.yaml"
     file.write_text(f'name: !!python/object/apply:os.system ["touch {canary}"]\n')
-    with pytest.raises(ConfigurationError, match="no plain YAML"):
+    with pytest.raises(ConfigurationError, match="not plain YAML"):
         compose("experiment=given")
     file.write_text("# @package _global_\nmodel:\n  cell: !!str plain\n")
     assert compose("experiment=given").config.model.cell == "plain"

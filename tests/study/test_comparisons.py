@@ -96,14 +96,14 @@ def plan(*arguments: str):
         ),
         (["lr=[1,2]", "tuning_seeds=0"], "tuning_seeds must be at least 1"),
         (["lr=[1,2]", "seeds=1001"], "seeds must be at most 1000, where the tuning seeds begin"),
-        (["tuning_seeds=5"], "tuning_seeds says nothing without rates"),
+        (["tuning_seeds=5"], "tuning_seeds has no effect without rates"),
         (["job=2"], "there is no key job. Did you mean jobs?.*Keys of a comparison: arms, data"),
         (["seedss=2"], "there is no key seedss. Did you mean seeds?"),
         (["trainr.max_epochs=2"], "there is no key trainr. Did you mean trainer?"),
         (["trainer.max_epoch=2"], "there is no key trainer.max_epoch. Did you mean max_epochs?"),
         (["+seeds=2"], r"\+seeds=2: a comparison's own keys are set as they are: seeds=..."),
         (["jobs.x=2"], "a comparison's own keys are set as they are: jobs=..."),
-        (["-m"], "compare.py takes KEY=VALUE and --help, got -m"),
+        (["-m"], "lnrnn compare takes KEY=VALUE and --help, got -m"),
         (["data=nowhere"], "there is no data=nowhere.*mnist1d"),
         (["arms=[rnn,lstn]", "seeds=1"], "there is no model=lstn. Did you mean lstm?"),
     ],
@@ -230,7 +230,7 @@ def test_what_diverged_is_kept_and_what_failed_is_tried_again():
     assert task == tasks[0]
     assert failure.diverged
     assert failure.message.startswith("the loss is nan at step 3. It diverged")
-    assert failure.message.endswith(f"to train it anew, remove {task.folder}")
+    assert failure.message.endswith(f"to train it again, remove {task.folder}")
 
 
 def test_missing_runs_are_counted_and_named(capsys):
@@ -240,7 +240,7 @@ def test_missing_runs_are_counted_and_named(capsys):
     (tasks[0].folder / "run.json").write_text("{}")
     name_missing(tasks, Console())
     printed = capsys.readouterr().out
-    assert "1 of 2 runs are not there" in printed
+    assert "1 of 2 runs are missing" in printed
     assert f"rnn_ln, seed 0: {tasks[1].folder}" in printed
 
 

@@ -6,10 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 from experiments import compose
-from sameness import content
+from same_runs import content
 
 from lnrnn.study import step_cost
 from lnrnn.study.step_cost import TrainingStep, measure_cost
+from lnrnn.study.turns import order
 from lnrnn.training import train
 from lnrnn.training.build import build_data
 
@@ -115,7 +116,7 @@ def test_no_arm_can_diverge_while_it_is_measured(few_rounds):
 
 
 def test_every_arm_comes_first_as_often_and_follows_every_other():
-    rounds = [step_cost._order(number, 3) for number in range(6)]
+    rounds = [order(number, 3) for number in range(6)]
     assert all(sorted(order) == [0, 1, 2] for order in rounds)
     assert sorted(order[0] for order in rounds) == [0, 0, 1, 1, 2, 2]
     pairs = {pair for order in rounds for pair in pairwise(order)}

@@ -15,13 +15,15 @@ import pytest
 import torch
 from experiments import LANGUAGE_MODEL, Interruption, compose, interrupt_call
 from host_reads import HostReads
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
-from sameness import assert_same_run
-from spoiled import SPOILED, Stopped, stopped
+from same_runs import assert_same_run
+from spoiled_runs import SPOILED, Stopped, spoil, stopped
 
-from lnrnn.training import SequenceTask, train
+from lnrnn.training import NonFiniteError, SequenceTask, train
 from lnrnn.training.ahead import Flag, use_fused
-from lnrnn.training.build import build_data, build_task
+from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.monitor import callback as monitor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +66,7 @@ def assert_same_stop(root: Path, *overrides: str, **settings: Any) -> None:
 
 @pytest.mark.parametrize("clip", [UNCLIPPED, "trainer.gradient_clip_val=0.1"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("place", ["activation", "gradient", "norm"])
+@pytest.mark.parametrize("place", ["activation", "loss", "gradient", "norm"])
 def test_a_step_that_went_wrong_changes_nothing(place, optimizer, clip, tmp_path):
     assert_same_stop(tmp_path, optimizer, clip, *SMALL, place=place, at=5)
 
@@ -92,12 +94,17 @@ def test_a_step_of_several_batches_names_the_one(place, batch, tmp_path):
     assert_same_stop(tmp_path, *SMALL, accumulated, place=place, at=2, batch=batch)
 
 
+@pytest.mark.parametrize("place", ["activation", "gradient"])
+def test_a_validation_within_an_epoch_comes_after_the_check(place, tmp_path):
+    assert_same_stop(tmp_path, *SMALL, "trainer.val_check_interval=2", place=place, at=4)
+
+
 def test_a_validation_in_the_middle_of_a_step_comes_after_the_check(tmp_path):
     overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=2")
     assert_same_stop(tmp_path, *SMALL, *overrides, place="activation", at=2, batch=0)
 
 
-@pytest.mark.parametrize("place", ["activation", "gradient", "norm"])
+@pytest.mark.parametrize("place", ["activation", "loss", "gradient", "norm"])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "16-true", "64-true"])
 def test_it_is_the_same_in_every_precision(precision, place, tmp_path):
     assert_same_stop(tmp_path, *SMALL, f"trainer.precision={precision}", place=place, at=3)
@@ -108,32 +115,81 @@ def test_the_state_that_a_batch_began_from_is_looked_at(tmp_path, text):
     assert_same_stop(tmp_path, *overrides, place="activation", at=4)
 
 
-def test_what_went_wrong_is_looked_for_under_the_same_dropout(tmp_path):
-    seeds = stopped(tmp_path, *SMALL, place="activation", at=3).seeds
-    assert len(seeds) == 3  # the step, the one after it, and the step again
-    assert seeds[0] == seeds[2] != seeds[1]
+@pytest.mark.parametrize(
+    ("override", "at"),
+    [
+        ("trainer.val_check_interval=1.0", 3),  # read after the next batch
+        ("trainer.val_check_interval=1.0", LAST),  # read where no precision is set
+        ("trainer.accumulate_grad_batches=2", 2),
+    ],
+)
+def test_what_went_wrong_is_looked_for_as_it_happened(override, at, tmp_path):
+    overrides = ("trainer.precision=bf16-mixed", override)
+    passes = stopped(tmp_path, *SMALL, *overrides, place="activation", at=at).passes
+    assert len(passes) == 2  # the step's, and the one that found it
+    assert passes[0] == passes[1]
+    assert passes[0].autocast
+    assert passes[0].training
 
 
-@pytest.mark.parametrize("place", ["batch", "activation", "gradient"])
-def test_of_two_processes_one_goes_wrong_and_both_stop(place, tmp_path):
-    notes = []
-    for ahead in ("ahead", "waiting"):
-        root = tmp_path / ahead
-        root.mkdir()
-        script = [str(ROOT / "tests" / "spoiled.py"), place, "5", ahead, "1", str(root)]
-        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script]
-        process = subprocess.run(
-            [sys.executable, *command, "trainer=ddp", "trainer.accelerator=cpu", *SMALL],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert process.returncode == 0, process.stdout + process.stderr
-        notes += [json.loads((root / f"seen{rank}").read_text()) for rank in (0, 1)]
-    assert notes == notes[:1] * 4  # both processes, ahead and waiting
-    assert "at step 5 (epoch 0)" in notes[0]["message"]
+def test_a_validation_in_a_step_looks_for_it_as_it_happened(tmp_path):
+    overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=2")
+    passes = stopped(tmp_path, *SMALL, *overrides, place="activation", at=1, batch=1).passes
+    assert len(passes) == 2
+    assert passes[0] == passes[1]
+    assert passes[0].training
+
+
+@pytest.mark.parametrize("place", ["activation", "gradient"])
+@pytest.mark.parametrize("saves", [False, True])
+def test_the_task_alone_looks_before_it_ends_and_is_saved(place, saves, tmp_path, monkeypatch):
+    """Without this project's records and checkpoints."""
+    experiment = compose(*SMALL)
+    data = build_data(experiment.config)
+    task: Any = build_task(experiment.config, data)
+    original = SequenceTask.training_step
+
+    def step(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == 1:
+            spoil(self, batch, place, [])
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SequenceTask, "training_step", step)
+    monkeypatch.setattr(SequenceTask, "_ahead", True)
+    checkpoints = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1)
+    trainer = Trainer(
+        max_steps=3 if saves else 2,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[checkpoints] if saves else [],
+        enable_checkpointing=saves,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    with quiet_lightning(), pytest.raises(NonFiniteError, match="at step 2"):
+        trainer.fit(task, datamodule=data)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch=0-step=1.ckpt"] * saves
+
+
+def test_of_two_processes_one_goes_wrong_and_both_stop(tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(ROOT / "tests" / "support" / "spoiled_runs.py"), str(tmp_path)]
+    process = subprocess.run(
+        [sys.executable, *command, "trainer=ddp", "trainer.accelerator=cpu", *SMALL],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    notes = [json.loads((tmp_path / f"seen{rank}").read_text()) for rank in (0, 1)]
+    assert notes[0] == notes[1]
+    for ahead, waiting in notes[0].values():
+        assert ahead == waiting
+        assert "at step 5 (epoch 0)" in ahead[0]
+    assert len({message for (message, _), _ in notes[0].values()}) >= 3
 
 
 def test_a_run_that_goes_well_is_the_same_run(tmp_path, monkeypatch):
@@ -285,6 +341,7 @@ def test_ten_steps_read_nothing_but_flags_that_have_arrived(
     assert all("_write_loss" in read for batch in ends for read in batch)
     assert len(ends) <= 4
     assert reads.flags == reads.asked > 10
+    assert all(reads.batches[number] for number in reads.early)
     monkeypatch.setattr(SequenceTask, "_ahead", None)
     reads.batches.clear()
     train(experiment, tmp_path / "waiting")

@@ -1,6 +1,7 @@
 """Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
 
 import pytest
+import torch
 from experiments import (
     CLASSIFIER,
     LANGUAGE_MODEL,
@@ -10,10 +11,10 @@ from experiments import (
     only,
     run,
 )
-from sameness import assert_equal, assert_same_run, content
+from same_runs import assert_equal, assert_same_run, content
 
 from lnrnn.runs.machine import current_commit, installed_versions
-from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, train
+from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,35 @@ def test_the_carried_state_matters(tmp_path, monkeypatch):
     again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
     with pytest.raises(AssertionError):
         assert_same_run(again, whole)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_keeps_its_bits(precision, tmp_path, monkeypatch):
+    overrides = (*CLASSIFIER, f"trainer.precision={precision}", "trainer.max_epochs=2")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+    evaluation = evaluate(again.path)
+    assert evaluation.metrics == evaluation.recorded
+    dtypes = {value.dtype for value in content(whole)[0]["state_dict"].values()}
+    kept = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(precision, torch.float32)
+    assert dtypes == {kept}
+
+
+@pytest.mark.parametrize("calls", [(), (12,), (17,)])
+def test_early_stopping_with_a_budget_that_ends_between_validations(calls, tmp_path, monkeypatch):
+    """Ten batches an epoch, validated at its end: 18 steps end in the middle of the second."""
+    budget = ("trainer.max_epochs=-1", "trainer.max_steps=18", "trainer.limit_train_batches=10")
+    overrides = (*CLASSIFIER, "data.batch_size=20", *budget, "early_stopping=5")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    cuts = [("training_step", call) for call in calls]
+    again = run(overrides, tmp_path / "again", *cuts, monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_early_stopping_in_a_run_that_ends_before_any_validation(tmp_path):
+    budget = ("trainer.max_epochs=-1", "trainer.max_steps=3", "early_stopping=1")
+    assert train(compose(*CLASSIFIER, *budget), tmp_path)[1].status == "finished"
 
 
 def test_a_budget_in_steps_interrupted_in_the_test(tmp_path, monkeypatch):
@@ -171,7 +201,8 @@ def test_records_that_lack_what_the_checkpoint_knows_are_refused(damage, stopped
     lines = stopped.metrics.read_bytes()
     lines = lines[:100] if damage == "short" else lines.replace(b"\n", b" ")
     stopped.metrics.write_bytes(lines)
-    with pytest.raises(ConfigurationError, match=r"metrics\.jsonl has \d+ bytes, but the check"):
+    words = r"metrics\.jsonl has \d+ bytes, but does not begin with the \d+ bytes"
+    with pytest.raises(ConfigurationError, match=words):
         train(compose(*CLASSIFIER), tmp_path)
     assert stopped.metrics.read_bytes() == lines
 
@@ -182,7 +213,7 @@ def test_another_version_or_commit_goes_on_with_a_warning(
     monkeypatch.setattr("lnrnn.training.build.current_commit", lambda: "another")
     versions = {**installed_versions(), "torch": "9.9"}
     monkeypatch.setattr("lnrnn.training.build.installed_versions", lambda: versions)
-    with pytest.warns(UserWarning, match="goes on with something else") as caught:
+    with pytest.warns(UserWarning, match="is resumed with something else") as caught:
         folder, record = train(compose(*CLASSIFIER), tmp_path)
     here = installed_versions()["torch"]
     torch_changed = f"torch: {here} in the checkpoint, 9.9 now"

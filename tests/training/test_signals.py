@@ -84,7 +84,7 @@ def scontrol(tmp_path, monkeypatch):
 
 def test_a_requeue_is_asked_for(scontrol, monkeypatch):
     asked = scontrol(0)
-    assert ask_for_requeue() == "not requeued: this is no SLURM job"
+    assert ask_for_requeue() == "not requeued: this is not a SLURM job"
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     assert ask_for_requeue() == "requeued"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")

@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path):
 
 
 def test_evaluate_says_what_it_wants(tmp_path):
-    with pytest.raises(ConfigurationError, match="no run lies there"):
+    with pytest.raises(ConfigurationError, match="there is no run"):
         evaluate(tmp_path / "nowhere")
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(compose().config))
     with pytest.raises(ConfigurationError, match="holds no checkpoint yet"):

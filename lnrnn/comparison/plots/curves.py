@@ -45,7 +45,7 @@ def learning_curves(
     """Draw the validation metric of every arm against the optimizer's steps, or against time.
 
     A line is the median over the arm's finished runs, its band the middle half of them (the
-    quartiles); behind it lies every run by itself. Runs that did not finish are dotted and enter
+    quartiles); behind it is every single run. Runs that did not finish are dotted and enter
     neither. The horizontal axis is logarithmic if the first arm makes three quarters of its way in
     the first fifth of it, the vertical one if the metric is a positive error that falls twentyfold.
 

@@ -1,7 +1,6 @@
 """What the health monitor of the runs recorded, arm beside arm.
 
-A name such as ``monitor/saturation/l0/i`` is a quantity, a layer and a part of it. Every part of
-every layer is a panel; lines are medians over an arm's runs, bands their middle half.
+Every part of every layer is a panel; lines are medians over an arm's runs, bands their middle half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from lnrnn.comparison.plots.canvas import (
 )
 from lnrnn.comparison.records import Curve, Run
 from lnrnn.comparison.statistics import median_curve
+from lnrnn.runs.monitor_names import MonitorName, Quantity, parse_monitor_name
 
 WIDTH, HEIGHT, ROW_GAP, COLUMN_GAP = 6.6, 1.6, 0.62, 0.34  # inches
 COLUMNS = 4
@@ -47,7 +47,7 @@ class Chart(NamedTuple):
     """A figure of one quantity, or of a few that belong together, over the training."""
 
     stem: str
-    quantities: tuple[str, ...]
+    quantities: tuple[Quantity, ...]
     headline: str
     axis: str
     logarithmic: bool
@@ -57,7 +57,7 @@ class Chart(NamedTuple):
 CHARTS = (
     Chart(
         "monitor_recurrent_gradient",
-        ("recurrent_gradient",),
+        (Quantity.RECURRENT_GRADIENT,),
         "Gradient of the recurrent weights",
         "norm",
         logarithmic=True,
@@ -65,7 +65,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_saturation",
-        ("saturation",),
+        (Quantity.SATURATION,),
         "Saturated gates",
         "share",
         logarithmic=False,
@@ -73,7 +73,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_variance",
-        ("variance",),
+        (Quantity.VARIANCE,),
         "Variance before each norm",
         "median variance",
         logarithmic=True,
@@ -81,7 +81,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_near_eps",
-        ("near_eps",),
+        (Quantity.NEAR_EPS,),
         "Rows whose variance is near eps",
         "share",
         logarithmic=False,
@@ -89,7 +89,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_drift",
-        ("gain_drift", "shift_drift"),
+        (Quantity.GAIN_DRIFT, Quantity.SHIFT_DRIFT),
         "Change of gains and shifts since the start",
         "root mean square",
         logarithmic=False,
@@ -97,7 +97,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_state_norm",
-        ("state_norm",),
+        (Quantity.STATE_NORM,),
         "Size of the hidden state",
         "norm / √units",
         logarithmic=False,
@@ -105,7 +105,7 @@ CHARTS = (
     ),
     Chart(
         "monitor_clipped",
-        ("clipped",),
+        (Quantity.CLIPPED,),
         "Steps whose gradient was clipped",
         "share",
         logarithmic=False,
@@ -129,9 +129,9 @@ def monitor_figures(runs: Runs) -> dict[str, Figure]:
     lags = _gradient_panels(runs)
     if lags:
         notes = (
-            "norm of the loss's gradient with respect to the state, by how far back that state "
-            "lies; a line ends\nwhere the gradient is zero or the sequences do; early and late: "
-            "first and last tenth of the samples"
+            "norm of the loss's gradient with respect to the state, by how many steps before the "
+            "end that state is;\na line stops where the gradient is zero or the sequences end; "
+            "early and late: first and last tenth of the samples"
         )
         words = Caption("Does the gradient reach back in time?", notes, _describe(lags, "lag"))
         axes = ("steps back", "norm, log scale")
@@ -154,45 +154,35 @@ def _draw_chart(panels: Panels, look: Mapping[str, Look], chart: Chart) -> Figur
 def _chart_panels(runs: Runs, chart: Chart) -> Panels:
     """Return the panels of a chart, those of one layer beside each other."""
     names = _names(runs, chart.quantities)
-    layers = {_layer(name) for name in names}
+    several = len({name.layer for name in names}) > 1
     panels: Panels = {}
-    for name in sorted(names, key=_layer):
+    for name in sorted(names, key=lambda name: name.layer):
         lines = {arm: _quartiles(members, name) for arm, members in runs.items()}
         drawn = {arm: line for arm, line in lines.items() if len(line[0])}
         if drawn:
-            panels[_panel_title(name, chart, several=len(layers) > 1)] = drawn
+            panels[_panel_title(name, chart, several=several)] = drawn
     everything = [line for lines in panels.values() for _, line in lines.values()]
     return panels if any(line.any() for line in everything) else {}
 
 
-def _names(runs: Runs, quantities: Sequence[str]) -> list[str]:
+def _names(runs: Runs, quantities: Sequence[Quantity]) -> list[MonitorName]:
     """Return the names of these quantities that any run recorded, each once."""
     curves = [name for members in runs.values() for run in members for name in run.curves]
-    wanted = [f"monitor/{quantity}" for quantity in quantities]
-    return [
-        name
-        for name in dict.fromkeys(curves)
-        if any(name == want or name.startswith(f"{want}/") for want in wanted)
-    ]
+    parsed = [parse_monitor_name(name) for name in dict.fromkeys(curves)]
+    return [name for name in parsed if name is not None and name.quantity in quantities]
 
 
-def _layer(name: str) -> str:
-    return ([*name.split("/"), ""])[2]
-
-
-def _panel_title(name: str, chart: Chart, *, several: bool) -> str:
+def _panel_title(name: MonitorName, chart: Chart, *, several: bool) -> str:
     """Return the title of a name's panel: its part, and its layer where there are several."""
-    _, quantity, *rest = name.split("/")
-    layer, part = (rest[0] if rest else ""), "/".join(rest[1:])
-    title = f"{chart.part}{part}" if part else ""
+    title = f"{chart.part}{name.part}" if name.part else ""
     if len(chart.quantities) > 1:
-        title = f"{quantity.removesuffix('_drift')} {part}"
-    return ", ".join(word for word in ((layer if several else ""), title) if word)
+        title = f"{name.quantity.removesuffix('_drift')} {name.part}"
+    return ", ".join(word for word in ((name.layer if several else ""), title) if word)
 
 
-def _quartiles(runs: Sequence[Run], name: str) -> Quartiles:
+def _quartiles(runs: Sequence[Run], name: MonitorName) -> Quartiles:
     """Return the quartiles of one name over runs, at the steps at which all of them have it."""
-    curves = [_finite(run.curve(name)) for run in runs]
+    curves = [_finite(run.curve(str(name))) for run in runs]
     steps, table = median_curve([curve for curve in curves if curve])
     chosen = np.unique(np.linspace(0, len(steps) - 1, min(POINTS, len(steps))).round().astype(int))
     return steps[chosen], table[:, chosen]
@@ -205,9 +195,9 @@ def _finite(curve: Curve) -> Curve:
 def _gradient_panels(runs: Runs) -> Panels:
     """Return, for each layer, the gradient by lag early and late in training."""
     by_layer: dict[str, dict[int, str]] = {}
-    for name in _names(runs, ["state_gradient"]):
-        *_, layer, lag = name.split("/")
-        by_layer.setdefault(layer, {})[int(lag.removeprefix("lag"))] = name
+    for name in _names(runs, [Quantity.STATE_GRADIENT]):
+        if name.lag is not None:
+            by_layer.setdefault(name.layer, {})[name.lag] = str(name)
     panels: Panels = {}
     for layer, names in sorted(by_layer.items()):
         for late, phase in enumerate(PHASES):

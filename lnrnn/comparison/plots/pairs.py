@@ -144,7 +144,7 @@ def _words(result: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> Captio
     metric = result["metric"].replace("_", " ")
     direction = "higher" if result["higher_is_better"] else "lower"
     return Caption(
-        f"Each seed by itself: {metric} ({direction} is better)",
+        f"Every seed: {metric} ({direction} is better)",
         "line: one seed; dashed gray: arm not better; large mark and bar: mean, 95 % interval",
         " ".join(_sentence(panel) for row in rows for panel in row),
     )

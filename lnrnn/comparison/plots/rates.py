@@ -1,4 +1,4 @@
-"""How each arm bears another learning rate."""
+"""How each arm does at other learning rates."""
 
 import math
 from collections.abc import Mapping, Sequence

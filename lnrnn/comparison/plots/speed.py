@@ -28,7 +28,7 @@ UNITS = {"steps": "steps", "seconds": "time"}
 
 
 class Row(NamedTuple):
-    """One arm's way to one target; ``height`` is where its marks lie, counted downward."""
+    """One arm's way to one target; ``height`` is where its marks are, counted downward."""
 
     arm: str
     look: Look
@@ -56,7 +56,7 @@ def speed(result: Mapping[str, Any]) -> Figure | None:
         return None
     names = [wrap(row.arm) for row in rows]
     left = 0.35 + 0.085 * max(len(line) for name in names for line in name.split("\n"))
-    left = max(left, 1.75)  # the names of the targets are that long
+    left = max(left, 2.4)  # the names of the targets are that long
     reached = 1.25
     height = (rows[-1].height + 0.7) * ROW
     width = left + len(kinds) * (PANEL + GAP) + reached + RIGHT
@@ -168,7 +168,7 @@ def _write_rows(axes: Axes, rows: Sequence[Row], left: float) -> None:
 
 
 def _target(row: Row) -> str:
-    return f"to {row.target:.3g} ({100 * row.share:.0f} % of the way)"
+    return f"to {row.target:.3g} ({100 * row.share:.0f} % of the improvement)"
 
 
 def _write_reached(axes: Axes, rows: Sequence[Row]) -> None:
@@ -176,7 +176,7 @@ def _write_reached(axes: Axes, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         reached, total = row.entry["reached"], row.entry["of"]
         if place == 0:
-            _write(axes, 1.06, row.height - 1, "arrived (first arm)", FAINT, bold=False)
+            _write(axes, 1.06, row.height - 1, "reached (first arm)", FAINT, bold=False)
         text = f"{reached['arm']} of {total} ({reached['baseline']})"
         _write(axes, 1.06, row.height, text, INK, bold=False)
 
@@ -200,7 +200,7 @@ def _words(result: Mapping[str, Any], rows: Sequence[Row], kinds: Sequence[str])
     parts = [_sentence(row, kind) for row in rows for kind in kinds if _known(row.entry[kind])]
     return Caption(
         f"How much faster than {' '.join(wrap(baseline).split())}",
-        "dot: ratio over pairs (filled: supported); bar: 95 % interval; arrow: no end",
+        "dot: ratio over pairs (filled: supported); bar: 95 % interval; arrow: unbounded",
         f"Speed against {baseline}. " + " ".join(parts),
     )
 
@@ -210,6 +210,6 @@ def _sentence(row: Row, kind: str) -> str:
     value = "no ratio" if ratio["ratio"] is None else f"{ratio['ratio']:.2f}"
     bounds = ""
     if ratio["interval"] is not None:
-        low, high = ("no end" if end is None else f"{end:.2f}" for end in ratio["interval"])
+        low, high = ("unbounded" if end is None else f"{end:.2f}" for end in ratio["interval"])
         bounds = f" (95 % interval {low} to {high})"
     return f"{row.arm} to {row.target:.3g}: speed-up in {UNITS[kind]} {value}{bounds}."

@@ -1,5 +1,6 @@
 """The health monitor: now and then a look into the model, written among the run's records."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from lnrnn.data import Batch
 from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
+from lnrnn.runs.monitor_names import MonitorName, Quantity
 from lnrnn.training.callbacks import Records
 from lnrnn.training.monitor.health import RecurrentHealth, TransformerHealth
 from lnrnn.training.task import SequenceTask
@@ -51,13 +53,13 @@ class Monitor(Callback):
             return
         assert isinstance(pl_module, SequenceTask)
         pl_module.settle()
-        values: dict[str, Any] = {}
+        values: dict[MonitorName, Any] = {}
         if self._health is not None:
             carried = pl_module.train_state if batch_idx > 0 else None
             with trainer.precision_plugin.train_step_context():
                 values |= self._health.look(batch, carried)
         if self.steps and trainer.gradient_clip_val:
-            values["clipped"] = int(self.clipped) / self.steps
+            values[MonitorName(Quantity.CLIPPED)] = int(self.clipped) / self.steps
         self.steps, self.clipped = 0, 0
         self._write(trainer, values)
 
@@ -100,6 +102,6 @@ class Monitor(Callback):
         counts = checkpoint.get("monitor", {"steps": 0, "clipped": 0})
         self.steps, self.clipped = counts["steps"], counts["clipped"]
 
-    def _write(self, trainer: Trainer, values: dict[str, Any]) -> None:
-        named = {f"monitor/{name}": torch.as_tensor(value) for name, value in values.items()}
+    def _write(self, trainer: Trainer, values: Mapping[MonitorName, Any]) -> None:
+        named = {str(name): torch.as_tensor(value) for name, value in values.items()}
         self.records.write(trainer, named)

@@ -25,7 +25,7 @@ class Piece(NamedTuple):
     Attributes:
         lag: Steps from the cut before it to each sequence's end; 0 for the first piece, before
             which there is no cut.
-        where: Where its steps lie among the T * B of a padded batch, in packed order.
+        where: Where its steps are among the T * B of a padded batch, in packed order.
         sizes: Sequences that have each of its steps, int64 on the CPU, falling.
         rows: Sequences that have a step in it: the first ones.
         started: Sequences that had a step before it: the first ones too.

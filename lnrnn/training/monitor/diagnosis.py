@@ -1,16 +1,17 @@
 """One line in words on what the monitor saw of a run, and what might be tried.
 
-Of every number it takes the median over the run's samples, so that a bad moment is no diagnosis.
-Where it knows of nothing beyond the thresholds below, it says so.
+Of every number it takes the median over the run's samples, so that one bad moment is not a
+diagnosis. Where nothing is beyond the thresholds below, it says so.
 """
 
 import json
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+
+from lnrnn.runs.monitor_names import PREFIX, MonitorName, Quantity, parse_monitor_name
 
 VANISHED = 1e-3
 """Below this share of the gradient one step back, a step that far back hardly learns: the nearer
@@ -18,16 +19,16 @@ steps decide the direction of every update."""
 EXPLODED = 100.0
 """Above this multiple of the gradient one step back, far steps drown the near ones."""
 SATURATED = 0.5
-"""A gate that is at the end of its range more often than not passes next to no gradient."""
+"""A gate that is at the end of its range more often than not passes almost no gradient."""
 NEAR_EPS = 0.05
 """Share of rows whose variance is below 10 eps: there eps makes the norm 5 % smaller or more."""
 CLIPPED = 0.5
 """Where more steps than not are clipped, the clipping sets the size of the step, not the optimizer.
 """
 SMALL_STATE = 0.01
-"""A hidden state of this root mean square carries next to nothing; tanh reaches 1."""
+"""A hidden state with this root mean square carries almost nothing; tanh reaches 1."""
 FEWEST_EPS = 1e-12
-"""Variances that would need a smaller eps than this are zero for all that float32 can tell."""
+"""Variances that would need a smaller eps than this are zero as far as float32 can tell."""
 
 GATES = {
     "i": "input gate",
@@ -39,9 +40,9 @@ GATES = {
     "n": "candidate",
     "h": "hidden state",
 }
-REMARKABLE_NOT = "nothing remarkable"
+NOTHING_REMARKABLE = "nothing remarkable"
 
-Medians = Mapping[str, float]
+Medians = Mapping[MonitorName, float]
 
 
 def diagnose(metrics: Path, eps: float | None) -> str:
@@ -61,23 +62,24 @@ def diagnose(metrics: Path, eps: float | None) -> str:
         *_state(medians),
         *_clipping(medians),
     ]
-    return "; ".join(parts) or REMARKABLE_NOT
+    return "; ".join(parts) or NOTHING_REMARKABLE
 
 
-def read_medians(metrics: Path) -> dict[str, float]:
-    """Return the median over a run's samples by name, without ``monitor/``.
+def read_medians(metrics: Path) -> dict[MonitorName, float]:
+    """Return the median over a run's samples of everything that the monitor recorded.
 
-    A value that was not finite counts as infinite. The last line may be cut short.
+    A value of NaN or infinity counts as infinite. The last line may be cut short.
     """
     if not metrics.exists():  # the run ended before it began to train
         return {}
-    values: dict[str, list[float]] = defaultdict(list)
+    values: dict[MonitorName, list[float]] = defaultdict(list)
     for line in metrics.read_text().splitlines():
-        if '"monitor/' not in line or not line.endswith("}"):
+        if f'"{PREFIX}' not in line or not line.endswith("}"):  # most lines need no parsing
             continue
         entry = json.loads(line)
-        value = math.inf if entry["value"] is None else entry["value"]
-        values[entry["name"].removeprefix("monitor/")].append(value)
+        name = parse_monitor_name(entry["name"])
+        if name is not None:
+            values[name].append(math.inf if entry["value"] is None else entry["value"])
     return {name: median(found) for name, found in values.items()}
 
 
@@ -85,8 +87,8 @@ def _gradients(medians: Medians) -> list[str]:
     """Return whether gradients vanish or explode on their way back, where they do so most."""
     by_layer: dict[str, dict[int, float]] = defaultdict(dict)
     for name, value in medians.items():
-        if found := re.fullmatch(r"state_gradient/(\w+)/lag(\d+)", name):
-            by_layer[found[1]][int(found[2])] = value
+        if name.lag is not None:
+            by_layer[name.layer][name.lag] = value
     vanishing, exploding = [], []
     for layer, norms in by_layer.items():
         lag, near, far = max(norms), norms[min(norms)], norms[max(norms)]
@@ -98,11 +100,13 @@ def _gradients(medians: Medians) -> list[str]:
     parts = []
     if vanishing:
         ratio, layer, lag = min(vanishing)
-        size = f"{ratio:.0e} of those one step back" if ratio else "zero"
+        size = f"{ratio:.0e} times as large as one step back" if ratio else "zero"
         parts.append(f"gradients vanish: {_back(lag)} {size} ({layer})")
     if exploding:
         ratio, layer, lag = max(exploding)
-        size = f"{ratio:.0e} times those one step back" if math.isfinite(ratio) else "not finite"
+        size = "NaN or infinity"
+        if math.isfinite(ratio):
+            size = f"{ratio:.0e} times as large as one step back"
         parts.append(f"gradients explode: {_back(lag)} {size} ({layer})")
     return parts
 
@@ -112,22 +116,21 @@ def _back(lag: int) -> str:
 
 
 def _saturation(medians: Medians) -> list[str]:
-    worst = _worst(medians, "saturation", SATURATED)
+    worst = _worst(medians, Quantity.SATURATION, SATURATED)
     if worst is None:
         return []
-    where, share = worst
-    layer, gate = where.split("/")
-    return [f"{GATES[gate]} saturated in {100 * share:.0f} % of activations ({layer})"]
+    share = 100 * medians[worst]
+    return [f"{GATES[worst.part]} saturated in {share:.0f} % of activations ({worst.layer})"]
 
 
 def _variance(medians: Medians, eps: float | None) -> list[str]:
     """Return whether eps swallows a norm, with an eps that would leave 99 rows of 100 alone."""
-    worst = _worst(medians, "near_eps", NEAR_EPS)
+    worst = _worst(medians, Quantity.NEAR_EPS, NEAR_EPS)
     if worst is None:
         return []
-    where, share = worst
-    part = f"variance near eps in {100 * share:.0f} % of rows ({where.replace('/', ' ')})"
-    low = medians.get(f"low_variance/{where}", 0.0)
+    share, where = 100 * medians[worst], f"{worst.layer} {worst.part}"
+    part = f"variance near eps in {share:.0f} % of rows ({where})"
+    low = medians.get(worst._replace(quantity=Quantity.LOW_VARIANCE), 0.0)
     better = 10.0 ** math.floor(math.log10(low / 10)) if 0 < low < math.inf else 0.0
     if better < FEWEST_EPS:
         return [f"{part}, some of it zero: no eps helps"]
@@ -137,16 +140,19 @@ def _variance(medians: Medians, eps: float | None) -> list[str]:
 
 
 def _state(medians: Medians) -> list[str]:
-    sizes = {k.split("/")[1]: v for k, v in medians.items() if k.startswith("state_norm/")}
-    small = {layer: size for layer, size in sizes.items() if size < SMALL_STATE}
-    if not small:
+    sizes = {
+        name.layer: size
+        for name, size in medians.items()
+        if name.quantity == Quantity.STATE_NORM and size < SMALL_STATE
+    }
+    if not sizes:
         return []
-    layer = min(small, key=lambda name: small[name])
-    return [f"the hidden state is next to zero: {small[layer]:.0e} a unit ({layer})"]
+    layer = min(sizes, key=lambda name: sizes[name])
+    return [f"the hidden state is close to zero: {sizes[layer]:.0e} per unit ({layer})"]
 
 
 def _clipping(medians: Medians) -> list[str]:
-    share = medians.get("clipped", 0.0)
+    share = medians.get(MonitorName(Quantity.CLIPPED), 0.0)
     if share <= CLIPPED:
         return []
     return [
@@ -155,10 +161,8 @@ def _clipping(medians: Medians) -> list[str]:
     ]
 
 
-def _worst(medians: Medians, kind: str, threshold: float) -> tuple[str, float] | None:
-    """Return where a share is largest, and the share, if it is above a threshold."""
-    shares = {k.split("/", 1)[1]: v for k, v in medians.items() if k.startswith(f"{kind}/")}
-    if not shares:
-        return None
-    where = max(shares, key=lambda name: shares[name])
-    return (where, shares[where]) if shares[where] > threshold else None
+def _worst(medians: Medians, quantity: Quantity, threshold: float) -> MonitorName | None:
+    """Return the name under which a share is largest, if it is above a threshold."""
+    shares = [name for name in medians if name.quantity == quantity]
+    worst = max(shares, key=lambda name: medians[name], default=None)
+    return worst if worst is not None and medians[worst] > threshold else None

@@ -88,7 +88,7 @@ def next_cell_state(inside: Inside, c: Tensor) -> Tensor:
 
 
 def saturation(layer: Layer, inside: Inside) -> dict[str, Tensor]:
-    """Return the share of each gate's activations that lie beyond SATURATED of their range.
+    """Return the share of each gate's activations that are beyond SATURATED of their range.
 
     Beyond is |tanh| > 0.95, and for a sigmoid below 0.025 or above 0.975. ReLU has no range.
     """

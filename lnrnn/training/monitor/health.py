@@ -21,11 +21,12 @@ from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
 from lnrnn.models.checks import valid_steps
 from lnrnn.models.heads import last_step
 from lnrnn.ops.reference import widen
+from lnrnn.runs.monitor_names import MonitorName, Quantity
 from lnrnn.training.metrics import sum_loss
 from lnrnn.training.monitor import cuts, gates
 from lnrnn.training.monitor.cuts import Layer, Piece, State
 
-Values = dict[str, Tensor]
+Values = dict[MonitorName, Tensor]
 
 SEQUENCES = 16  # of a batch, looked at: enough for shares and medians, however large the batch
 NEAR = 10.0  # a variance below so many eps is near it: eps makes the norm 5 % smaller or more
@@ -130,9 +131,9 @@ class RecurrentHealth:
         inside = gates.look_inside(
             single, valid_rows(passed.x.detach(), lengths), valid_rows(before, lengths)
         )
-        values = {f"state_norm/{name}": size}
+        values = {MonitorName(Quantity.STATE_NORM, name): size}
         for gate, share in gates.saturation(single, inside).items():
-            values[f"saturation/{name}/{gate}"] = share
+            values[MonitorName(Quantity.SATURATION, name, gate)] = share
         norm = gates.cell_norm_of(single)
         if norm is None:
             return values
@@ -142,11 +143,11 @@ class RecurrentHealth:
             if not len(v):
                 continue
             spread = gates.variances(v, gates.widths_of(single, norm), norm.kind)
-            values |= about_variance(f"{name}/{which}", spread, single.eps)
+            values |= about_variance(name, which, spread, single.eps)
         if "i" in inside.gates and norm.cell is not None and passed.at_cuts:
             c = self._cell_states(single, passed, pieces)
             spread = gates.variances(c, [c.shape[-1]], norm.kind)
-            values |= about_variance(f"{name}/cell", spread, single.eps)
+            values |= about_variance(name, "cell", spread, single.eps)
         return values | self._drift(suffix, norm.gain_init)
 
     def _cell_states(self, single: Layer, passed: Passed, pieces: list[Piece]) -> Tensor:
@@ -169,9 +170,8 @@ class RecurrentHealth:
         gain = self.layer.get_parameter(f"gain_out_l{k}").detach()
         shift = self.layer.get_parameter(f"shift_out_l{k}").detach()
         spread = gates.variances(valid_rows(x.detach(), lengths), [x.shape[-1]], "layer")
-        values |= about_variance(f"l{k}/output", spread, self.layer.eps)
-        values |= {f"gain_drift/l{k}/output": drift(gain, 1.0)}
-        values |= {f"shift_drift/l{k}/output": drift(shift, 0.0)}
+        values |= about_variance(f"l{k}", "output", spread, self.layer.eps)
+        values |= about_drift(f"l{k}", "output", gain, shift)
         return F.layer_norm(x, gain.shape, gain, shift, self.layer.eps)
 
     def _drift(self, suffix: str, gain_init: float) -> Values:
@@ -180,11 +180,13 @@ class RecurrentHealth:
         b_hh, which serves the recurrent norm as its shift, starts at random values: left out.
         """
         parameters = dict(self.layer.named_parameters())
-        kinds = {"gain": ("gain_drift", gain_init), "shift": ("shift_drift", 0.0)}
+        kinds = {"gain": (Quantity.GAIN_DRIFT, gain_init), "shift": (Quantity.SHIFT_DRIFT, 0.0)}
         norms = {"_ih": "ih", "_hh": "hh", "": "joint", "_c": "cell"}
         return {
-            f"{what}/{suffix[1:]}/{norm}": drift(parameters[f"{kind}{end}{suffix}"], start)
-            for kind, (what, start) in kinds.items()
+            MonitorName(quantity, suffix[1:], norm): drift(
+                parameters[f"{kind}{end}{suffix}"], start
+            )
+            for kind, (quantity, start) in kinds.items()
             for end, norm in norms.items()
             if f"{kind}{end}{suffix}" in parameters
         }
@@ -193,7 +195,7 @@ class RecurrentHealth:
         """Return the norm of the gradient that each recurrent weight has just now, by name."""
         weights = {s[1:]: self.layer.get_parameter(f"weight_hh{s}") for s in self.singles}
         return {
-            f"recurrent_gradient/{name}": weight.grad.norm()
+            MonitorName(Quantity.RECURRENT_GRADIENT, name): weight.grad.norm()
             for name, weight in weights.items()
             if weight.grad is not None
         }
@@ -242,7 +244,8 @@ def state_gradients(
                 reached[: piece.started]
             ]
             if len(size):
-                values[f"state_gradient/{name}/lag{piece.lag}"] = size.mean() * scale
+                key = MonitorName(Quantity.STATE_GRADIENT, name, lag=piece.lag)
+                values[key] = size.mean() * scale
     return values
 
 
@@ -257,21 +260,23 @@ class TransformerHealth:
         encoder = model.encoder
         assert isinstance(encoder, TransformerEncoder)
         self.encoder = encoder
-        norms: dict[str, Any] = {}
+        norms: dict[tuple[str, str], Any] = {}
         for k, layer in enumerate(encoder.layers):
-            norms |= {f"l{k}/attention": layer.attention_norm}
-            norms |= {f"l{k}/feedforward": layer.feedforward_norm}
-        norms[f"l{len(encoder.layers) - 1}/final"] = encoder.final_norm
-        self.norms = {name: norm for name, norm in norms.items() if isinstance(norm, nn.LayerNorm)}
+            norms[f"l{k}", "attention"] = layer.attention_norm
+            norms[f"l{k}", "feedforward"] = layer.feedforward_norm
+        norms[f"l{len(encoder.layers) - 1}", "final"] = encoder.final_norm
+        self.norms = {  # by layer and name
+            where: norm for where, norm in norms.items() if isinstance(norm, nn.LayerNorm)
+        }
 
     @torch.no_grad()
     def look(self, batch: Batch, carried: State | None) -> Values:
         """Return what is measured on a batch, by name; a transformer carries no state."""
         batch, _ = first_sequences(batch, carried)
-        read: Values = {}
+        read: dict[tuple[str, str], Tensor] = {}
 
-        def note(name: str) -> Any:
-            return lambda module, inputs: read.update({name: inputs[0]})
+        def note(where: tuple[str, str]) -> Any:
+            return lambda module, inputs: read.update({where: inputs[0]})
 
         handles = [norm.register_forward_pre_hook(note(n)) for n, norm in self.norms.items()]
         try:
@@ -281,15 +286,14 @@ class TransformerHealth:
             for handle in handles:
                 handle.remove()
         values: Values = {}
-        for name, v in read.items():
-            norm = self.norms[name]
+        for where, v in read.items():
+            norm = self.norms[where]
             rows = v.flatten(0, 1)
             if batch.lengths is not None:
                 rows = v[valid_steps(batch.lengths, v)]
             spread = gates.variances(rows, [v.shape[-1]], "layer")
-            values |= about_variance(name, spread, norm.eps)
-            values |= {f"gain_drift/{name}": drift(norm.weight, 1.0)}
-            values |= {f"shift_drift/{name}": drift(norm.bias, 0.0)}
+            values |= about_variance(*where, spread, norm.eps)
+            values |= about_drift(*where, norm.weight, norm.bias)
         return values
 
     def recurrent_gradients(self) -> Values:
@@ -316,13 +320,22 @@ def valid_rows(v: Tensor, lengths: Tensor) -> Tensor:
     return v[(torch.arange(len(v))[:, None] < lengths).to(v.device)]
 
 
-def about_variance(name: str, spread: Tensor, eps: float) -> Values:
+def about_variance(layer: str, norm: str, spread: Tensor, eps: float) -> Values:
     """Return the median and a low quantile of variances, and the share of them near eps."""
     ordered = spread.sort().values
+    found = {
+        Quantity.VARIANCE: ordered[len(ordered) // 2],
+        Quantity.LOW_VARIANCE: ordered[int(LOW * len(ordered))],
+        Quantity.NEAR_EPS: gates.share_of(ordered < NEAR * eps),
+    }
+    return {MonitorName(quantity, layer, norm): value for quantity, value in found.items()}
+
+
+def about_drift(layer: str, norm: str, gain: Tensor, shift: Tensor) -> Values:
+    """Return how far a gain that began at one and a shift that began at zero have moved."""
     return {
-        f"variance/{name}": ordered[len(ordered) // 2],
-        f"low_variance/{name}": ordered[int(LOW * len(ordered))],
-        f"near_eps/{name}": gates.share_of(ordered < NEAR * eps),
+        MonitorName(Quantity.GAIN_DRIFT, layer, norm): drift(gain, 1.0),
+        MonitorName(Quantity.SHIFT_DRIFT, layer, norm): drift(shift, 0.0),
     }
 
 

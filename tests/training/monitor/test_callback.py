@@ -11,7 +11,7 @@ from experiments import (
     interrupt_call,
     run,
 )
-from sameness import assert_equal, assert_same_run, content
+from same_runs import assert_equal, assert_same_run, content
 
 from lnrnn.runs.curves import plot_curves
 from lnrnn.training import (
@@ -22,7 +22,7 @@ from lnrnn.training import (
     folder_of,
     train,
 )
-from lnrnn.training import monitor as monitor_module
+from lnrnn.training.monitor import callback as monitor_module
 
 ON = "monitor=true"
 

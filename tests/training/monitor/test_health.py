@@ -122,6 +122,12 @@ def state_gradients(model: SequenceModel, batch: Batch, runs: list[Alone]) -> di
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
+def look(health: RecurrentHealth | TransformerHealth, batch: Batch, carried: Any) -> dict[str, Any]:
+    """Return what a look finds, by the names of the records without what all of them begin with."""
+    found = health.look(batch, carried)
+    return {str(name).removeprefix("monitor/"): value for name, value in found.items()}
+
+
 NORMS = {
     "rnn": [None, "output", "cell", lnrnn.CellNorm(inputs="separate", kind="rms")],
     "lstm": [
@@ -141,7 +147,7 @@ EVERY_NORM = [(cell, norm) for cell, norms in NORMS.items() for norm in norms]
 def test_gradients_by_lag_equal_those_through_a_step_loop(cell, norm, lengths):
     model = build(cell, norm)
     batch = make_batch(lengths)
-    values = RecurrentHealth(model).look(batch, None)
+    values = look(RecurrentHealth(model), batch, None)
     expected = state_gradients(model, batch, run_alone(model, batch))
     found = {name: value for name, value in values.items() if name.startswith("state_grad")}
     assert found.keys() == expected.keys()
@@ -157,7 +163,7 @@ def test_gradients_by_lag_equal_those_through_a_step_loop(cell, norm, lengths):
 def test_layers_directions_and_heads(cell, norm, bidirectional, head, lengths):
     model = build(cell, norm, head, num_layers=2, bidirectional=bidirectional)
     batch = make_batch(lengths, tokens=head == "tokens")
-    values = RecurrentHealth(model).look(batch, None)
+    values = look(RecurrentHealth(model), batch, None)
     expected = state_gradients(model, batch, run_alone(model, batch))
     assert len(expected) == 4 * 2 * (1 + bidirectional)
     for name, value in expected.items():
@@ -170,13 +176,13 @@ def test_a_carried_state_is_where_the_sequences_begin(cell):
     batch = make_batch(tokens=True)
     parts = 2 if cell == "lstm" else 1
     carried = tuple(torch.randn(2, BATCH, HIDDEN, dtype=torch.float64) for _ in range(parts))
-    values = RecurrentHealth(model).look(batch, carried)
+    values = look(RecurrentHealth(model), batch, carried)
     runs = run_alone(model, batch, carried)
     expected = state_gradients(model, batch, runs)
     for name, value in expected.items():
         assert float(values[name]) == pytest.approx(value, rel=1e-9), name
     assert float(values["state_norm/l1"]) == pytest.approx(mean_state(runs, "l1"), rel=1e-6)
-    other = RecurrentHealth(model).look(batch, None)
+    other = look(RecurrentHealth(model), batch, None)
     assert float(other["state_norm/l1"]) != pytest.approx(mean_state(runs, "l1"), rel=1e-3)
 
 
@@ -239,7 +245,7 @@ def test_gates_norms_and_states_equal_those_of_a_step_loop(cell, norm, lengths):
         for parameter in model.encoder.parameters():
             parameter *= 4  # so that some gates saturate
     batch = make_batch(lengths)
-    values = {n: float(v) for n, v in RecurrentHealth(model).look(batch, None).items()}
+    values = {n: float(v) for n, v in look(RecurrentHealth(model), batch, None).items()}
     with torch.no_grad():
         runs = run_alone(model, batch)
     for name in ("l0", "l0_reverse", "l1", "l1_reverse"):
@@ -290,14 +296,14 @@ def test_drift_is_measured_from_where_gains_and_shifts_begin():
     model = SequenceModel(encoder, partial(ClassificationHead, 4))
     batch = make_batch()
     batch = batch._replace(inputs=batch.inputs.float())
-    values = RecurrentHealth(model).look(batch, None)
+    values = look(RecurrentHealth(model), batch, None)
     names = {f"gain_drift/l0/{n}" for n in ("ih", "hh", "cell")}
     names |= {f"shift_drift/l0/{n}" for n in ("ih", "cell")}
     assert {name for name in values if "drift" in name} == names
     assert all(float(values[name]) == 0 for name in names)
     with torch.no_grad():
         encoder.layer.get_parameter("gain_c_l0")[:3] += 2.0  # half of the six, by 2
-    moved = RecurrentHealth(model).look(batch, None)
+    moved = look(RecurrentHealth(model), batch, None)
     assert float(moved["gain_drift/l0/cell"]) == pytest.approx(math.sqrt(2.0))
     assert float(moved["gain_drift/l0/ih"]) == 0
 
@@ -305,10 +311,10 @@ def test_drift_is_measured_from_where_gains_and_shifts_begin():
 def test_the_weights_are_read_at_every_look():
     model = build("gru", "cell")
     batch, looking = make_batch(), RecurrentHealth(model)
-    before = looking.look(batch, None)
+    before = look(looking, batch, None)
     with torch.no_grad():
         model.get_parameter("encoder.layer.weight_hh_l0").mul_(-1)
-    for value in (looking.look(batch, None), RecurrentHealth(model).look(batch, None)):
+    for value in (look(looking, batch, None), look(RecurrentHealth(model), batch, None)):
         assert value["state_norm/l0"] != before["state_norm/l0"]
 
 
@@ -319,7 +325,7 @@ def test_a_look_leaves_no_trace(cell, norm):
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     batch, modes = make_batch(RAGGED), [m.training for m in model.modules()]
     state = torch.get_rng_state()
-    RecurrentHealth(model).look(batch, None)
+    look(RecurrentHealth(model), batch, None)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -332,7 +338,7 @@ def test_sequences_of_one_step_have_no_lag():
     for norm in (None, "output", "cell"):
         model = build("lstm", norm)
         batch = make_batch()._replace(inputs=torch.randn(BATCH, 1, FEATURES, dtype=torch.float64))
-        values = RecurrentHealth(model).look(batch, None)
+        values = look(RecurrentHealth(model), batch, None)
         assert not any("lag" in name or name == "variance/l0/cell" for name in values)
         assert "state_norm/l0" in values
 
@@ -341,16 +347,16 @@ def test_large_batches_are_looked_at_in_part(monkeypatch):
     model, batch = build("gru", "cell"), make_batch(RAGGED)
     monkeypatch.setattr(health, "SEQUENCES", 2)
     part = Batch(batch.inputs[:2], batch.targets[:2], RAGGED[:2])
-    found = RecurrentHealth(model).look(batch, None)
+    found = look(RecurrentHealth(model), batch, None)
     monkeypatch.setattr(health, "SEQUENCES", 32)
-    assert found == RecurrentHealth(model).look(part, None)
+    assert found == look(RecurrentHealth(model), part, None)
 
 
 def test_relu_has_no_range_to_saturate():
     model = build("rnn")
     relu = lnrnn.RNN(FEATURES, HIDDEN, nonlinearity="relu", batch_first=True)
     model.encoder.layer = relu.double()
-    values = RecurrentHealth(model).look(make_batch(), None)
+    values = look(RecurrentHealth(model), make_batch(), None)
     assert not any(name.startswith("saturation") for name in values)
     assert "state_gradient/l0/lag8" in values
 
@@ -359,12 +365,12 @@ def test_nothing_to_predict_at_the_end_gives_no_gradient_by_lag():
     model = build("gru", None, "tokens")
     batch = make_batch(tokens=True)
     batch.targets[:, -1] = -100
-    assert not any("lag" in name for name in RecurrentHealth(model).look(batch, None))
+    assert not any("lag" in name for name in look(RecurrentHealth(model), batch, None))
     batch.targets[0, -1] = 1  # of one sequence there is: it alone is averaged
     one = Batch(batch.inputs[:1], batch.targets[:1], None)
     ratio = (batch.targets != -100).sum() / (one.targets != -100).sum()
-    whole = RecurrentHealth(model).look(batch, None)
-    for name, value in RecurrentHealth(model).look(one, None).items():
+    whole = look(RecurrentHealth(model), batch, None)
+    for name, value in look(RecurrentHealth(model), one, None).items():
         if "lag" in name:
             assert float(whole[name] * ratio) == pytest.approx(float(value))
 
@@ -378,7 +384,7 @@ def test_a_transformers_norms_are_read_where_they_are(norm):
     batch = make_batch()
     batch = Batch(batch.inputs.float(), batch.targets, RAGGED)
     state = torch.get_rng_state()
-    values = TransformerHealth(model).look(batch, None)
+    values = look(TransformerHealth(model), batch, None)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(m.training for m in model.modules())
     assert not any(m._forward_pre_hooks for m in model.modules())
@@ -399,4 +405,4 @@ def test_a_transformer_without_norms_has_nothing_to_show():
     encoder = TransformerEncoder(num_features=FEATURES, hidden_size=8, norm=None)
     model = SequenceModel(encoder, partial(ClassificationHead, 4))
     batch = make_batch()
-    assert TransformerHealth(model).look(batch._replace(inputs=batch.inputs.float()), None) == {}
+    assert look(TransformerHealth(model), batch._replace(inputs=batch.inputs.float()), None) == {}

@@ -50,6 +50,8 @@ class HostReads:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.batches: list[list[str]] = []
         self.flags = self.asked = 0
+        self.early: set[int] = set()  # the batches that read a flag of their own
+        born: dict[Flag, int] = {}
         self._looks = False
         advance, following = _TrainingEpochLoop.advance, fetchers._PrefetchDataFetcher.__next__
         read, ask = Flag.read, Flag.__init__
@@ -66,11 +68,14 @@ class HostReads:
 
         def arrive(flag: Flag) -> bool:
             reads.flags += 1
+            if born.pop(flag) == len(reads.batches) and reads._looks:
+                reads.early.add(len(reads.batches) - 1)
             with reads._looking(False):
                 return read(flag)
 
         def asked(flag: Flag, value: Tensor) -> None:
             reads.asked += 1
+            born[flag] = len(reads.batches)
             ask(flag, value)
 
         patch.setattr(_TrainingEpochLoop, "advance", watched)

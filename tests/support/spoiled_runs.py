@@ -15,11 +15,20 @@ from typing import Any
 import pytest
 import torch
 from experiments import compose, only
-from sameness import assert_equal
+from same_runs import assert_equal
 
 from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
 
-SPOILED = ("parameter", "batch", "activation", "gradient", "norm")
+SPOILED = ("parameter", "batch", "activation", "loss", "gradient", "norm")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Under what a forward pass was made."""
+
+    seed: int
+    autocast: bool
+    training: bool
 
 
 @dataclass
@@ -30,7 +39,7 @@ class Stopped:
     folder: RunFolder
     before: dict[str, Any]  # the step that failed: weights and optimizer
     after: dict[str, Any]
-    seeds: list[int]  # of every forward pass that went wrong
+    passes: list[Pass]  # the forward passes that went wrong
 
     def assert_untouched(self, *, optimizer: bool = True) -> None:
         """Check that the step has left everything as it was, bit for bit."""
@@ -61,7 +70,7 @@ def stopped(
         rank: The process in which it happens; None: in all.
     """
     seen: dict[str, Any] = {}
-    seeds: list[int] = []
+    passes: list[Pass] = []
     original = SequenceTask.training_step
 
     def step(self: SequenceTask, data: Any, batch_idx: int) -> Any:
@@ -72,7 +81,7 @@ def stopped(
             number = batch_idx % self.trainer.accumulate_grad_batches
             if number == batch and rank in (None, self.global_rank) and "spoiled" not in seen:
                 seen["spoiled"] = True
-                _spoil(self, data, place, seeds)
+                spoil(self, data, place, passes)
         return original(self, data, batch_idx)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -82,7 +91,7 @@ def stopped(
             train(compose(*overrides), root)
     after = _everything(seen["task"], seen["optimizer"])
     folder = RunFolder(only(root.glob("*/*/seed0")))
-    return Stopped(str(caught.value), folder, seen["before"], after, seeds)
+    return Stopped(str(caught.value), folder, seen["before"], after, passes)
 
 
 def _everything(task: SequenceTask, optimizer: Any) -> dict[str, Any]:
@@ -90,35 +99,51 @@ def _everything(task: SequenceTask, optimizer: Any) -> dict[str, Any]:
     return copy.deepcopy(state)
 
 
-def _spoil(task: Any, data: Any, place: str, seeds: list[int]) -> None:
-    head = task.model.head
+def spoil(task: Any, data: Any, place: str, passes: list[Pass]) -> None:
+    """Let something go wrong in this batch, and in no later one."""
+    head, seed = task.model.head, torch.initial_seed()
 
-    def divide(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        seeds.append(torch.initial_seed())
-        return output / 0
+    def ruin(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
+        if torch.initial_seed() != seed:
+            return None
+        passes.append(Pass(seed, torch.is_autocast_enabled(output.device.type), module.training))
+        if place == "activation":
+            return output / 0
+        ruined = output.clone()
+        ruined[:, 1:] = -math.inf  # an infinite loss with a finite gradient
+        return ruined
+
+    def once(change: Any) -> None:
+        def hook(grad: torch.Tensor) -> torch.Tensor:
+            handle.remove()
+            return change(grad)
+
+        handle = head.linear.weight.register_hook(hook)
 
     if place == "parameter":
         with torch.no_grad():
             task.model.encoder.layer.weight_hh_l0[0, 0] = math.nan
     elif place == "batch":
         data.inputs[0, 0, 0] = math.nan
-    elif place == "activation":
-        head.register_forward_hook(divide)
+    elif place in ("activation", "loss"):
+        head.register_forward_hook(ruin)
     elif place == "gradient":
-        head.linear.weight.register_hook(lambda grad: grad * math.nan)
+        once(lambda grad: grad * math.nan)
     elif place == "norm":  # every number of it is finite
-        most = torch.finfo(head.linear.weight.dtype).max
-        head.linear.weight.register_hook(lambda grad: torch.full_like(grad, most))
+        once(lambda grad: torch.full_like(grad, torch.finfo(grad.dtype).max))
 
 
 def main() -> None:
-    """Be one process; the arguments are where to note, and the rest of ``stopped``."""
-    place, at, ahead, rank, root, *overrides = sys.argv[1:]
-    settings = {"place": place, "at": int(at), "ahead": ahead == "ahead", "rank": int(rank)}
-    found = stopped(Path(root), *overrides, **settings)
-    found.assert_untouched()
-    note = {"message": found.message, "weights": _digest(found.after["weights"])}
-    (Path(root) / f"seen{os.environ['RANK']}").write_text(json.dumps(note))
+    """Be one process of every run there is; the second one is given the bad number."""
+    root, *overrides = sys.argv[1:]
+    notes: dict[str, list[Any]] = {}
+    for place in ("batch", "activation", "loss", "gradient"):
+        for ahead in (True, False):
+            runs = Path(root) / f"{place}-{ahead}"
+            found = stopped(runs, *overrides, place=place, at=5, ahead=ahead, rank=1)
+            found.assert_untouched()
+            notes.setdefault(place, []).append([found.message, _digest(found.after["weights"])])
+    (Path(root) / f"seen{os.environ['RANK']}").write_text(json.dumps(notes))
 
 
 def _digest(weights: dict[str, torch.Tensor]) -> list[float]:

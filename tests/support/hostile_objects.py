@@ -11,7 +11,7 @@ TARGETS = (
     "torch.hub.load",
     "torch.nn.init.torch.load",
     "lightning.pytorch.callbacks.model_checkpoint.Path.touch",
-    "lnrnn.runs.folder.replace_text",
+    "lnrnn.runs.record.replace_text",
 )
 
 

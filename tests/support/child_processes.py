@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from cases import LAYERS, randomized
+from norm_cases import LAYERS, randomized
 from torch import Tensor
 
 

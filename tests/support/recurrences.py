@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import Case, every_case
+from norm_cases import Case, every_case
 from torch import Tensor
 
 from lnrnn.ops import ln_gru, ln_lstm, ln_rnn

@@ -38,12 +38,15 @@ def flatten_weights(
         return
     if len({w.data_ptr() for w in weights}) < len(weights):
         return
+    # As torch's own layers do: before torch 2.11, `cudnn.rnn` is a setting until this is imported.
+    import torch.backends.cudnn.rnn as cudnn_rnn
+
     with torch.cuda.device_of(first), torch.no_grad():
         torch._VF._cudnn_rnn_flatten_weight(
             weights,
             2 + 2 * bias + bool(proj_size),
             first.shape[1],
-            int(cudnn.rnn.get_cudnn_mode(mode)),
+            int(cudnn_rnn.get_cudnn_mode(mode)),
             hidden_size,
             proj_size,
             num_layers,

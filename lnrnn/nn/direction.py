@@ -51,12 +51,15 @@ class Direction(NamedTuple):
         parameters: list[Any] = [getattr(module, name + suffix, None) for name in cls._fields]
         return cls(*parameters)
 
-    @property
-    def recurrent_gain(self) -> Tensor:
-        """The scale after the norm inside the step, whichever name it goes by."""
-        gain = self.gain if self.gain_hh is None else self.gain_hh
-        assert gain is not None
-        return gain
+
+def recurrent_gain(direction: Direction) -> Tensor:
+    """Return the scale after the norm inside the step, whichever name it goes by.
+
+    It is not a property, since torch.compile reads those of a named tuple from torch 2.11 on.
+    """
+    gain = direction.gain if direction.gain_hh is None else direction.gain_hh
+    assert gain is not None
+    return gain
 
 
 def weight_shapes(
@@ -134,7 +137,7 @@ def run_rnn(
         x,
         h_0,
         direction.weight_hh,
-        direction.recurrent_gain,
+        recurrent_gain(direction),
         direction.bias_hh,
         weight_ih=direction.weight_ih,
         bias_ih=direction.bias_ih,
@@ -168,7 +171,7 @@ def run_lstm(
         h_0,
         c_0,
         direction.weight_hh,
-        direction.recurrent_gain,
+        recurrent_gain(direction),
         direction.bias_hh,
         direction.gain_c,
         direction.shift_c,
@@ -204,7 +207,7 @@ def run_gru(
         x,
         h_0,
         direction.weight_hh,
-        direction.recurrent_gain,
+        recurrent_gain(direction),
         direction.bias_hh,
         weight_ih=direction.weight_ih,
         bias_ih=direction.bias_ih,

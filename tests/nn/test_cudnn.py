@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.backends.cudnn.rnn as cudnn_rnn
 from norm_cases import LAYERS, TORCH_LAYERS
 from torch import Tensor
 from torch.backends import cudnn
@@ -23,7 +24,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     monkeypatch.setattr(Tensor, "is_cuda", True)
     monkeypatch.setattr(cudnn, "is_acceptable", lambda tensor: tensor.dtype == torch.float32)
-    monkeypatch.setattr(cudnn.rnn, "get_cudnn_mode", ["RNN_TANH", "RNN_RELU", "LSTM", "GRU"].index)
+    monkeypatch.setattr(cudnn_rnn, "get_cudnn_mode", ["RNN_TANH", "RNN_RELU", "LSTM", "GRU"].index)
     for owner in (torch, torch._VF):  # torch's layers call the one, ours the other
         monkeypatch.setattr(owner, "_use_cudnn_rnn_flatten_weight", lambda: True)
         monkeypatch.setattr(owner, "_cudnn_rnn_flatten_weight", note)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lnrnn.nn import RNN
-from lnrnn.nn.direction import Direction
+from lnrnn.nn.direction import Direction, recurrent_gain
 from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.gates import GATES
 from lnrnn.ops.reference import norm_widths, normalize, widen
@@ -71,7 +71,7 @@ def _normalize(
     assert recurrent is not None
     widths, settings = widths_of(layer, norm), {"kind": norm.kind, "eps": layer.eps}
     from_state = normalize(
-        recurrent, weights.recurrent_gain, weights.bias_hh, widths=widths, **settings
+        recurrent, recurrent_gain(weights), weights.bias_hh, widths=widths, **settings
     )
     if weights.gain_ih is None:
         return torch.zeros_like(from_state), from_state

@@ -70,8 +70,9 @@ def _may_be_named(found: Any, module: str, trust: Sequence[str]) -> bool:
 
 
 def _refusal(path: str, target: Any, why: str, trust: Sequence[str]) -> ConfigurationError:
+    key = f"{path}._target_".lstrip(".")
     return ConfigurationError(
-        f"{f'{path}._target_'.lstrip('.')} is {target!r}, {why}: a configuration may only name classes of "
+        f"{key} is {target!r}, {why}: a configuration may only name classes of "
         f"{', '.join((*TARGET_PACKAGES, *trust))} and functions of "
         f"{', '.join((*FUNCTION_PACKAGES, *trust))}. To let it name a package of your own, say so "
         "on the command line: 'trust=[package]'."

@@ -103,3 +103,17 @@ def test_the_tests_that_a_page_names_exist(page, least):
     assert len(named) > least
     for path, test in named:
         assert f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+
+
+def test_the_files_to_open_exist() -> None:
+    page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
+    named = 0
+    for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE):
+        folder = ROOT
+        for path in re.findall(r"`([\w/.]+)`", row):
+            place = ROOT / path if "/" in path else folder / path
+            folder = place.parent if place.suffix else place
+            if "NAME" not in path and path not in ("SOURCES", "NOTICE"):
+                assert place.exists(), f"adding.md names {path}, which is not there"
+                named += 1
+    assert named > 40

@@ -238,7 +238,7 @@ def _open(
     for path, why in start.skipped.items():
         warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
     for difference in changed:
-        warnings.warn(f"the run is resumed with something else: {difference}", stacklevel=1)
+        warnings.warn(f"the run resumes with something else: {difference}", stacklevel=1)
     replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
     before = folder.read_record()
     folder.write_record(

@@ -1,7 +1,7 @@
 """Several real processes on one machine make one run, started as on one, on two, and by SLURM.
 
 Two of them share 45, 11 and 23 sequences in batches of 8, so that no split divides evenly. The
-first value of a sequence is its name, and `seen.Encoder` notes what each process is given.
+first value of a sequence is its name, and `seen_examples.Encoder` notes what each process is given.
 """
 
 import json
@@ -49,7 +49,12 @@ def settings(tmp_path_factory) -> tuple[str, ...]:
     return (
         *("data=table_files", *paths, "data.num_classes=3", "data.num_features=1"),
         *("data.num_tokens=null", "data.standardize=false", "data.batch_size=8"),
-        *("model=gru_ln", "model._target_=seen.Encoder", "trust=[seen]", "model.hidden_size=8"),
+        *(
+            "model=gru_ln",
+            "model._target_=seen_examples.Encoder",
+            "trust=[seen_examples]",
+            "model.hidden_size=8",
+        ),
         *("trainer.max_epochs=30", "trainer.log_every_n_steps=3", "checkpoint_every_n_steps=20"),
     )
 

@@ -213,7 +213,7 @@ def test_another_version_or_commit_goes_on_with_a_warning(
     monkeypatch.setattr("lnrnn.training.build.current_commit", lambda: "another")
     versions = {**installed_versions(), "torch": "9.9"}
     monkeypatch.setattr("lnrnn.training.build.installed_versions", lambda: versions)
-    with pytest.warns(UserWarning, match="is resumed with something else") as caught:
+    with pytest.warns(UserWarning, match="resumes with something else") as caught:
         folder, record = train(compose(*CLASSIFIER), tmp_path)
     here = installed_versions()["torch"]
     torch_changed = f"torch: {here} in the checkpoint, 9.9 now"

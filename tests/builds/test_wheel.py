@@ -1,9 +1,9 @@
 """What a wheel can do in an empty folder, without a compiler. Minutes: kernels are compiled."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import lnrnn.cli.main
 from lnrnn.config import CONF
 
 ROOT = Path(__file__).resolve().parents[2]
-HAS_INFO = find_spec("lnrnn.cli.info") is not None
 
 LAYERS = """
 import warnings
@@ -60,14 +59,16 @@ def test_a_compiled_wheel_trains_at_once(compiled_wheel: Path, everything: Calla
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(not HAS_INFO, reason="there is no lnrnn info yet")
 def test_info_says_that_the_kernels_came_compiled(
     compiled_wheel: Path, everything: Callable
 ) -> None:
     there = everything(compiled_wheel)
     told = there.call("lnrnn", "info")
     assert told.returncode == 0, told.stderr
-    assert "building" not in told.stderr
+    library = re.search(r"^cpu kernels +ready in .* s, (.+)$", told.stdout, re.MULTILINE)
+    assert library is not None, told.stdout
+    assert Path(library[1]).is_relative_to(there.bin.parent)
+    assert told.stdout.count("ok, worst relative error") == 3
     assert there.built() == []
 
 
@@ -88,8 +89,8 @@ def test_layers_need_torch_numpy_and_ninja_alone(
     assert refused.stderr.count("\n") == 1
     assert refused.stderr.startswith("error: lnrnn train needs lightning, hydra-core, ")
     assert "pip install lnrnn" in refused.stderr
-    if HAS_INFO:
-        assert there.call("lnrnn", "info").returncode == 0
+    told = there.call("lnrnn", "info")
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_a_plain_wheel_without_a_compiler_warns_once(

@@ -453,7 +453,7 @@ def test_runs_tell_what_ended_them_and_what_the_monitor_said(write_run, tmp_path
     assert arm["failed"] == 4
     assert [run["diverged"] for run in arm["runs"]] == [False, True, True, False, None]
     assert [run["error"] and run["error"][-6:] for run in arm["runs"]] == [
-        *(None, "tep 20", "tep 20", "tep 20", " there"),
+        *(None, "tep 20", "tep 20", "tep 20", "issing"),
     ]
     assert "seed 0: gradients vanish" in printed(compare(arms))
 

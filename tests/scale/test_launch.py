@@ -1,13 +1,12 @@
 """What is refused before processes that do not fit together could wait for one another."""
 
 import pickle
-import runpy
-from pathlib import Path
 from types import FunctionType, ModuleType
 
 import pytest
 from experiments import compose
 
+from lnrnn.cli import train
 from lnrnn.training import ConfigurationError
 from lnrnn.training.rank_agreement import check_launch
 
@@ -50,12 +49,11 @@ def test_another_number_of_processes_is_refused(overrides, environment, words):
         check(overrides, environment)
 
 
-def test_a_launcher_can_send_the_script_elsewhere():
-    """Launchers such as submitit's pickle what the script's functions refer to."""
-    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "train.py"))
+def test_a_launcher_can_send_the_command_elsewhere():
+    """Launchers such as submitit's pickle what the command's functions refer to."""
     own = [
         value
-        for name, value in script.items()
+        for name, value in vars(train).items()
         if not name.startswith("__") and not isinstance(value, ModuleType | FunctionType)
     ]
     assert own

@@ -104,7 +104,7 @@ def test_train_checks_what_is_typed_for_hydra(monkeypatch):
     "text", ["trust=[os]", "++trust=[os]", "hydra.searchpath=[pkg://loud]", "hydra/launcher=a"]
 )
 def test_an_arm_of_a_comparison_decides_about_models_only(text):
-    with pytest.raises(ConfigurationError, match=r"only the command line of compare\.py"):
+    with pytest.raises(ConfigurationError, match="only the command line decides what is trusted"):
         read_settings([f"arms=[rnn,'rnn {text}']", "seeds=1"])
 
 

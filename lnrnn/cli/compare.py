@@ -47,7 +47,7 @@ def main() -> None:
             fail(error)
     except (ConfigurationError, OSError) as error:
         fail(error)
-    except Exception:
+    except Exception:  # nobody expected it: shown whole, with the exit code of an error
         traceback.print_exc()
         sys.exit(ERROR)
     except (KeyboardInterrupt, Interrupted) as interruption:

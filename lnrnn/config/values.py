@@ -73,9 +73,6 @@ def check_values(config: DictConfig) -> None:
             "the gradient is clipped by its global norm: trainer.gradient_clip_algorithm must be "
             f"norm, got {config.trainer.gradient_clip_algorithm!r}"
         )
-    endless = config.trainer.max_steps <= 0 and (config.trainer.max_epochs or -1) <= 0
-    if endless:
-        raise ConfigurationError("training needs an end: set trainer.max_epochs or max_steps")
 
 
 def check_keys(

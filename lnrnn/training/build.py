@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.checks import is_whole
+from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
@@ -24,6 +25,7 @@ from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
+from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.rank_agreement import check_launch
 from lnrnn.training.screen import Lines, ModelTable
@@ -146,6 +148,7 @@ def build_trainer(
             they say, or a logger's package is missing.
     """
     check_launch(config.trainer, os.environ)
+    interval = config.trainer.get("val_check_interval")
     timer, signals = StepTimer(), Signals()
     versions = installed_versions()
     world = {"commit": current_commit(), **versions}
@@ -168,8 +171,10 @@ def build_trainer(
         signals=signals,
     )
     callbacks.append(checkpoints)
+    across = {"check_val_every_n_epoch": None} if counts_steps(interval) else {}
     trainer = instantiate(
         config.trainer,
+        **across,
         callbacks=callbacks,
         plugins=[CheckpointFiles(versions)],
         logger=build_logger(config.logger, folder),
@@ -180,6 +185,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the datamodule slices each batch itself
         num_sanity_val_steps=0,
     )
+    use_own_loops(trainer)
     world = {"processes": trainer.world_size, **world}
     return Training(trainer, timer, checkpoints, signals, world)
 
@@ -209,24 +215,15 @@ def build_early_stopping(patience: Any) -> list[Callback]:
     ]
 
 
-def check_loops(trainer: Trainer, batches: int) -> None:
-    """Check the settings that Lightning refuses only once training has begun, or cannot resume.
+def check_loops(trainer: Trainer) -> None:
+    """Check the settings with which Lightning cannot resume.
 
     Args:
         trainer: From :func:`build_trainer`.
-        batches: Training batches of an epoch.
 
     Raises:
         ConfigurationError: With the way out.
     """
-    interval = trainer.val_check_interval
-    by_epoch = trainer.check_val_every_n_epoch is not None
-    validates = trainer.limit_val_batches > 0
-    if isinstance(interval, int) and by_epoch and interval > batches and validates:
-        raise ConfigurationError(
-            f"trainer.val_check_interval={interval} is more than an epoch's {batches} batches. "
-            "Take a smaller one, or count over epochs: +trainer.check_val_every_n_epoch=null"
-        )
     if getattr(trainer, "overfit_batches", 0):
         raise ConfigurationError(
             "trainer.overfit_batches is not supported, because Lightning would replace the loader "

@@ -136,11 +136,12 @@ class Records(Callback):
         self.count += 1
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         due = stepped and trainer.global_step % self.every_n_steps == 0
-        if due or trainer.is_last_batch:
+        ends = 0 < trainer.max_steps <= trainer.global_step  # before the validation of the end
+        if due or ends or trainer.is_last_batch:
             self._write_loss(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record what is left where a budget in steps has ended the epoch early."""
+        """Record what is left where something else has ended the epoch early."""
         self._write_loss(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -38,6 +38,7 @@ from lnrnn.training.build import (
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
 from lnrnn.training.finite import NonFiniteError
+from lnrnn.training.loops import first_limit
 from lnrnn.training.metrics import PRIMARY_METRIC
 from lnrnn.training.monitor.diagnosis import diagnose
 from lnrnn.training.rank_agreement import Agreement
@@ -49,6 +50,7 @@ from lnrnn.training.resume import (
     differences,
     tidy,
 )
+from lnrnn.training.screen import say
 from lnrnn.training.task import SequenceTask
 
 
@@ -124,10 +126,13 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         training = build_trainer(config, folder, contract, continues=start.continues)
         trainer = training.trainer
         datamodule.trainer = trainer  # as Lightning will: it knows how long an epoch is
-        check_loops(trainer, datamodule.batches_per_epoch())
+        check_loops(trainer)
+        limit = first_limit(trainer, datamodule.batches_per_epoch())
         changed = differences(saved, training.world) if saved else []
         if trainer.is_global_zero:
             _open(folder, experiment, task, datamodule, start, training, changed)
+            if limit is not None:
+                say(limit)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
         trainer.callbacks += [agreement, Status(folder, config, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]

@@ -26,6 +26,11 @@ class ModelTable(Callback):
         Console().print(table)
 
 
+def say(text: str) -> None:
+    """Print one line, however long."""
+    Console().print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 def _describe(module: nn.Module) -> str:
     return f"{type(module).__name__}({module.extra_repr()})"
 

@@ -15,6 +15,7 @@ from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
 from lnrnn.training.ahead import Flag, keep_kernel, use_fused
 from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
+from lnrnn.training.loops import steps_per_epoch
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
 from lnrnn.training.ranks import average, gather, joined_state, share_of_state
 
@@ -240,10 +241,9 @@ class SequenceTask(LightningModule):
     def _last_step(self) -> int:
         """Return the optimizer step at which training ends, by epochs or steps."""
         data, trainer = cast(DataModule, self.trainer.datamodule), self.trainer  # pyright: ignore[reportAttributeAccessIssue]
-        per_epoch = math.ceil(data.batches_per_epoch() / trainer.accumulate_grad_batches)
         limits = [trainer.max_steps] if trainer.max_steps > 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(trainer.max_epochs * per_epoch)
+            limits.append(trainer.max_epochs * steps_per_epoch(trainer, data.batches_per_epoch()))
         return min(limits)
 
     def configure_gradient_clipping(

@@ -86,7 +86,7 @@ def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
     ("arguments", "words"),
     [
         (("--help",), "lnrnn train"),
-        (("train", "--cfg", "job"), "max_epochs: 20"),
+        (("train", "--cfg", "job"), "default_epochs: 20"),
         (("train", "model.epz=1"), "there is no key model.epz. Did you mean eps?"),
         (("train", "+trainer.epz=1"), "there is no key trainer.epz."),
         (("train", "data.lenght=3"), "there is no key data.lenght. Did you mean length?"),

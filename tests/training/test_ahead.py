@@ -100,7 +100,7 @@ def test_a_validation_within_an_epoch_comes_after_the_check(place, tmp_path):
 
 
 def test_a_validation_in_the_middle_of_a_step_comes_after_the_check(tmp_path):
-    overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=2")
+    overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.3")
     assert_same_stop(tmp_path, *SMALL, *overrides, place="activation", at=2, batch=0)
 
 
@@ -133,7 +133,7 @@ def test_what_went_wrong_is_looked_for_as_it_happened(override, at, tmp_path):
 
 
 def test_a_validation_in_a_step_looks_for_it_as_it_happened(tmp_path):
-    overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=2")
+    overrides = ("trainer.accumulate_grad_batches=3", "trainer.val_check_interval=0.3")
     passes = stopped(tmp_path, *SMALL, *overrides, place="activation", at=1, batch=1).passes
     assert len(passes) == 2
     assert passes[0] == passes[1]

@@ -280,7 +280,6 @@ def test_a_run_begun_elsewhere_goes_on_with_its_own_checkpoints(
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("trainer.val_check_interval=8", "is more than an epoch's 7 batches"),
         ("+trainer.overfit_batches=2", "overfit_batches is not supported"),
         ("early_stopping=0", "a whole number from 1 up; got 0"),
         ("early_stopping=true", "a whole number from 1 up; got True"),

@@ -10,17 +10,16 @@ from lnrnn.data import Batch
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.training.finite import NonFiniteError, bad_parameter
+from lnrnn.training.loops import EpochLoop
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask
 
-# The counters of a validation that was begun and is to be done from its start. Lightning 2.6
-# resumes a validation if one batch more was started than processed in total, and begins at the
-# batch that the current counters have reached: at the first.
-_BEGUN = {
-    "total": {"ready": 1, "started": 1, "processed": 0, "completed": 0},
-    "current": {"ready": 0, "started": 0, "processed": 0, "completed": 0},
-    "is_last_batch": False,
-}
+# The counters of a validation. Lightning 2.6 resumes one if one batch more was started than
+# processed in total, and begins at the batch that the current counters have reached: with these it
+# is done from its first batch, or not at all. Lightning's own differ after an interruption, and are
+# in no checkpoint.
+_NONE = {"ready": 0, "started": 0, "processed": 0, "completed": 0}
+_BEGUN = {**_NONE, "ready": 1, "started": 1}
 
 
 class Checkpoints(Checkpoint):
@@ -79,10 +78,13 @@ class Checkpoints(Checkpoint):
         checkpoint["contract"] = self.contract
         checkpoint["world"] = {"processes": trainer.world_size, **self.world}
         checkpoint["stopped_early"] = trainer.should_stop
-        if trainer.validating:
-            # As saved by Lightning, the validation would be taken for done, or be continued in the
-            # middle: its metrics are in no checkpoint, so the batches before would be missing.
-            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = _BEGUN
+        # As saved by Lightning, a validation would be taken for done, or be continued in the
+        # middle: its metrics are in no checkpoint, so the batches before would be missing.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = {
+            "total": _BEGUN if trainer.validating else _NONE,
+            "current": _NONE,
+            "is_last_batch": False,
+        }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -100,8 +102,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save if it is due and neither a validation nor the end follows this step."""
         # After the last batch of an epoch or of training comes `on_train_epoch_end`, which saves.
-        ends = trainer.is_last_batch or 0 < trainer.max_steps <= trainer.global_step
-        if ends or not _is_between_steps(trainer) or _validates_after(trainer, batch_idx + 1):
+        loop = cast(EpochLoop, trainer.fit_loop.epoch_loop)
+        ends = trainer.is_last_batch or loop.ends_training
+        if ends or loop.validates or not _is_between_steps(trainer):
             return
         received = self.signals.agreed(trainer)
         if received or self._is_due(trainer):
@@ -179,17 +182,3 @@ def _is_between_steps(trainer: Trainer) -> bool:
     # The last batch of an epoch makes a step whatever has been accumulated.
     done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return trainer.is_last_batch or done % trainer.accumulate_grad_batches == 0
-
-
-def _validates_after(trainer: Trainer, done: int) -> bool:
-    """Return whether a validation follows, ``done`` batches into the epoch.
-
-    It is what Lightning's ``_TrainingEpochLoop._should_check_val_fx`` decides after this hook, for
-    the settings that a run can have.
-    """
-    if not trainer.enable_validation:
-        return False
-    if trainer.check_val_every_n_epoch is None:  # the interval runs over epochs
-        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-    interval = trainer.val_check_batch
-    return isinstance(interval, int) and done % interval == 0

@@ -37,6 +37,11 @@ WAYS = {
     "workers": ("data.num_workers=2",),
     "early stopping": ("early_stopping=1", "optimizer.lr=1.0", "trainer.max_epochs=6"),
     "steps": ("trainer.max_epochs=-1", "trainer.max_steps=6"),
+    "steps to an epoch's end": ("trainer.max_epochs=-1", "trainer.max_steps=8"),
+    "validation by steps": (
+        *("trainer.max_epochs=-1", "trainer.max_steps=10", "trainer.accumulate_grad_batches=2"),
+        *("trainer.val_check_interval=3", "early_stopping=9"),
+    ),
     "language model": (
         "data=text_files",
         "data.batch_size=3",
@@ -162,6 +167,36 @@ def test_every_way_to_train(way, stops):
 )
 def test_every_phase(stops):
     check("plain", 3, *stops)
+
+
+# Where training ends, and the validations of two batches before its last one.
+LAST = {"steps": 1, "steps to an epoch's end": 1, "validation by steps": 3, "plain": 1}
+
+
+@pytest.mark.parametrize("way", LAST)
+@pytest.mark.parametrize(
+    "stops",
+    [
+        pytest.param([("validation_step", 0, "SIGTERM")], id="stopped in it"),
+        pytest.param([("validation_step", 1, "crash")], id="crash in it"),
+        pytest.param([("on_validation_epoch_end", 0, "crash")], id="crash as it ends"),
+        pytest.param(
+            [("validation_step", 0, "SIGTERM"), ("validation_step", 1, "SIGINT")], id="twice in it"
+        ),
+        pytest.param(
+            [("validation_step", 1, "SIGTERM"), ("validation_step", 0, "crash")],
+            id="stopped and crashed in it",
+        ),
+        pytest.param(
+            [("validation_step", 0, "SIGUSR1"), ("test_step", 0, "SIGTERM")], id="then in the test"
+        ),
+    ],
+)
+def test_the_last_validation(way, stops):
+    """The weights of the end are validated once, whenever the run is stopped."""
+    (method, number, how), *later = stops
+    before = LAST[way] * (2 if method == "validation_step" else 1)
+    check(way, 100, (method, before + number, how), *later)
 
 
 @pytest.mark.parametrize("method", ["test_step", "validation_step"])

@@ -9,7 +9,10 @@ from lnrnn.runs.record import RunRecord
 from lnrnn.training import RunFolder
 from lnrnn.training.build import build_data, build_task
 
-KEPT = ("state_dict", "optimizer_states", "lr_schedulers", "carried_state")
+KEPT = (
+    *("state_dict", "optimizer_states", "lr_schedulers", "carried_state"),
+    *("loops", "callbacks", "epoch", "global_step", "stopped_early"),
+)
 
 
 def content(folder: RunFolder) -> tuple[dict, bytes, RunRecord]:

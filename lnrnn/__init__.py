@@ -2,6 +2,9 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+# Before torch: it loses whatever goes wrong as it imports numpy, Ctrl-C too, and does without it.
+import numpy as _numpy  # noqa: F401
+
 from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell
 
 __all__ = [

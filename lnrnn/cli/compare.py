@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from lnrnn.config import CONF
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.interruption import Interrupted
+from lnrnn.runs.interruption import Interrupted, was_pressed
 from lnrnn.study.settings import read_settings
 
 ERROR = 2  # Python's own exit code for an exception would say that a speed-up is not met
@@ -48,6 +48,8 @@ def main() -> None:
     except (ConfigurationError, OSError) as error:
         fail(error)
     except Exception:  # nobody expected it: shown whole, with the exit code of an error
+        if was_pressed():
+            raise
         traceback.print_exc()
         sys.exit(ERROR)
     except (KeyboardInterrupt, Interrupted) as interruption:
@@ -57,6 +59,8 @@ def main() -> None:
 
 def fail(error: Exception) -> NoReturn:
     """End with what is wrong, for a person."""
+    if was_pressed():  # what came of Ctrl-C is no error
+        raise KeyboardInterrupt from None
     print(f"error: {error}", file=sys.stderr)
     sys.exit(ERROR)
 

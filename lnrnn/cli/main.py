@@ -8,10 +8,14 @@ lnrnn info                                 what is installed, and which kernels 
 lnrnn COMMAND --help says more.
 """
 
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
+
+from lnrnn.runs.interruption import Interrupted, listen_from_the_start, was_pressed
+from lnrnn.runs.processes import is_first_process
 
 COMMANDS = ("train", "evaluate", "compare", "info")
 # What the commands import beside torch, by the names that pip and Python know.
@@ -25,7 +29,7 @@ NEEDED = {
     "rich": "rich",
     "jinja2": "jinja2",
 }
-MISUSED = 2  # exit code
+MISUSED, INTERRUPTED = 2, 128 + signal.SIGINT  # exit codes
 
 
 def main() -> None:
@@ -57,7 +61,17 @@ def run(command: str) -> None:
             f"lnrnn {command} needs {', '.join(missing)}: pip install lnrnn. Only the layers "
             "(import lnrnn) do without."
         )
-    import_module(f"lnrnn.cli.{command}").main()
+    listen_from_the_start()
+    try:
+        import_module(f"lnrnn.cli.{command}").main()
+    except BaseException as error:
+        said = isinstance(error, SystemExit) and error.code == INTERRUPTED
+        if said or isinstance(error, Interrupted) or not was_pressed():
+            raise
+    if was_pressed():  # whatever it came out as
+        if is_first_process():
+            print("interrupted; no run was under way that had to be saved")
+        sys.exit(INTERRUPTED)
 
 
 def _refuse(message: str) -> NoReturn:

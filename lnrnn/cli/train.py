@@ -70,9 +70,6 @@ def train_each(config: DictConfig) -> None:
         folder, record = finished_result(experiment) or train(experiment)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:  # while it prepares: from the first step on it is an Interrupted
-        print("interrupted before the first step")
-        sys.exit(130)
     if record is not None:
         print_result(folder, record, experiment.config.monitor)
 
@@ -98,8 +95,9 @@ def train(experiment: Experiment) -> tuple[RunFolder, RunRecord | None]:
         return training.folder_of(experiment), None
     except training.Interrupted as stop:
         if is_first_process():
-            words = f"interrupted: {stop}; it is saved, and the same command resumes it"
-            Console().print(words, soft_wrap=True)
+            saved = "it is saved, and the same command resumes it"
+            words = "the run is finished" if stop.finished else saved
+            Console().print(f"interrupted: {stop}; {words}", soft_wrap=True)
         raise
 
 

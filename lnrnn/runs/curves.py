@@ -7,6 +7,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lnrnn.runs.files import replacing
+
 COLORS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}  # distinct for the color-blind
 
 
@@ -37,4 +39,5 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         panel.set_ylabel(name.replace("_", " "))
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
-    figure.savefig(picture, dpi=120)
+    with replacing(picture) as file:
+        figure.savefig(file, format="png", dpi=120)

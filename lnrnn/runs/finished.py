@@ -1,12 +1,15 @@
 """The result of a run that is finished, found without importing what trains."""
 
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from lnrnn.config.compose import Experiment
 from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
+from lnrnn.runs.lock import remove_stale_lock
 from lnrnn.runs.machine import current_commit, installed_versions
+from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RunRecord
 
 # Made by the package itself: the same version makes the same data from the same configuration.
@@ -29,8 +32,24 @@ def finished_result(
         return None
     check_configuration(folder, config)
     record = folder.read_record()
-    done = record.status == "finished" and has_the_same_data(record, config)
-    return (folder, record) if done else None
+    if record.status != "finished" or not has_the_same_data(record, config):
+        return None
+    complete(folder)
+    return folder, record
+
+
+def complete(folder: RunFolder) -> None:
+    """Make what a finished run lacks, and remove the lock that it should not have.
+
+    A process may have been killed as it ended, and somebody may have removed the picture.
+    """
+    if not is_first_process() or not os.access(folder.path, os.W_OK):
+        return
+    remove_stale_lock(folder.path)
+    if folder.metrics.exists() and not folder.curves.exists():
+        from lnrnn.runs.curves import plot_curves  # takes a second to import, and is rarely needed
+
+        plot_curves(folder.metrics, folder.curves)
 
 
 def has_the_same_data(record: RunRecord, config: DictConfig) -> bool:

@@ -3,8 +3,33 @@
 import os
 import signal
 import subprocess
+from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+_pressed = False  # whether Ctrl-C has come since listen_from_the_start
+
+
+def listen_from_the_start() -> None:
+    """Remember a Ctrl-C before there is a run that would have to be saved.
+
+    A KeyboardInterrupt may come out of a library as another error, or not at all: on the way out,
+    OmegaConf looks at its half-made nodes, and fails. So the end of a command asks `was_pressed`,
+    and a run that begins all the same stops after its first step. A second one ends the process.
+    """
+    signal.signal(signal.SIGINT, _remember)
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    global _pressed
+    _pressed = True
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+def was_pressed() -> bool:
+    """Return whether Ctrl-C has come while nothing else listened."""
+    return _pressed
 
 
 class Interrupted(SystemExit):
@@ -13,12 +38,14 @@ class Interrupted(SystemExit):
     Args:
         name: The signal.
         step: Optimizer steps done.
+        finished: Whether the run came to its end all the same.
     """
 
-    def __init__(self, name: signal.Signals, step: int) -> None:
+    def __init__(self, name: signal.Signals, step: int, *, finished: bool = False) -> None:
         super().__init__(128 + name)
         self.signal = name
         self.step = step
+        self.finished = finished
         self.requeue = ""
 
     def __str__(self) -> str:

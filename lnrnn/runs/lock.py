@@ -41,6 +41,16 @@ def locked(folder: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
+def remove_stale_lock(folder: Path) -> None:
+    """Remove the lock that a killed process left in a folder; not that of one that may live."""
+    path = folder / LOCK
+    with suppress(FileNotFoundError), path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        owner = _read(file)
+        if owner is None or not _may_live(owner, _describe(os.getpid())):
+            path.unlink()
+
+
 def _take(path: Path) -> None:
     """Write this process into the lock, unless its owner lives."""
     me = _describe(os.getpid())

@@ -7,7 +7,9 @@ import torch
 from rich.console import Console
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.finished import complete
 from lnrnn.runs.folder import folder_of
+from lnrnn.runs.interruption import was_pressed
 from lnrnn.study.attempt import Failure, attempt, diverged_before
 from lnrnn.study.overview import Overview
 from lnrnn.study.plan import Task
@@ -32,6 +34,8 @@ def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> 
         ConfigurationError: If the data have changed since a run was finished.
         Interrupted: If a signal asked to stop; all runs are saved.
     """
+    if was_pressed():  # and a library kept the exception to itself
+        raise KeyboardInterrupt
     waiting, failures = sort_out(tasks)
     overview = Overview(what, waiting, console)
     for task, failure in failures:
@@ -66,7 +70,9 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
         failure = diverged_before(folder)
         if failure is not None:
             diverged.append((task, failure))
-        elif not is_finished(folder, task.experiment.config):
+        elif is_finished(folder, task.experiment.config):
+            complete(folder)
+        else:
             waiting.append(task)
     return waiting, diverged
 

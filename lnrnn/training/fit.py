@@ -1,6 +1,7 @@
 """One training run from configuration to result."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +21,7 @@ from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.finished import has_the_same_data
+from lnrnn.runs.finished import complete, has_the_same_data
 from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
 from lnrnn.runs.interruption import Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
@@ -77,6 +78,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     config, folder = experiment.config, folder_of(experiment, root)
     check_configuration(folder, config)
     if config.resume != "never" and is_finished(folder, config):
+        complete(folder)
         return folder, folder.read_record()
     first = is_first_process()
     with locked(folder.path) if first else nullcontext():
@@ -140,18 +142,30 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
         with training.signals:
             _run(training, task, datamodule, start.checkpoint)
-    if trainer.is_global_zero:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        folder.update_record(
-            status="finished",
-            steps=trainer.global_step,
-            **_step_time(folder, training.timer, trainer),
-            seconds_per_save=median(training.checkpoints.seconds or [0.0]),
-            metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
-            **_diagnosis(folder, config),
-        )
-        plot_curves(folder.metrics, folder.curves)
-    trainer.strategy.barrier()  # a sweep's next job may be this run again: all find it finished
+            if trainer.is_global_zero:
+                _finish(folder, config, training)
+            # A sweep's next job may be this run again: all find it finished.
+            trainer.strategy.barrier()
+            received = training.signals.agreed(trainer)
+    if received:  # in the last moments: what was asked to stop here is more than this run
+        raise Interrupted(received, trainer.global_step, finished=True)
+
+
+def _finish(folder: RunFolder, config: DictConfig, training: Training) -> None:
+    """Leave what a finished run promises; that it is finished is said last."""
+    trainer = training.trainer
+    with folder.metrics.open("rb") as file:
+        os.fsync(file.fileno())
+    plot_curves(folder.metrics, folder.curves)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    folder.update_record(
+        status="finished",
+        steps=trainer.global_step,
+        **_step_time(folder, training.timer, trainer),
+        seconds_per_save=median(training.checkpoints.seconds or [0.0]),
+        metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
+        **_diagnosis(folder, config),
+    )
 
 
 def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:

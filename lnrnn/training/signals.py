@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lnrnn.runs.interruption import STOPPING
+from lnrnn.runs.interruption import STOPPING, was_pressed
 
 
 class Signals(Callback):
@@ -24,6 +24,8 @@ class Signals(Callback):
 
     def __enter__(self) -> "Signals":
         self._before = {number: signal.getsignal(number) for number in STOPPING}
+        if was_pressed():  # and a library kept the exception to itself
+            self._received = signal.SIGINT
         self._listen()
         return self
 

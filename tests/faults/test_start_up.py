@@ -1,0 +1,40 @@
+"""Ctrl-C at many moments of a real start: a shell sees 130, and the next start is not refused."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTS = 12
+ENDED = (128 + signal.SIGINT, -signal.SIGINT)  # Python's own way before our code; both are 130
+
+
+def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), "model.hidden_size=8", *arguments],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_ctrl_c_at_any_moment_of_the_start(tmp_path):
+    """The moments are shares of what a start takes on this machine now."""
+    begun, process = time.monotonic(), start(tmp_path, "trainer.max_steps=1")
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    whole, draw = time.monotonic() - begun, random.Random(0)
+    for index in range(STARTS):
+        process = start(tmp_path, "trainer.max_steps=100000")
+        time.sleep(whole * (index + draw.random()) / STARTS)
+        os.killpg(process.pid, signal.SIGINT)
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode in ENDED, printed
+        assert not list(tmp_path.rglob("run.lock")) or process.returncode == -signal.SIGINT

@@ -17,10 +17,10 @@ PAIRS = {  # one soon after the other: an impatient person, a scheduler
 # Faults are where files are written: a file of a run, how often it is watched, and up to which of
 # its changes.
 WATCHED = {
-    "checkpoints/*.ckpt": (3, 8),
-    "checkpoints/.*.tmp": (3, 8),
-    "checkpoints/last": (3, 6),
-    "metrics.jsonl": (4, 12),
+    "checkpoints/*.ckpt": (3, 4),
+    "checkpoints/.*.tmp": (3, 6),
+    "checkpoints/last": (3, 4),
+    "metrics.jsonl": (4, 6),
     "run.json": (2, 2),
     "config.yaml": (1, 1),
     "run.lock": (1, 2),

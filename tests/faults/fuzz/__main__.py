@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from faults.fuzz.cases import draw_case
@@ -25,7 +26,7 @@ from faults.fuzz.processes import check_threads, import_everything
 def main() -> int:
     """Play cases until the time is up, and return the exit code."""
     arguments = read_arguments()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="lnrnn-fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="lnrnn-fuzz-", dir=arguments.folder)).resolve()
     import_everything(folder / "first")
     begun, all_played = time.monotonic(), []
     for index, number in enumerate(numbers(arguments)):
@@ -41,6 +42,8 @@ def main() -> int:
         if time.monotonic() - begun > 60 * arguments.minutes:
             break
     remove(folder / "first")
+    with suppress(OSError):  # what differs is kept
+        folder.rmdir()
     print(summary_of(all_played, time.monotonic() - begun), flush=True)
     return 1 if any(played.problems for played in all_played) else 0
 
@@ -53,7 +56,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="how long; one case alone: once")
     parser.add_argument("--seed", type=int, default=1, help="which cases")
     parser.add_argument("--case", type=int, help="the number of a case, to play it alone")
-    parser.add_argument("--folder", type=Path, help="where the runs are made; a new one")
+    parser.add_argument("--folder", type=Path, help="where to make a folder for the runs")
     arguments = parser.parse_args()
     if arguments.minutes is None:
         arguments.minutes = 0.0 if arguments.case is not None else 10.0

@@ -50,23 +50,23 @@ def play(case: Case, folder: Path) -> Played:
         for name, text in FILES.items():
             (place / name).write_text(text)
     try:
-        launch = Launch(case.words, twin, case.ranks, is_real=False)
-        code = wait_for(launch, twin)
+        with Launch(case.words, twin, case.ranks, is_real=False) as launch:
+            code = wait_for(launch, twin)
         if code != 0 or says_traceback(twin):
             played.problems.append(f"the undisturbed run ends with exit code {code}")
             return played
-        played = interrupt_until_finished(case, again, twin, launch.seconds)
+        interrupt_until_finished(played, again, twin, launch.seconds)
         played.problems += differences(twin, again)
     except Hanging as hanging:
         played.problems.append(str(hanging))
     return played
 
 
-def interrupt_until_finished(case: Case, place: Path, twin: Path, seconds: float) -> Played:
+def interrupt_until_finished(played: Played, place: Path, twin: Path, seconds: float) -> None:
     """Start the command again and again, each time with the next of its stops.
 
     Args:
-        case: The case.
+        played: Names the case, and takes up what comes of it.
         place: Where it is started.
         twin: Where it has finished undisturbed.
         seconds: How long that took.
@@ -74,22 +74,23 @@ def interrupt_until_finished(case: Case, place: Path, twin: Path, seconds: float
     Raises:
         Hanging: If a session does not end.
     """
-    played = Played(case)
+    case = played.case
     folders = [place / run.relative_to(twin) for run in run_folders(twin)]
     for number, stop in enumerate((*case.stops, None), start=1):
-        launch = Launch(case.words, place, case.ranks, case.is_real)
-        sent = interrupt(launch, stop, folders, seconds) if stop is not None else []
-        code = wait_for(launch, place)
+        with Launch(case.words, place, case.ranks, case.is_real) as launch:
+            sent = interrupt(launch, stop, folders, seconds) if stop is not None else []
+            if sent:
+                times = " and ".join(f"{name} at {when:.3f} s" for name, when in sent)
+                played.tried.append(f"session {number}: {times} ({stop})")
+            code = wait_for(launch, place)
         if sent:
-            times = " and ".join(f"{name} at {when:.3f} s" for name, when in sent)
-            played.tried.append(f"{times} ({stop}): exit code {code}")
+            played.tried[-1] += f": exit code {code}"
             played.codes.append(code)
         problems = problems_of(case, place, code, [name for name, _ in sent])
         played.problems += [f"session {number}: {text}" for text in problems]
         if code == 0:
-            return played
+            return
     played.problems.append("the command does not finish")
-    return played
 
 
 def interrupt(
@@ -151,7 +152,6 @@ def wait_for(launch: Launch, place: Path) -> int:
     """
     while (code := launch.poll()) is None:
         if launch.seconds > LIMIT:
-            launch.send(signal.SIGKILL, "all")
             raise Hanging(f"a session had not ended after {LIMIT:.0f} s")
         time.sleep(PAUSE)
     deadline = time.monotonic() + LIMIT

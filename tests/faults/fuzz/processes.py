@@ -166,6 +166,8 @@ def _become(words: Sequence[str], then) -> NoReturn:
 class Launch:
     """One command as a person starts it: a process, or two ranks as torchrun starts them.
 
+    As a context it ends what is left of it.
+
     Args:
         words: The command, without ``lnrnn``.
         place: Where it is started.
@@ -184,6 +186,12 @@ class Launch:
                 start(words, place, variables={**shared, "RANK": rank, "LOCAL_RANK": rank})
                 for rank in map(str, range(ranks))
             ]
+
+    def __enter__(self) -> "Launch":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.send(signal.SIGKILL, "all")  # where it hangs, or whoever plays has stopped
 
     @property
     def seconds(self) -> float:

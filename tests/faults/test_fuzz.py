@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from experiments import compose
-from faults.fuzz.cases import FORMS, draw_case
+from faults.fuzz.cases import FORMS, STARTS, draw_case
 from faults.fuzz.differences import differences
 from faults.fuzz.play import OUTPUT, problems_of, states
 from faults.fuzz.stops import SIGNALS, WATCHED
@@ -52,7 +52,8 @@ def test_everything_is_drawn():
     assert {name for stop in stops for name in stop.signals} == set(SIGNALS)
     assert {stop.file for stop in stops} == {None, *WATCHED}
     assert {len(case.stops) for case in CASES} == {1, 2, 3, 4}
-    assert 15 < sum(case.is_real for case in CASES) < 45
+    assert {case.start for case in CASES} == set(STARTS)
+    assert not any(case.start == "console" for case in CASES if case.ranks > 1)
     assert {len(stop.signals) for stop in stops} == {1, 2}
 
 
@@ -191,9 +192,9 @@ import sys, time
 from pathlib import Path
 from faults.fuzz.processes import OUTPUT, Launch, console_command
 place = Path(sys.argv[1])
-for is_real in (False, True):
+for how in ("forked", "console"):
     for words in (["--version"], ["nonsense"], ["train", "model=nonsense"]):
-        launch = Launch(words, place, 1, is_real)
+        launch = Launch(words, place, 1, how)
         while launch.poll() is None:
             time.sleep(0.01)
         print(launch.poll(), (place / OUTPUT).read_text())
@@ -223,7 +224,7 @@ import_everything(place / "first")
 words = ("train", "model=rnn", "model.hidden_size=8", "model.dropout=0.2", "trainer.max_epochs=2",
          "checkpoint_every_n_steps=2")
 stop = Stop(("SIGTERM",), 0.0, "all", "checkpoints/last", 2, 0.0)
-case = Case(0, "train", words, False, (stop, stop))
+case = Case(0, "train", words, "forked", (stop, stop))
 for fault in (False, True):
     if fault:  # dropout that depends on the session
         StepSeed.on_train_batch_start = lambda *_: torch.manual_seed(__import__("os").getpid())

@@ -73,10 +73,11 @@ def numbers(arguments: argparse.Namespace) -> Iterator[int]:
 def line_of(played: Played) -> str:
     """Say in a line what was done to a case and what came of it."""
     case = played.case
-    form = f"{case.form}, the real command" if case.is_real else case.form
     codes = ", ".join(map(str, played.codes)) or "none in time"
     end = f"{len(played.problems)} DIFFERENCES" if played.problems else "equal"
-    return f"CASE={case.number} {form}: exit codes when interrupted: {codes}; {end}"
+    return (
+        f"CASE={case.number} {case.form}, {case.start}: exit codes when interrupted: {codes}; {end}"
+    )
 
 
 def report_of(played: Played, place: Path) -> str:

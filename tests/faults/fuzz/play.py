@@ -50,7 +50,7 @@ def play(case: Case, folder: Path) -> Played:
         for name, text in FILES.items():
             (place / name).write_text(text)
     try:
-        with Launch(case.words, twin, case.ranks, is_real=False) as launch:
+        with Launch(case.words, twin, case.ranks, "composed") as launch:
             code = wait_for(launch, twin)
         if code != 0 or says_traceback(twin):
             played.problems.append(f"the undisturbed run ends with exit code {code}")
@@ -77,7 +77,7 @@ def interrupt_until_finished(played: Played, place: Path, twin: Path, seconds: f
     case = played.case
     folders = [place / run.relative_to(twin) for run in run_folders(twin)]
     for number, stop in enumerate((*case.stops, None), start=1):
-        with Launch(case.words, place, case.ranks, case.is_real) as launch:
+        with Launch(case.words, place, case.ranks, case.start) as launch:
             sent = interrupt(launch, stop, folders, seconds) if stop is not None else []
             if sent:
                 times = " and ".join(f"{name} at {when:.3f} s" for name, when in sent)

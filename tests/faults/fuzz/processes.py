@@ -13,16 +13,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from lnrnn.cli import main as console
-from lnrnn.config.compose import check_overrides
+from lnrnn.cli import train
+from lnrnn.config.compose import check_overrides, compose_experiment
 
 OUTPUT = "output.txt"  # beside the runs: what the sessions print, one after the other
 GRACE = 20.0  # seconds that torchrun gives the other ranks once one has ended
@@ -90,7 +92,8 @@ def start(
     *,
     program: str | None = None,
     variables: Mapping[str, str] | None = None,
-    then=lambda: None,
+    first: Callable[[], object] = bool,
+    then: Callable[[], object] = bool,
 ) -> Process:
     """Start a command in a session of its own.
 
@@ -99,7 +102,8 @@ def start(
         place: Where it is started.
         program: What to execute with these words; nothing goes on as a fork of this process.
         variables: Set in its environment.
-        then: Called at its end.
+        first: Called in a fork as it begins.
+        then: Called in a fork at its end.
     """
     place.mkdir(parents=True, exist_ok=True)
     (place / "tmp").mkdir(exist_ok=True)
@@ -119,7 +123,7 @@ def start(
         except BaseException:
             traceback.print_exc()
             os._exit(99)
-        _become(words, then)
+        _become(words, first, then)
     os.close(theirs)
     os.read(ours, 1)  # it has a session now, so that a signal to its group finds it
     os.close(ours)
@@ -133,12 +137,15 @@ def _redirect(output: Path) -> None:
         os.dup2(source, target)
 
 
-def _become(words: Sequence[str], then) -> NoReturn:
+def _become(
+    words: Sequence[str], first: Callable[[], object], then: Callable[[], object]
+) -> NoReturn:
     """Do what the console command does, and end as Python does."""
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["lnrnn", *words]
+        first()
         console.main()
         code = 0
     except SystemExit as stop:
@@ -172,18 +179,26 @@ class Launch:
         words: The command, without ``lnrnn``.
         place: Where it is started.
         ranks: How many processes make it.
-        is_real: Whether to execute the console command; ranks are always forked.
+        how: One of ``STARTS``; for several ranks not ``console``.
     """
 
-    def __init__(self, words: Sequence[str], place: Path, ranks: int, is_real: bool) -> None:
-        self.begun = time.monotonic()
+    def __init__(self, words: Sequence[str], place: Path, ranks: int, how: str) -> None:
         self._first_end: float | None = None
+        program = console_command() if how == "console" else None
+        is_composed = how == "composed" and words[0] == "train" and "-m" not in words
+        first = composed_before(words) if is_composed else bool
+        self.begun = time.monotonic()
         if ranks == 1:
-            self.processes = [start(words, place, program=console_command() if is_real else None)]
+            self.processes = [start(words, place, program=program, first=first)]
         else:
             shared = rendezvous(ranks)
             self.processes = [
-                start(words, place, variables={**shared, "RANK": rank, "LOCAL_RANK": rank})
+                start(
+                    words,
+                    place,
+                    variables={**shared, "RANK": rank, "LOCAL_RANK": rank},
+                    first=first,
+                )
                 for rank in map(str, range(ranks))
             ]
 
@@ -226,6 +241,19 @@ class Launch:
             for process in alive:
                 os.killpg(process.pid, number)
         return bool(alive)
+
+
+def composed_before(words: Sequence[str]) -> Callable[[], None]:
+    """Return what lets ``lnrnn train`` in a child leave out Hydra, which this process has run."""
+    experiment = compose_experiment(words[1:])
+
+    def skip() -> None:
+        whole: Any = train.train_each
+        train.check_command_line = bool
+        train.current_experiment = lambda _: experiment
+        train.train_each = partial(whole.__wrapped__, None)
+
+    return skip
 
 
 def console_command() -> str:

@@ -143,7 +143,7 @@ def test_a_spoiled_run_is_told_from_its_twin(text, twin, tmp_path):
         (143, ["SIGINT"], "", "exit code 143 after SIGINT"),
         (-15, [], "", "exit code -15 after no signal"),
         (-2, ["SIGINT"], "Traceback (most recent call last):", "a traceback"),
-        (143, ["SIGTERM"], "", "run.json says ('finished', None, None), not"),
+        (143, ["SIGTERM"], "", None),
     ],
 )
 def test_a_session_must_end_as_documented(code, sent, printed, found, twin, tmp_path):
@@ -155,6 +155,18 @@ def test_a_session_must_end_as_documented(code, sent, printed, found, twin, tmp_
         assert problems == ""
     else:
         assert found in problems
+
+
+@pytest.mark.parametrize(("mark", "wrong"), [("SIGTERM", False), ("SIGINT", True), (None, True)])
+def test_a_stopped_run_must_say_by_which_signal(mark, wrong, twin, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(twin, again)
+    (again / OUTPUT).touch()
+    (path,) = again.glob("runs/*/*/seed0")
+    change_record(RunFolder(path), status="interrupted", exit_code=143, signal=mark)
+    case = next(case for case in CASES if case.form == "train")
+    problems = list(problems_of(case, again, 143, ["SIGTERM"]))
+    assert [text[:13] for text in problems] == ["run.json says"] * wrong
 
 
 def test_what_a_session_leaves_and_half_a_record_are_noticed(twin, tmp_path):

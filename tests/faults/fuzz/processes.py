@@ -1,7 +1,8 @@
 """Starting a command in a forked process that has imported everything, and sending it signals.
 
 Python, torch and Lightning take seconds to import, a tiny run much less. So one process imports
-them, starts no thread, and forks a child for each run, which does what the console command does.
+them, starts no thread, and forks a child for each run, which does what the console command does;
+in most without Hydra, which would take longer than all the rest.
 """
 
 import atexit

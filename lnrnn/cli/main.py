@@ -8,6 +8,7 @@ lnrnn info                                 what is installed, and which kernels 
 lnrnn COMMAND --help says more.
 """
 
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -57,7 +58,10 @@ def run(command: str) -> None:
             f"lnrnn {command} needs {', '.join(missing)}: pip install lnrnn. Only the layers "
             "(import lnrnn) do without."
         )
-    import_module(f"lnrnn.cli.{command}").main()
+    try:
+        import_module(f"lnrnn.cli.{command}").main()
+    finally:  # what is left is Python's own end, whose tracebacks would say nothing
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _refuse(message: str) -> NoReturn:

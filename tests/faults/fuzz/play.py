@@ -16,7 +16,7 @@ from faults.fuzz.differences import differences, leftovers, run_folders
 from faults.fuzz.processes import OUTPUT, Launch, living_in
 from faults.fuzz.stops import Stop
 
-LIMIT = 120.0  # seconds that a session may take before it counts as hanging, and what is left of it
+LIMIT = 300.0  # seconds that a session may take before it counts as hanging, and what is left of it
 PAUSE = 0.001  # seconds between two looks at a watched file
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,23 @@ def test_a_stopped_run_must_say_by_which_signal(mark, wrong, twin, tmp_path):
     case = next(case for case in CASES if case.form == "train")
     problems = list(problems_of(case, again, 143, ["SIGTERM"]))
     assert [text[:13] for text in problems] == ["run.json says"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("start", "printed", "found"),
+    [
+        ("console", 'File "site.py"\nKeyboardInterrupt\n', 0),
+        ("forked", 'File "site.py"\nKeyboardInterrupt\n', 2),
+        ("console", 'File "lnrnn/cli/main.py"\nKeyboardInterrupt\n', 2),
+        ("console", "Exception ignored in: x\nKeyboardInterrupt\n", 2),
+    ],
+)
+def test_where_python_itself_begins_nothing_can_listen(start, printed, found, twin, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(twin, again)
+    (again / OUTPUT).write_text(f"Traceback (most recent call last):\n{printed}")
+    case = replace(next(case for case in CASES if case.form == "train"), start=start)
+    assert len(list(problems_of(case, again, 1, ["SIGINT"]))) == found
 
 
 def test_what_a_session_leaves_and_half_a_record_are_noticed(twin, tmp_path):

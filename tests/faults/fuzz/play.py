@@ -88,6 +88,7 @@ def interrupt_until_finished(played: Played, place: Path, twin: Path, seconds: f
             played.codes.append(code)
         problems = problems_of(case, place, code, [name for name, _ in sent])
         played.problems += [f"session {number}: {text}" for text in problems]
+        (place / OUTPUT).rename(place / f"{number}-{OUTPUT}")
         if code == 0:
             return
     played.problems.append("the command does not finish")
@@ -166,12 +167,12 @@ def problems_of(case: Case, place: Path, code: int, sent: list[str]) -> Iterator
     """Yield what is wrong after one session: exit code, traceback, files left, records."""
     several = case.form == "torchrun"  # where one rank is lost, others end as they can
     allowed = {0, *(128 + signal.Signals[name] for name in sent)}
+    if case.start == "console" and is_before_main(place):
+        return  # Python's own beginning, where nothing of ours can listen
     if (128 - code if code < 0 else code) not in allowed and not (several and sent):
         yield f"exit code {code} after {' and '.join(sent) or 'no signal'}"
     if says_traceback(place) and not several:
         yield "a traceback"
-    # What is printed so far was looked at.
-    (place / OUTPUT).rename(place / f"{time.monotonic_ns()}-{OUTPUT}")
     if code >= 0 and not several:  # it has ended by itself
         yield from (f"it has ended by itself and left {name}" for name in leftovers(place))
     for folder in run_folders(place):
@@ -192,6 +193,13 @@ def says_traceback(place: Path) -> bool:
     """Return whether a session has printed a traceback."""
     output = place / OUTPUT
     return output.exists() and "Traceback" in output.read_text(errors="replace")
+
+
+def is_before_main(place: Path) -> bool:
+    """Return whether Ctrl-C came before the first line of the console command's own code."""
+    text = (place / OUTPUT).read_text(errors="replace")
+    ours = "lnrnn/cli/main.py" in text or "Exception ignored" in text
+    return text.rstrip().endswith("KeyboardInterrupt") and not ours
 
 
 def remove(folder: Path) -> None:

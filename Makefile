@@ -18,7 +18,7 @@ TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
-  wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
+  fuzz wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -62,6 +62,12 @@ gpu-check:
 # PYTHON_VERSION=3.12`, of the Python there. EXTRA names more packages.
 gpu-bundle:
 	PYTHON=$(HERE) PYTHON_VERSION=$(PYTHON_VERSION) scripts/gpu_bundle.sh $(EXTRA)
+
+# Random runs interrupted at random moments, each compared with its undisturbed twin. A case that
+# differs is printed with its number: `make fuzz CASE=1000017` plays it again.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/support $(BIN)/python -m faults.fuzz \
+	  $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(if $(CASE),--case=$(CASE))
 
 # With another torch, which pip takes from its index into an environment that is deleted afterwards:
 # `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.

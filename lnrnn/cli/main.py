@@ -68,6 +68,8 @@ def run(command: str) -> None:
         said = isinstance(error, SystemExit) and error.code == INTERRUPTED
         if said or isinstance(error, Interrupted) or not was_pressed():
             raise
+    finally:  # what is left is Python's own end, whose tracebacks would say nothing
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if was_pressed():  # whatever it came out as
         if is_first_process():
             print("interrupted; no run was under way that had to be saved")

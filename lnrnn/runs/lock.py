@@ -26,16 +26,21 @@ def locked(folder: Path) -> Iterator[None]:
             may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path = folder / LOCK
+    path, refused = folder / LOCK, False
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _take(path)
-    except OSError as error:
-        raise ConfigurationError(f"cannot use the folder {folder}: {error}") from error
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _take(path)
+        except OSError as error:
+            refused = True
+            raise ConfigurationError(f"cannot use the folder {folder}: {error}") from error
+        except ConfigurationError:
+            refused = True
+            raise
         yield
-    finally:
-        path.unlink(missing_ok=True)
+    finally:  # also of a Ctrl-C while the lock was written
+        if not refused:
+            _leave(path)
         for parent in made:
             with suppress(OSError):  # a run is in it, or another has just begun there
                 parent.rmdir()
@@ -68,6 +73,14 @@ def _take(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
             return
+
+
+def _leave(path: Path) -> None:
+    """Remove the lock, unless it is another process's."""
+    with suppress(FileNotFoundError), path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if _read(file) in (None, _describe(os.getpid())):
+            path.unlink(missing_ok=True)
 
 
 def _read(file: TextIO) -> dict[str, Any] | None:

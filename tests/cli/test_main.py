@@ -1,5 +1,6 @@
 """The command ``lnrnn``: what it answers, and that it answers before anything heavy is imported."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,14 @@ from lnrnn.cli import main as command
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("lightning", "datasets", "torchmetrics", "matplotlib", "scipy", "torch._dynamo")
+
+
+@pytest.fixture(autouse=True)
+def kept_handler():
+    """A command leaves Ctrl-C to the system as it ends."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -107,3 +116,17 @@ def test_a_script_only_calls_its_command(name):
     lines = (ROOT / "scripts" / f"{name}.py").read_text().splitlines()
     assert len(lines) <= 15
     assert f'run("{name}")' in lines[-1]
+
+
+def test_ctrl_c_as_python_ends_prints_no_traceback():
+    code = (
+        "import atexit, os, signal, sys\n"
+        "from lnrnn.cli.main import main\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "sys.argv = ['lnrnn', 'compare', '--help']\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import socket
@@ -70,6 +71,37 @@ def test_a_lock_that_was_not_wholly_written_is_taken_over(text, tmp_path):
     (tmp_path / LOCK).write_text(text)
     with locked(tmp_path):
         assert owner(tmp_path)["pid"] == os.getpid()
+
+
+def interrupted(*_) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["flock", "fsync", "dumps"])
+def test_ctrl_c_while_it_is_taken_leaves_no_lock(name, tmp_path, monkeypatch):
+    """As soon as there is a file, once it is written, and as it is about to be."""
+    module = {"flock": fcntl, "fsync": os, "dumps": json}[name]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, interrupted if name != "flock" else once(interrupted))
+        with pytest.raises(KeyboardInterrupt), locked(tmp_path / "new"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def once(function):
+    """Return a function that is ``function`` the first time it is called, and then nothing."""
+    calls = iter([function])
+    return lambda *arguments: next(calls, lambda *_: None)(*arguments)
+
+
+def test_ctrl_c_leaves_another_processs_lock(tmp_path, monkeypatch):
+    leave(tmp_path, pid=1)
+    before = (tmp_path / LOCK).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", once(interrupted))
+        with pytest.raises(KeyboardInterrupt), locked(tmp_path):
+            pass
+    assert (tmp_path / LOCK).read_text() == before
 
 
 def test_another_host_may_live(tmp_path):

@@ -1,5 +1,6 @@
 """Whether two runs ended in the same bits: weights, optimizer, schedule, carried state, records."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,18 +26,30 @@ def content(folder: RunFolder) -> tuple[dict, bytes, RunRecord]:
 
 def assert_equal(one: Any, other: Any) -> None:
     """Compare tensors bit for bit, inside dictionaries and lists too."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_equal(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for part, other_part in zip(one, other, strict=True):
-            assert_equal(part, other_part)
+    assert not list(differing(one, other))
+
+
+def differing(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Yield each place in which two nested values differ, with what is there."""
+    if type(one) is not type(other):
+        yield f"{where}: {one!r} and {other!r}"
+    elif isinstance(one, dict):
+        for key in sorted(one.keys() | other.keys(), key=str):
+            inside = f"{where}.{key}" if where else str(key)
+            if key in one and key in other:
+                yield from differing(one[key], other[key], inside)
+            else:
+                yield f"{inside}: in one of the two only"
+    elif isinstance(one, list | tuple) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from differing(*pair, f"{where}[{index}]")
     elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
+        if one.dtype != other.dtype or one.shape != other.shape:
+            yield f"{where}: {one.dtype} {tuple(one.shape)} and {other.dtype} {tuple(other.shape)}"
+        elif not torch.equal(one, other):
+            yield f"{where}: differs by up to {(one - other).abs().max():.3g}"
+    elif one != other:
+        yield f"{where}: {one!r} and {other!r}"
 
 
 def assert_same_run(one: RunFolder, other: RunFolder) -> None:

@@ -146,9 +146,9 @@ def _asset(name: str) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as file:
             yield file
-    except (BadZipFile, zlib.error, LZMAError, EOFError, KeyError, UnicodeDecodeError) as error:
+    except (BadZipFile, zlib.error, LZMAError, EOFError, KeyError, ValueError, OSError) as error:
         raise ValueError(
-            f"{path}, which comes with lnrnn, is damaged ({error}): install lnrnn again, "
+            f"{path}, which comes with lnrnn, is missing or damaged ({error}): install it again, "
             "pip install --force-reinstall --no-deps lnrnn"
         ) from error
 

@@ -201,9 +201,9 @@ def explained_loaders() -> Iterator[None]:
         if not re.search("DataLoader worker|DataLoader timed out|shared memory|shm", str(error)):
             raise
         raise ConfigurationError(
-            f"a loader process failed ({str(error).strip(' .')}). Perhaps memory, or room in /dev/shm, "
-            "has run out. data.num_workers=0 needs neither such processes nor /dev/shm; with it "
-            "or without, the same command resumes."
+            f"a loader process failed ({str(error).strip(' .')}). Perhaps memory, or room in "
+            "/dev/shm, has run out. data.num_workers=0 needs neither; with it or without, the same "
+            "command resumes."
         ) from error
 
 

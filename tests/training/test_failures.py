@@ -117,6 +117,13 @@ def test_a_loader_process_that_memory_ran_out_for_is_an_error_with_a_way_out(mon
     assert [entry["checkpoint"] for entry in record.resumed] == ["step-00000003.ckpt"]
 
 
+def test_a_batch_that_no_shared_memory_is_left_for_ends_the_run(monkeypatch, tmp_path):
+    """A full /dev/shm, met by the thread of a loader process that hands batches over."""
+    monkeypatch.setattr("multiprocessing.reduction.ForkingPickler.dumps", full)
+    with pytest.raises(ConfigurationError, match=r"a loader process failed .*exited"):
+        train(compose(*SMALL, "data.num_workers=1"), tmp_path)
+
+
 @pytest.mark.parametrize("what", ["metrics.jsonl", "config.yaml", "run.json"])
 def test_a_full_disk_is_an_error_that_names_the_file(what, monkeypatch, tmp_path):
     """Whichever of the run's files meets it."""

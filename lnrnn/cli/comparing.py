@@ -57,16 +57,20 @@ def run(settings: Settings) -> int:
     folder = result_folder(settings, tasks[0].experiment)
     cost, problem = cost_or_problem(settings, runs, folder)
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
-    result = compare(folders, cost=cost, tuning=tuning)
-    report(result, folders, folder)
+    try:
+        result = compare(folders, cost=cost, tuning=tuning)
+        report(result, folders, folder)
+    except EXPECTED:
+        name_problems(failures, problem)  # of the runs, which this error must not hide
+        raise
     return conclude(settings, result, failures, problem)
 
 
 def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Write the comparison, print it, and say where it is and what it replaces."""
+    print_table(result, console)  # first: the disk may be full, or not ours to write to
     before = seeds_before(folder)
     written = write(result, folders, folder)
-    print_table(result, console)
     if before > len(result["seeds"]):
         console.print(f"the comparison over {before} seeds that was here is replaced")
     for path in (path for path in written if path.suffix == ".html"):
@@ -92,6 +96,17 @@ def conclude(
     settings: Settings, result: Mapping[str, Any], failures: Failures, problem: str | None
 ) -> int:
     """Print what went wrong, loudly and last, and return the exit code."""
+    problems = name_problems(failures, problem)
+    missed = [] if settings.require_speedup is None else unmet(result, settings.require_speedup)
+    for text in missed:
+        print(f"require_speedup={settings.require_speedup:g} is not met: {text}", file=sys.stderr)
+    if problems:
+        return ERROR
+    return NOT_MET if missed else 0
+
+
+def name_problems(failures: Failures, problem: str | None) -> list[str]:
+    """Print which runs failed and did not diverge, and why there is no cost; return the lines."""
     lost = [
         f"{task.title}: {failure.message}" for task, failure in failures if not failure.diverged
     ]
@@ -100,9 +115,4 @@ def conclude(
         print(f"error: {text}", file=sys.stderr)
     if lost:
         print(f"error: {len(lost)} runs failed; the same command tries them again", file=sys.stderr)
-    missed = [] if settings.require_speedup is None else unmet(result, settings.require_speedup)
-    for text in missed:
-        print(f"require_speedup={settings.require_speedup:g} is not met: {text}", file=sys.stderr)
-    if problems:
-        return ERROR
-    return NOT_MET if missed else 0
+    return problems

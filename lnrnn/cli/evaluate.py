@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lnrnn.config.compose import compose_config
@@ -27,14 +28,14 @@ def main() -> None:
         from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
 
         evaluation = evaluate(Path(str(config.run)), trust=list(config.trust))
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:
     """Print the metrics, and beside them what training recorded."""
-    table = Table("metric", "now", "recorded", title=str(evaluation.checkpoint))
+    table = Table("metric", "now", "recorded", title=escape(str(evaluation.checkpoint)))
     for name, value in evaluation.metrics.items():
         recorded = evaluation.recorded.get(name)
         table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")

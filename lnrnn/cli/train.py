@@ -17,6 +17,7 @@ import hydra
 from hydra._internal.utils import get_args
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lnrnn.config import CONF
@@ -26,6 +27,7 @@ from lnrnn.runs.finished import finished_result
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RunRecord
+from lnrnn.runs.reporting import best_effort
 
 failures: list[str] = []  # runs of a sweep that diverged; the others continue
 NOT_MONITORED = (
@@ -70,6 +72,11 @@ def train_each(config: DictConfig) -> None:
         folder, record = finished_result(experiment) or train(experiment)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:  # a disk that is full or may not be written, which names the file
+        sys.exit(
+            f"error: {error}. The checkpoints are intact: make room or allow writing there, and "
+            "start the same command again."
+        )
     if record is not None:
         print_result(folder, record, experiment.config.monitor)
 
@@ -91,13 +98,14 @@ def train(experiment: Experiment) -> tuple[RunFolder, RunRecord | None]:
     except training.NonFiniteError as error:
         failures.append(f"stopped: {error}")
         if is_first_process():  # printed now: the other runs of a sweep continue
-            Console().print(failures[-1])
+            Console().print(failures[-1], markup=False)
         return training.folder_of(experiment), None
     except training.Interrupted as stop:
         if is_first_process():
             saved = "it is saved, and the same command resumes it"
-            words = "the run is finished" if stop.finished else saved
-            Console().print(f"interrupted: {stop}; {words}", soft_wrap=True)
+            words = f"interrupted: {stop}; {'the run is finished' if stop.finished else saved}"
+            with best_effort(words):
+                Console().print(words, soft_wrap=True, markup=False)
         raise
 
 
@@ -105,7 +113,7 @@ def print_result(folder: RunFolder, record: RunRecord, monitored: bool) -> None:
     """Print what a finished run found, what it cost and where it is."""
     if not is_first_process():
         return
-    table = Table(show_header=False, title=f"{record.model} on {record.data}", min_width=44)
+    table = Table(show_header=False, title=escape(f"{record.model} on {record.data}"), min_width=44)
     for name, value in record.metrics.items():
         table.add_row(name, f"{value:.4f}")
     table.add_row("parameters", f"{record.parameters:,}")
@@ -116,4 +124,5 @@ def print_result(folder: RunFolder, record: RunRecord, monitored: bool) -> None:
     if monitored:
         words = record.diagnosis or NOT_MONITORED
         Console().print(f"monitor: {words}", soft_wrap=True, markup=False)
-    Console().print(f"curves: {folder.curves}\nrun:    {folder.path}", soft_wrap=True)
+    where = f"curves: {folder.curves}\nrun:    {folder.path}"
+    Console().print(where, soft_wrap=True, markup=False)

@@ -12,6 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lnrnn.comparison.records import RecordError, Run
 
+UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
+
 
 def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Return a run's configuration, flat: dotted key to value. Interpolations stay as written.
@@ -25,7 +27,7 @@ def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / "config.yaml"
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RecordError(f"{path} must hold keys and values, got {type(content).__name__}")

@@ -4,7 +4,6 @@ A run's folder holds ``run.json`` (what was run and how it ended) and ``metrics.
 line). Everything here is read from those two files; nothing is trained, loaded or guessed.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lnrnn.runs.record import RecordError, is_number, read_record, read_text, to_float
+from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.record import RecordError, read_record, to_float
 
 # A curve is what one name was at the steps where it was measured, in the order of the steps.
 Curve = tuple[tuple[int, float], ...]
@@ -197,35 +197,11 @@ def _seed_then_folder(run: Run | Unreadable) -> tuple[bool, int, str]:
 def _read_curves(path: Path, *, finished: bool) -> dict[str, Curve]:
     if not finished and not path.exists():
         return {}
-    lines = read_text(path).split("\n")
-    # Every whole line ends in a newline, so what follows the last one is empty or was cut short.
-    torn = lines.pop()
-    if torn and finished:
-        raise RecordError(f"{path}, line {len(lines) + 1}: the last line is cut short: {torn!r}")
     curves: dict[str, list[tuple[int, float]]] = {}
-    for number, line in enumerate(lines, start=1):
-        step, name, value = _parse(line, f"{path}, line {number}")
+    for number, (step, name, value) in enumerate(read_metrics(path, whole=finished), start=1):
         curve = curves.setdefault(name, [])
         if curve and step <= curve[-1][0]:
             rule = f"the steps of {name} must increase"
             raise RecordError(f"{path}, line {number}: {rule}, got {step} after {curve[-1][0]}")
         curve.append((step, value))
     return {name: tuple(curve) for name, curve in curves.items()}
-
-
-def _parse(line: str, place: str) -> tuple[int, str, float]:
-    """Return the step, the name and the value of one line of ``metrics.jsonl``."""
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{place}: is not valid JSON ({error.msg}): {line[:60]!r}") from None
-    if not isinstance(entry, dict):
-        raise RecordError(f"{place}: must hold a JSON object, got {line[:60]!r}")
-    step, name = entry.get("step"), entry.get("name")
-    known = isinstance(name, str) and isinstance(step, int) and not isinstance(step, bool)
-    if not known or "value" not in entry or not is_number(entry["value"]):
-        rule = 'must hold an integer "step", a text "name" and a number "value"'
-        raise RecordError(f"{place}: {rule}, got {line[:80]!r}")
-    assert isinstance(step, int)
-    assert isinstance(name, str)
-    return step, name, to_float(entry["value"])

@@ -118,13 +118,31 @@ def check_data_only(name: str, saved: Any) -> None:
     Raises:
         ConfigurationError: Naming the entry.
     """
-    for key, value in _items(saved):
+    for key, value in entries_of(saved):
         if key in NAMES_OF_CODE:
             raise ConfigurationError(
                 f"{name} holds {key} = {value!r}, the name of code to run, which no checkpoint of "
                 "lnrnn has. Do not open it with other programs before you know who made it."
             )
-        check_data_only(name, value)
+
+
+def entries_of(saved: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield key and value of every entry in dictionaries, lists and tuples, however deep.
+
+    Each of those is looked into once: a few bytes can hold a list that holds itself, or lists of
+    the same lists whose entries nobody would live to count.
+    """
+    seen: set[int] = set()
+    waiting = [saved]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        for key, value in _items([*node] if isinstance(node, tuple) else node):
+            yield key, value
+            if isinstance(value, (dict, list, tuple)):
+                waiting.append(value)
 
 
 def check_references(config: DictConfig) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from multiprocessing.queues import Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -177,13 +179,29 @@ class _Loader(DataLoader[Batch]):
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
             return super().__iter__()
+        except OSError as error:
+            raise OSError(
+                f"no loader process can be started: {error}. They need room in /dev/shm, and "
+                "data.num_workers=0 needs none"
+            ) from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen_to_the_parent(worker: int) -> None:
-    """Let a loader process end when the training process says so, by SIGTERM as torch does."""
+    """Let a loader process end when the training process says so, by SIGTERM as torch does.
+
+    And when a batch cannot be handed over, because /dev/shm is full: Python would print that and
+    drop the batch, for which the training process would wait forever.
+    """
+    Queue._on_queue_feeder_error = staticmethod(_end_at_once)
     Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_at_once(error: Exception, batch: object) -> None:
+    sys.stderr.write(f"lnrnn: a loader process cannot hand over a batch: {error}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _end_when_told(parent: int) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from lzma import LZMAError
+from typing import IO, TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -80,10 +84,7 @@ def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.Datase
         targets = pa.array(arrays[f"{split}_labels"].astype(np.int64))
         return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets}))
 
-    with (
-        (ASSETS / "japanese_vowels.npz").open("rb") as file,
-        np.load(file, allow_pickle=False) as archive,
-    ):
+    with _asset("japanese_vowels.npz") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
     train, held_out = hold_out(rows(arrays, "train"), validation, split_seed, "validation")
     test = rows(arrays, "test")
@@ -128,10 +129,28 @@ def shakespeare(
 
 def plays() -> dict[str, str]:
     """Return the 38 plays by title; each text starts with its title's line."""
-    with (ASSETS / "shakespeare.txt.xz").open("rb") as file:
+    with _asset("shakespeare.txt.xz") as file:
         text = lzma.decompress(file.read()).decode("ascii")
     pieces = re.split(r"^(?=# )", text, flags=re.MULTILINE)[1:]
     return {piece[2 : piece.index("\n")]: piece for piece in pieces}
+
+
+@contextmanager
+def _asset(name: str) -> Iterator[IO[bytes]]:
+    """Open one of the package's own files.
+
+    Raises:
+        ValueError: If what is read from it is not what was packed.
+    """
+    path = ASSETS / name
+    try:
+        with path.open("rb") as file:
+            yield file
+    except (BadZipFile, zlib.error, LZMAError, EOFError, KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path}, which comes with lnrnn, is missing or damaged ({error}): install it again, "
+            "pip install --force-reinstall --no-deps lnrnn"
+        ) from error
 
 
 def _read_shakespeare(validation: tuple[str, ...], test: tuple[str, ...]) -> datasets.DatasetDict:

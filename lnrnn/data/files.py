@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 
 
@@ -23,7 +23,8 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
     for pattern in _listed(patterns, key):
         expanded = str(Path(pattern).expanduser())
         # A file's own name may hold brackets, so a path that exists is taken as it stands.
-        matches = [expanded] if Path(expanded).exists() else glob(expanded, recursive=True)
+        exists = Path(expanded).exists()
+        matches = [expanded] if exists else glob(_expanded_pattern(pattern), recursive=True)
         files = [Path(match) for match in matches if Path(match).is_file()]
         if not files:
             raise FileNotFoundError(
@@ -37,6 +38,14 @@ def find_files(patterns: str | Sequence[str], key: str) -> list[Path]:
         if file.stat().st_size == 0:
             raise ValueError(f"data.{key} has an empty file: {file}")
     return sorted(found)
+
+
+def _expanded_pattern(pattern: str) -> str:
+    """Put a home folder in the place of ``~``; in its own name nothing is a pattern."""
+    first, *rest = Path(pattern).parts or (pattern,)
+    if not first.startswith("~"):
+        return pattern
+    return str(Path(escape(str(Path(first).expanduser())), *rest))
 
 
 def _listed(patterns: object, key: str) -> list[str]:

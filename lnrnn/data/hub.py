@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -165,12 +166,24 @@ def _read_hub(
     import datasets
 
     command = _fetching_command(repository, subset, revision)
+    if Path(repository).is_dir() and has_magic(str(Path(repository).resolve())):
+        raise ValueError(
+            f"the folder {Path(repository).resolve()} cannot be read: `datasets` takes its path "
+            "for a pattern, because of *, ? or [ in it. Move or rename the folder."
+        )
     if not Path(repository).is_dir() and not _within_reach(repository, revision):
         raise ConnectionError(_unreachable(repository, command))
     try:
         loaded = datasets.load_dataset(repository, subset, revision=revision)
     except ConnectionError as error:
         raise ConnectionError(_unreachable(repository, command)) from error
+    except RuntimeError as error:  # `datasets` 5 says so, and runs no scripts
+        if "scripts are no longer supported" not in str(error):
+            raise
+        raise ValueError(
+            f"{repository} has a loading script, which is not run: only tables are read (parquet, "
+            "csv, json). Take a revision or a copy without a script that has such files."
+        ) from error
     missing = [name for name in names.values() if name not in loaded]
     if missing:
         raise ValueError(

@@ -237,12 +237,17 @@ def _read_table(paths: list[Path], input_column: str) -> datasets.Dataset:
             "na_values": [""],
         }
     # In memory, by way of a folder that is gone afterwards: nothing stale, nothing left behind.
-    with TemporaryDirectory() as cache, _no_progress_bars():
+    # `datasets` takes the whole path of a file for a pattern (or, with "::", for an address), the
+    # part that nobody typed too. So it is given links, in whose names there is nothing of the kind.
+    with TemporaryDirectory() as folder, _no_progress_bars():
+        links = [Path(folder, f"{number}{suffix}") for number in range(len(paths))]
+        for link, path in zip(links, paths, strict=True):
+            link.symlink_to(path.absolute())
         try:
             loaded = load_dataset(
                 FORMATS[suffix],
-                data_files=[escape(str(path)) for path in paths],
-                cache_dir=cache,
+                data_files=[escape(str(link)) for link in links],
+                cache_dir=str(Path(folder, "cache")),
                 keep_in_memory=True,
                 **options,
             )

@@ -7,17 +7,21 @@ after it, without which a checkpoint does not count; and ``last``, which names t
 import hashlib
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
+from torch import Tensor
 
-from lnrnn.config.allowed_targets import check_data_only
+from lnrnn.config.allowed_targets import check_data_only, entries_of
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import replacing, sync_folder
+from lnrnn.runs.record import parse_json
 
 POINTER = "last"
+RECORDS = {"losses": [], "count": 0, "epoch": 0, "length": 0}  # what a checkpoint says of records
 # Saved at a step's end; with the second part, where the validation after that step is still to do.
 NAME = re.compile(r"step-\d{8,}(-validation)?\.ckpt")
 
@@ -60,6 +64,9 @@ def write_checkpoint(
         with replacing(path.parent / POINTER, flushed=False) as target:
             target.write(path.name.encode() + b"\n")
         sync_folder(path.parent)  # before older ones go
+        # What a kill in between left of others goes too.
+        for older in checkpoints_in(path.parent)[keep:]:
+            remove_checkpoint(older)
     except (OSError, RuntimeError) as error:
         # torch wraps what a file raises into words about its own internals.
         cause = file.error if file is not None and file.error is not None else error
@@ -69,9 +76,6 @@ def write_checkpoint(
             f"could not save {path}: {cause}. The checkpoints before it are intact; make room "
             "or allow writing there, and start the same command again."
         ) from error
-    # What a kill in between left of others goes too.
-    for older in checkpoints_in(path.parent)[keep:]:
-        remove_checkpoint(older)
 
 
 def remove_checkpoint(path: Path) -> None:
@@ -129,7 +133,7 @@ def order_of(path: Path) -> tuple[int, bool]:
 def problem_of(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None if it is what its manifest says."""
     try:
-        manifest = json.loads(manifest_of(path).read_text())
+        manifest = parse_json(manifest_of(path).read_bytes(), manifest_of(path).name)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
@@ -160,13 +164,15 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     Where its manifest is beside it, the content must be what the manifest says.
 
     Raises:
-        ConfigurationError: If there is no such file or it is not a checkpoint, or if it names code.
+        ConfigurationError: If there is no such file or it is not a checkpoint, if it names code, or
+            if it would take more memory than its size on the disk.
     """
     if not path.is_file():
         raise ConfigurationError(f"{path}: there is no such checkpoint")
     problem = problem_of(path) if manifest_of(path).exists() else None
     if problem is not None:
         raise ConfigurationError(f"{path}: {problem}. Take another one of its folder.")
+    check_size(path)
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
@@ -177,4 +183,58 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: it holds no state_dict")
     check_data_only(str(path), checkpoint)
+    check_content(path, checkpoint)
     return checkpoint
+
+
+def check_size(path: Path) -> None:
+    """Check that a file does not grow when it is read.
+
+    Torch stores records as they are. One that is compressed, or several that share their bytes,
+    could fill any memory from a small file.
+
+    Raises:
+        ConfigurationError: If it does, or is no archive as torch writes them.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(record.file_size for record in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ConfigurationError(
+            f"{path} is damaged or not a checkpoint ({error}). Take another of its folder, or "
+            "move it away: resume=auto then takes the one before."
+        ) from error
+    if size > path.stat().st_size:
+        raise ConfigurationError(
+            f"{path} is not a checkpoint of lnrnn: its {path.stat().st_size} bytes would become "
+            f"{size} in memory, and lnrnn compresses nothing"
+        )
+
+
+def check_content(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Check that a checkpoint's parts are of the kinds that a run writes, and no tensor a sham.
+
+    Raises:
+        ConfigurationError: Naming what is not.
+    """
+    weights, records = checkpoint["state_dict"], checkpoint.get("records", RECORDS)
+    problem = None
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        problem = "its state_dict holds something else than tensors"
+    elif not all(isinstance(checkpoint.get(key, {}), dict) for key in ("contract", "world")):
+        problem = "what it says of its run is no table"
+    elif not isinstance(records, dict) or any(
+        type(records.get(key)) is not type(value) for key, value in RECORDS.items()
+    ):
+        problem = "what it says of the run's records cannot be read"
+    elif any(isinstance(v, Tensor) and _claims_more(v) for _, v in entries_of(checkpoint)):
+        problem = "it has a tensor that claims more numbers than it holds"
+    if problem is not None:
+        raise ConfigurationError(f"{path} is not a checkpoint of lnrnn: {problem}")
+
+
+def _claims_more(tensor: Tensor) -> bool:
+    """Return whether a tensor is larger than its storage: a copy of it could fill any memory."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta":
+        return True
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()

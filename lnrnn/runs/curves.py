@@ -1,6 +1,6 @@
 """The picture of one run: its metrics against steps."""
 
-import json
+import math
 from collections import defaultdict
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lnrnn.runs.files import replacing
+from lnrnn.runs.metrics import read_metrics
 
 COLORS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}  # distinct for the color-blind
 
@@ -20,13 +21,15 @@ def plot_curves(metrics: Path, picture: Path) -> None:
     Args:
         metrics: The run's ``metrics.jsonl``.
         picture: Where the PNG goes.
+
+    Raises:
+        RecordError: If a line of the metrics is not what a run writes.
     """
     curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for line in metrics.read_text().splitlines():
-        entry = json.loads(line)
-        part, name = entry["name"].split("/", 1)
-        if entry["value"] is not None and part in COLORS:
-            curves[name][part].append((entry["step"], entry["value"]))
+    for entry in read_metrics(metrics):
+        part, _, name = entry.name.partition("/")
+        if math.isfinite(entry.value) and part in COLORS:
+            curves[name][part].append((entry.step, entry.value))
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import newest_good
@@ -109,6 +110,10 @@ class RunFolder:
             raise ConfigurationError(f"{self.config} is damaged: {error}") from error
         if not isinstance(config, DictConfig) or not config:
             raise ConfigurationError(f"{self.config} is damaged: it holds no configuration")
+        try:
+            resolve(config)
+        except (ConfigurationError, RecursionError) as error:
+            raise ConfigurationError(f"{self.config}: {error}") from error
         return config
 
     def write_record(self, record: RunRecord) -> None:

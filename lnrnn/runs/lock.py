@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.record import parse_json
+from lnrnn.runs.reporting import best_effort
 
 LOCK = "run.lock"
 
@@ -40,7 +42,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:  # also of a Ctrl-C while the lock was written
         if not refused:
-            _leave(path)
+            with best_effort(f"{path} stays, and counts no longer when this process has ended"):
+                _leave(path)
         for parent in made:
             with suppress(OSError):  # a run is in it, or another has just begun there
                 parent.rmdir()
@@ -86,8 +89,8 @@ def _leave(path: Path) -> None:
 def _read(file: TextIO) -> dict[str, Any] | None:
     file.seek(0)
     try:
-        owner = json.loads(file.read())
-    except ValueError:  # killed while it wrote, before it trained
+        owner = parse_json(file.read(), LOCK)
+    except ValueError:  # killed while it wrote, before it trained; a RecordError is one too
         return None
     return owner if isinstance(owner, dict) else None
 
@@ -111,7 +114,7 @@ def _may_live(owner: dict[str, Any], me: dict[str, Any]) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's, so it lives
         pass

@@ -143,6 +143,32 @@ def read_text(path: Path) -> str:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
+def parse_json(text: str | bytes, place: str | Path) -> Any:
+    """Return what a JSON text holds.
+
+    Args:
+        text: The content of a file, or of a line.
+        place: Where it is from, for messages; a path's lines are counted.
+
+    Raises:
+        RecordError: If it is not JSON, or nothing that could be written again; the message begins
+            with ``place``.
+    """
+    try:
+        content = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except json.JSONDecodeError as error:
+        if isinstance(place, Path):
+            reason = f"is not valid JSON ({error.msg}); was it cut short?"
+            raise RecordError(f"{place}, line {error.lineno}: {reason}") from None
+        raise RecordError(f"{place}: is not valid JSON ({error.msg}): {text[:60]!r}") from None
+    except RecursionError:
+        raise RecordError(f"{place}: is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, or a number of thousands of digits
+        raise RecordError(f"{place}: cannot be read: {error}") from None
+    return content
+
+
 def is_number(value: object) -> bool:
     """Return whether a value read from JSON is a number; null, written for NaN, is one."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
@@ -150,17 +176,14 @@ def is_number(value: object) -> bool:
 
 def to_float(value: object) -> float:
     """Return a value read from JSON as a float, null as NaN."""
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON's integers have no bounds
+        return math.inf if isinstance(value, int) and value > 0 else -math.inf
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        reason = f"is not valid JSON ({error.msg}); was it cut short?"
-        raise RecordError(f"{path}, line {error.lineno}: {reason}") from None
-    except RecursionError:
-        raise RecordError(f"{path}: is not a run's record: it is nested too deeply") from None
+    content = parse_json(read_text(path), path)
     if not isinstance(content, dict):
         raise RecordError(f"{path}, line 1: must hold a JSON object, got {type(content).__name__}")
     return content
@@ -175,6 +198,12 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
 }
+# What lists hold, and dictionaries by their names.
+_INNER: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
+    "resumed": (dict,),
+    "machine": (str, int, float, type(None)),
+}
 
 
 def _checked(path: Path, key: str, value: Any) -> Any:
@@ -187,6 +216,11 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     # bool is an int to Python, and true is not a seed.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise RecordError(f"{path}: the key {key!r} must be {kind.__name__}, got {value!r}")
+    if key in _INNER:
+        entries = value.values() if isinstance(value, dict) else value
+        if not all(isinstance(entry, _INNER[key]) for entry in entries):
+            rule = " or ".join(kind.__name__ for kind in _INNER[key])
+            raise RecordError(f"{path}: what {key!r} holds must be {rule}, got {value!r}")
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:

@@ -1,6 +1,7 @@
 """Training one run of many, whose end, whatever it is, must not end the others."""
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lnrnn.runs.record import DIVERGED
@@ -39,10 +40,11 @@ def attempt(experiment: Experiment) -> Failure | None:
         train(experiment)
     except NonFiniteError as error:
         return Failure(str(error), diverged=True)
-    except (ConfigurationError, CheckpointError) as error:
+    except (ConfigurationError, CheckpointError, OSError) as error:
         return Failure(str(error))
     except Exception as error:  # a run's own trouble, such as memory that is used up
-        traceback.print_exc()
+        with suppress(OSError):  # the disk that the output goes to may be full
+            traceback.print_exc()
         return Failure(f"{type(error).__name__}: {error}")
     return None
 

@@ -11,6 +11,7 @@ from lnrnn.config.compose import Experiment
 from lnrnn.runs.files import replace_text
 from lnrnn.runs.folder import RunFolder, folder_of, is_without_effect, leaf_keys
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
+from lnrnn.runs.record import RecordError, is_number, parse_json
 from lnrnn.study.step_cost import measure_cost
 
 FILE = "cost.json"
@@ -31,7 +32,8 @@ def cost_of(arms: Mapping[str, Experiment], folder: Path, *, measure: bool) -> d
     asked = {name: _settings(experiment) for name, experiment in arms.items()}
     kept, now = _read(folder / FILE), _surroundings()
     same = now is not None and now == kept.get("surroundings")
-    if kept.get("arms") == asked and (same or not measure):
+    whole = kept.get("arms") == asked and _is_cost(kept.get("cost"), asked)
+    if whole and (same or not measure):
         return kept["cost"]
     if not measure:
         return None
@@ -76,7 +78,37 @@ def _surroundings() -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        kept = json.loads(path.read_text())
-    except (OSError, ValueError):  # not there, or damaged: it is measured again
+        kept = parse_json(path.read_bytes(), path)
+    except (OSError, RecordError):  # not there, or damaged: it is measured again
         return {}
     return kept if isinstance(kept, dict) else {}
+
+
+def _is_cost(cost: Any, arms: Mapping[str, Any]) -> bool:
+    """Return whether a value read from a file is what :func:`cost_of` has measured of the arms."""
+    if not isinstance(cost, dict) or not isinstance(cost.get("arms"), list):
+        return False
+    return (
+        isinstance(cost.get("machine"), dict)
+        and all(isinstance(cost.get(key), int) for key in ("rounds", "threads"))
+        and all(isinstance(entry, dict) and _is_arm(entry) for entry in cost["arms"])
+        and [entry["name"] for entry in cost["arms"]] == [*arms]
+    )
+
+
+def _is_arm(entry: Mapping[str, Any]) -> bool:
+    numbers = (entry.get("seconds_per_step"), entry.get("items_per_second"))
+    quartiles, ratios = entry.get("quartiles"), entry.get("ratio_quartiles")
+    return (
+        {"name", "ratio", "peak_memory"} <= entry.keys()
+        and all(isinstance(value, float) for value in numbers)
+        and all(is_number(entry[key]) for key in ("ratio", "peak_memory"))
+        and isinstance(entry.get("parameters"), int)
+        and isinstance(entry.get("unit"), str)
+        and _is_range(quartiles)
+        and (ratios is None if entry["ratio"] is None else _is_range(ratios))
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, float) for v in value)

@@ -1,6 +1,5 @@
 """What a person sees of many runs: how many are done, which are under way, how long it takes."""
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from lnrnn.config.compose import Experiment
 from lnrnn.runs.folder import folder_of
+from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.attempt import Failure
 from lnrnn.study.plan import Task
 
@@ -96,10 +96,11 @@ def share_done(experiment: Experiment) -> float:
     try:
         with folder_of(experiment).metrics.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - 400))
-            entry = json.loads(file.read().splitlines()[-1])
+            entry = parse_json(file.read().splitlines()[-1], "the last line")
         trainer = experiment.config.trainer
         steps = entry["step"] / trainer.max_steps if trainer.max_steps > 0 else 0.0
         epochs = (entry["epoch"] + 1) / trainer.max_epochs if trainer.max_epochs else 0.0
-    except (OSError, ValueError, IndexError, KeyError):  # nothing yet, or half a line
+    except (OSError, RecordError, IndexError, KeyError, TypeError, OverflowError):
+        # nothing yet, half a line, or none that a run writes
         return 0.0
     return min(0.99, max(steps, epochs, 0.0))

@@ -1,6 +1,5 @@
 """From what is asked of a comparison to its runs, checked before any is trained."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
 from lnrnn.runs.names import plain, with_hash
+from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
 
@@ -165,6 +165,6 @@ def short(text: str) -> str:
 def seeds_before(folder: Path) -> int:
     """Return over how many seeds the comparison in a folder goes; 0 for none."""
     try:
-        return len(json.loads((folder / "compare.json").read_text())["seeds"])
-    except (OSError, ValueError, KeyError, TypeError):  # it is written again in any case
+        return len(parse_json((folder / "compare.json").read_bytes(), "compare.json")["seeds"])
+    except (OSError, RecordError, KeyError, TypeError):  # it is written again in any case
         return 0

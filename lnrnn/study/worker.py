@@ -36,8 +36,9 @@ def main() -> None:
         connection.send(READY)
         while (experiment := experiments.get()) is not None:
             failure = attempt(experiment)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # where the output goes there may be no room
+                sys.stdout.flush()
+                sys.stderr.flush()
             connection.send(failure)
     except Interrupted:
         with suppress(OSError):  # the parent may be gone

@@ -1,5 +1,6 @@
 """What happens beside the training steps: dropout seeds, records, timing."""
 
+import hashlib
 import json
 import math
 import os
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import Batch
+from lnrnn.runs.files import named
 from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.metrics import read_entries
 from lnrnn.seeding import derive_seed
 from lnrnn.training.ranks import gather
 from lnrnn.training.task import SequenceTask
@@ -49,7 +52,8 @@ class Records(Callback):
     """Writes ``metrics.jsonl``: one value a line, in full precision, none depending on speed.
 
     ``train/loss`` is the mean over the optimizer steps since its last record. A checkpoint holds
-    the file's length, so that a resumed run cuts off what came after and writes it again.
+    the file's length and sha256, so that a resumed run cuts off what came after and writes it
+    again, and never continues records that were changed.
 
     Args:
         folder: The run's folder.
@@ -66,6 +70,8 @@ class Records(Callback):
         self.count = 0
         self.epoch = 0  # of the last training step; Lightning's count moves on before a test
         self.length = 0  # bytes of metrics.jsonl that belong to this run
+        self.digest = hashlib.sha256()  # of those bytes
+        self.saved_digest: str | None = None  # what they had when the checkpoint was saved
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -77,6 +83,7 @@ class Records(Callback):
             "count": self.count,
             "epoch": self.epoch,
             "length": self.length,
+            "sha256": self.digest.hexdigest(),
         }
         if trainer.is_global_zero and self.length:
             with self.folder.metrics.open("rb") as file:
@@ -93,27 +100,34 @@ class Records(Callback):
         elif losses[0] is not None:  # from another number of processes: what their mean is made of
             self.losses = torch.stack(losses).mean(0)
         self.count, self.epoch = records["count"], records["epoch"]
-        self.length = records["length"] if self.continues else 0
+        if self.continues:
+            self.length = records["length"]
+            self.saved_digest = records.get("sha256")  # older versions saved none
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Cut the file to what the checkpoint knows; a new run starts with an empty file.
 
         Raises:
-            ConfigurationError: If the file lacks lines that the checkpoint knows.
+            ConfigurationError: If the file does not begin with the lines that the checkpoint knows.
         """
         if not trainer.is_global_zero:
             return
         self.folder.metrics.touch()
         with self.folder.metrics.open("r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, self.length - 1))
-            if size < self.length or (self.length and file.read(1) != b"\n"):
+            known = file.read(self.length)
+            self.digest = hashlib.sha256(known)
+            changed = self.saved_digest not in (None, self.digest.hexdigest())
+            if changed or len(known) < self.length or (known and known[-1:] != b"\n"):
+                size = file.seek(0, os.SEEK_END)
                 raise ConfigurationError(
                     f"{self.folder.metrics} has {size} bytes, but does not begin with the "
                     f"{self.length} bytes of whole lines that its checkpoint was saved with: it "
                     "was changed or cut. Put it back, or move the run's folder away and start "
-                    "from scratch."
+                    "from scratch; or continue without these records in a folder of its own, with "
+                    "name=... and resume=PATH, the path of the checkpoint."
                 )
+            if self.saved_digest is None:
+                read_entries(known, self.folder.metrics)
             file.truncate(self.length)
 
     def on_train_batch_start(
@@ -167,16 +181,20 @@ class Records(Callback):
             logger.log_metrics(numbers, trainer.global_step)
         if not trainer.is_global_zero:
             return
-        with self.folder.metrics.open("a") as file:
-            for name, value in numbers.items():
-                line = {
-                    "step": trainer.global_step,
-                    "epoch": self.epoch,
-                    "name": name,
-                    "value": value if math.isfinite(value) else None,  # JSON has no NaN
-                }
-                file.write(json.dumps(line) + "\n")
-            self.length = file.tell()
+        lines = [
+            {
+                "step": trainer.global_step,
+                "epoch": self.epoch,
+                "name": name,
+                "value": value if math.isfinite(value) else None,  # JSON has no NaN
+            }
+            for name, value in numbers.items()
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        with named(self.folder.metrics), self.folder.metrics.open("ab") as file:
+            file.write(text)
+        self.length += len(text)
+        self.digest.update(text)
 
 
 def with_prefix(trainer: Trainer, prefix: str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -27,7 +28,8 @@ from lnrnn.runs.interruption import Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.runs.processes import is_first_process
-from lnrnn.runs.record import RunRecord
+from lnrnn.runs.record import RecordError, RunRecord
+from lnrnn.runs.reporting import best_effort
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -72,6 +74,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
         ConfigurationError: If configuration, data, folder or checkpoint do not fit together, or
             another process trains in the folder.
         CheckpointError: If a checkpoint cannot be written; earlier ones are kept.
+        OSError: If another file of the run cannot be written; checkpoints are kept.
         NonFiniteError: If a loss or gradient is not finite; earlier checkpoints are kept.
         Interrupted: If a signal asked to stop; the run is saved.
     """
@@ -88,7 +91,13 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
             start = choose_start(folder, config.resume)
         check_configuration(folder, config)
         if not is_finished(folder, config):  # by one that held the lock a moment ago
-            _train(experiment, folder, start)
+            try:
+                _train(experiment, folder, start)
+            except RecordError as error:
+                raise ConfigurationError(
+                    f"{error}. Something has changed the run's records: put the file back, or move "
+                    "the run's folder away and start from scratch."
+                ) from error
     return folder, folder.read_record()
 
 
@@ -137,11 +146,12 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
                 say(limit)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
-        trainer.callbacks += [agreement, Status(folder, config, training.timer)]  # pyright: ignore[reportAttributeAccessIssue]
+        status = Status(folder, config, training.timer)
+        trainer.callbacks += [agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
         for logger in trainer.loggers:
             logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
         with training.signals:
-            _run(training, task, datamodule, start.checkpoint)
+            _run(training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
                 _finish(folder, config, training)
             # A sweep's next job may be this run again: all find it finished.
@@ -175,16 +185,45 @@ def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
     return {"diagnosis": diagnose(folder.metrics, OmegaConf.select(config, "model.eps"))}
 
 
-def _run(training: Training, task: SequenceTask, datamodule: Any, checkpoint: Path | None) -> None:
+def _run(
+    training: Training,
+    task: SequenceTask,
+    datamodule: Any,
+    checkpoint: Path | None,
+    status: "Status",
+) -> None:
     trainer = training.trainer
     # Lightning restores weights first and converts the module later: float64 would lose its end.
     task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
-    with fresh_memory_as_it_is():
+    with fresh_memory_as_it_is(), explained_loaders():
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            trainer.test(task, datamodule=datamodule, verbose=False)
         except MisconfigurationException as error:
             raise ConfigurationError(f"trainer: {error}") from error
-        trainer.test(task, datamodule=datamodule, verbose=False)
+        except Exception as error:
+            # Lightning tidies up after a failure, and where that fails too, tells of nothing else.
+            if status.exception in (None, error):
+                raise
+            raise status.exception from None
+
+
+@contextmanager
+def explained_loaders() -> Iterator[None]:
+    """Turn what becomes of loader processes into a ConfigurationError with the way out.
+
+    Torch says by a RuntimeError's text that one was killed, or has failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("DataLoader worker|DataLoader timed out|shared memory|shm", str(error)):
+            raise
+        raise ConfigurationError(
+            f"a loader process failed ({str(error).strip(' .')}). Perhaps memory, or room in "
+            "/dev/shm, has run out. data.num_workers=0 needs neither; with it or without, the same "
+            "command resumes."
+        ) from error
 
 
 @contextmanager
@@ -204,9 +243,13 @@ def fresh_memory_as_it_is() -> Iterator[None]:
 
 
 class Status(Callback):
-    """Notes in ``run.json`` that a run was interrupted or failed, and why."""
+    """Notes in ``run.json`` that a run was interrupted or failed, and why.
+
+    Whatever goes wrong with that, the run ends with what ended it.
+    """
 
     def __init__(self, folder: RunFolder, config: DictConfig, timer: StepTimer) -> None:
+        self.exception: BaseException | None = None  # what ended the run
         self.folder = folder
         self.config = config
         self.timer = timer
@@ -215,22 +258,29 @@ class Status(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write the status, and ask for a requeue if that was the signal; then it goes its way."""
+        self.exception = exception
         if not trainer.is_global_zero:
             return
         stopped = not isinstance(exception, Exception)  # Ctrl-C or a signal
         steps = exception.steps if isinstance(exception, NonFiniteError) else None
-        self.folder.update_record(
-            status="interrupted" if stopped else "failed",
-            steps=trainer.global_step if steps is None else steps,
-            error=f"{type(exception).__name__}: {exception}",
-            diverged=isinstance(exception, NonFiniteError),
-            **_diagnosis(self.folder, self.config),
-            **_step_time(self.folder, self.timer, trainer),
-        )
+        changes: dict[str, Any] = {
+            "status": "interrupted" if stopped else "failed",
+            "steps": trainer.global_step if steps is None else steps,
+            "error": f"{type(exception).__name__}: {exception}",
+            "diverged": isinstance(exception, NonFiniteError),
+        }
+        with best_effort("run.json lacks the diagnosis"):
+            changes |= _diagnosis(self.folder, self.config)
+        with best_effort("run.json lacks the time per step"):
+            changes |= _step_time(self.folder, self.timer, trainer)
         if isinstance(exception, Interrupted):
-            self.folder.update_record(signal=exception.signal.name, exit_code=exception.code)
-            if exception.signal == SIGUSR1:  # the record comes first: SLURM may be quick
-                exception.requeue = f", {ask_for_requeue()}"
+            changes |= {"signal": exception.signal.name, "exit_code": exception.code}
+        with best_effort("run.json still says that the run goes on"):
+            self.folder.update_record(**changes)
+        if isinstance(exception, Interrupted) and exception.signal == SIGUSR1:
+            # The record comes first: SLURM may be quick.
+            exception.requeue = f", {ask_for_requeue()}"
+            with best_effort("run.json lacks what SLURM answered"):
                 self.folder.update_record(error=f"{type(exception).__name__}: {exception}")
 
 

@@ -268,8 +268,14 @@ class Cost:
     def __call__(self, arms):
         self.calls += 1
         names = list(arms)
-        entries = [{"name": name, "ratio": 2.0 if i else None} for i, name in enumerate(names)]
-        return {"rounds": self.calls, "arms": entries}
+        shared = {"parameters": 5, "seconds_per_step": 0.1, "quartiles": [0.1, 0.1]}
+        shared |= {"items_per_second": 5.0, "unit": "sequences", "peak_memory": None}
+        first = {"ratio": None, "ratio_quartiles": None}
+        other = {"ratio": 2.0, "ratio_quartiles": [1.9, 2.1]}
+        entries = [
+            {"name": name, **shared, **(other if i else first)} for i, name in enumerate(names)
+        ]
+        return {"machine": {}, "threads": 1, "rounds": self.calls, "arms": entries}
 
 
 @pytest.fixture

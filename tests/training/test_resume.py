@@ -1,5 +1,7 @@
 """Interrupt a run anywhere, start it again, and compare with the run that was never stopped."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from experiments import (
@@ -13,6 +15,7 @@ from experiments import (
 )
 from same_runs import assert_equal, assert_same_run, content
 
+from lnrnn.runs.checkpoint_files import write_checkpoint
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, evaluate, train
 
@@ -205,6 +208,56 @@ def test_records_that_lack_what_the_checkpoint_knows_are_refused(damage, stopped
     with pytest.raises(ConfigurationError, match=words):
         train(compose(*CLASSIFIER), tmp_path)
     assert stopped.metrics.read_bytes() == lines
+
+
+def garble(path: Path, count: int = 20) -> bytes:
+    """Overwrite bytes in the middle of a file's first line, where its length says nothing."""
+    content = path.read_bytes()
+    path.write_bytes(content[:10] + b"#" * count + content[10 + count :])
+    return path.read_bytes()
+
+
+def test_records_that_were_changed_in_place_are_refused_with_what_to_do(stopped, tmp_path):
+    garbled = garble(stopped.metrics)
+    words = r"metrics\.jsonl has \d+ bytes.*Put it back.*name=\.\.\. and resume=PATH"
+    with pytest.raises(ConfigurationError, match=words):
+        train(compose(*CLASSIFIER), tmp_path)
+    assert stopped.metrics.read_bytes() == garbled
+    # The way out that the message names.
+    newest = stopped.newest_checkpoint()
+    _, record = train(compose(*CLASSIFIER, "name=other", f"resume={newest}"), tmp_path)
+    assert record.status == "finished"
+
+
+def test_a_value_that_was_changed_in_place_is_noticed(stopped, tmp_path):
+    """The file is still what a run could write."""
+    content = stopped.metrics.read_bytes()
+    stopped.metrics.write_bytes(content.replace(b'"value": 2', b'"value": 3', 1))
+    assert stopped.metrics.read_bytes() != content
+    with pytest.raises(ConfigurationError, match="does not begin with the"):
+        train(compose(*CLASSIFIER), tmp_path)
+
+
+def forget_the_digest(folder: RunFolder) -> None:
+    """Make the checkpoints those of a version that noted the length alone."""
+    for path in folder.checkpoints.glob("*.ckpt"):
+        saved = torch.load(path, weights_only=True)
+        del saved["records"]["sha256"]
+        write_checkpoint(saved, path, versions={}, keep=2)
+
+
+def test_a_checkpoint_without_the_digest_of_its_records_is_resumed(
+    stopped, whole_classifier, tmp_path
+):
+    forget_the_digest(stopped)
+    assert_same_run(train(compose(*CLASSIFIER), tmp_path)[0], whole_classifier)
+
+
+def test_without_the_digest_records_that_cannot_be_read_are_refused(stopped, tmp_path):
+    forget_the_digest(stopped)
+    garble(stopped.metrics)
+    with pytest.raises(ConfigurationError, match=r"metrics\.jsonl, line 1: is not valid JSON"):
+        train(compose(*CLASSIFIER), tmp_path)
 
 
 def test_another_version_or_commit_goes_on_with_a_warning(

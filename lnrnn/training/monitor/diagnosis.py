@@ -4,14 +4,15 @@ Of every number it takes the median over the run's samples, so that one bad mome
 diagnosis. Where nothing is beyond the thresholds below, it says so.
 """
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
+from lnrnn.runs.metrics import parse_entry
 from lnrnn.runs.monitor_names import PREFIX, MonitorName, Quantity, parse_monitor_name
+from lnrnn.runs.record import read_text
 
 VANISHED = 1e-3
 """Below this share of the gradient one step back, a step that far back hardly learns: the nearer
@@ -69,17 +70,20 @@ def read_medians(metrics: Path) -> dict[MonitorName, float]:
     """Return the median over a run's samples of everything that the monitor recorded.
 
     A value of NaN or infinity counts as infinite. The last line may be cut short.
+
+    Raises:
+        RecordError: If one of the monitor's lines is not what a run writes.
     """
     if not metrics.exists():  # the run ended before it began to train
         return {}
     values: dict[MonitorName, list[float]] = defaultdict(list)
-    for line in metrics.read_text().splitlines():
-        if f'"{PREFIX}' not in line or not line.endswith("}"):  # most lines need no parsing
+    for number, line in enumerate(read_text(metrics).split("\n")[:-1], start=1):
+        if f'"{PREFIX}' not in line:  # most lines need no parsing
             continue
-        entry = json.loads(line)
-        name = parse_monitor_name(entry["name"])
+        entry = parse_entry(line, f"{metrics}, line {number}")
+        name = parse_monitor_name(entry.name)
         if name is not None:
-            values[name].append(math.inf if entry["value"] is None else entry["value"])
+            values[name].append(entry.value if math.isfinite(entry.value) else math.inf)
     return {name: median(found) for name, found in values.items()}
 
 

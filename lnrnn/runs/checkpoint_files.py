@@ -15,7 +15,7 @@ import torch
 
 from lnrnn.config.allowed_targets import check_data_only
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.files import replacing, sync_folder
+from lnrnn.runs.files import open_own, replacing, sync_folder
 
 POINTER = "last"
 # Saved at a step's end; with the second part, where the validation after that step is still to do.
@@ -129,8 +129,9 @@ def order_of(path: Path) -> tuple[int, bool]:
 def problem_of(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None if it is what its manifest says."""
     try:
-        manifest = json.loads(manifest_of(path).read_text())
-        with path.open("rb") as file:
+        with open_own(manifest_of(path)) as file:
+            manifest = json.loads(file.read())
+        with open_own(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         return f"it was not finished: {Path(error.filename).name} is missing"

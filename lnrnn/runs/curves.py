@@ -7,6 +7,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lnrnn.runs.files import open_own, replacing
+
 COLORS = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}  # distinct for the color-blind
 
 
@@ -20,7 +22,9 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         picture: Where the PNG goes.
     """
     curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for line in metrics.read_text().splitlines():
+    with open_own(metrics) as file:
+        lines = file.read().splitlines()
+    for line in lines:
         entry = json.loads(line)
         part, name = entry["name"].split("/", 1)
         if entry["value"] is not None and part in COLORS:
@@ -37,4 +41,5 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         panel.set_ylabel(name.replace("_", " "))
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False)
-    figure.savefig(picture, dpi=120)
+    with replacing(picture, flushed=False) as file:
+        figure.savefig(file, format="png", dpi=120)

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import open_own
 
 LOCK = "run.lock"
 
@@ -26,29 +27,28 @@ def locked(folder: Path) -> Iterator[None]:
             may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path = folder / LOCK
+    path, me = folder / LOCK, _describe(os.getpid())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _take(path)
+        _take(path, me)
     except OSError as error:
         raise ConfigurationError(f"cannot use the folder {folder}: {error}") from error
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        _leave(path, me)
         for parent in made:
             with suppress(OSError):  # a run is in it, or another has just begun there
                 parent.rmdir()
 
 
-def _take(path: Path) -> None:
+def _take(path: Path, me: dict[str, Any]) -> None:
     """Write this process into the lock, unless its owner lives."""
-    me = _describe(os.getpid())
     while True:
-        with path.open("a+") as file:
+        with open_own(path, "a+") as file:
             # Held while looking and writing only, so that of two that start at once one is first.
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if not _is_at(path, file):
                 continue  # its owner has removed it in between
             owner = _read(file)
             if owner and _may_live(owner, me):
@@ -60,7 +60,25 @@ def _take(path: Path) -> None:
             return
 
 
-def _read(file: TextIO) -> dict[str, Any] | None:
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _leave(path: Path, me: dict[str, Any]) -> None:
+    """Remove the lock, unless something else is in its place."""
+    try:
+        file = open_own(path, "r")
+    except OSError:  # it is gone, or a link
+        return
+    with file:
+        if _read(file) == me:
+            path.unlink(missing_ok=True)
+
+
+def _read(file: IO[str]) -> dict[str, Any] | None:
     file.seek(0)
     try:
         owner = json.loads(file.read())

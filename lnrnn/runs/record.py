@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from lnrnn.runs.files import replace_text
+from lnrnn.checks import stays_below
+from lnrnn.runs.files import open_own, replace_text
 
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
@@ -136,7 +137,8 @@ def read_text(path: Path) -> str:
         RecordError: If it is not there or cannot be read.
     """
     try:
-        return path.read_bytes().decode()
+        with open_own(path) as file:
+            return file.read().decode()
     except FileNotFoundError:
         raise RecordError(f"{path}: a run's folder needs this file, which is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -187,6 +189,9 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     # bool is an int to Python, and true is not a seed.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise RecordError(f"{path}: the key {key!r} must be {kind.__name__}, got {value!r}")
+    if key in ("data", "model") and not stays_below(str(value)):
+        rule = "must be a name, of which paths are made"
+        raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:

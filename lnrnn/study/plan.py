@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
 from lnrnn.runs.names import plain, with_hash
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
@@ -165,6 +166,7 @@ def short(text: str) -> str:
 def seeds_before(folder: Path) -> int:
     """Return over how many seeds the comparison in a folder goes; 0 for none."""
     try:
-        return len(json.loads((folder / "compare.json").read_text())["seeds"])
+        with open_own(folder / "compare.json") as file:
+            return len(json.loads(file.read())["seeds"])
     except (OSError, ValueError, KeyError, TypeError):  # it is written again in any case
         return 0

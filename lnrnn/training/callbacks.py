@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import Batch
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import RunFolder
 from lnrnn.seeding import derive_seed
 from lnrnn.training.ranks import gather
@@ -79,7 +80,7 @@ class Records(Callback):
             "length": self.length,
         }
         if trainer.is_global_zero and self.length:
-            with self.folder.metrics.open("rb") as file:
+            with open_own(self.folder.metrics) as file:
                 os.fsync(file.fileno())  # a checkpoint must not know of more than the disk has
 
     def on_load_checkpoint(
@@ -99,12 +100,16 @@ class Records(Callback):
         """Cut the file to what the checkpoint knows; a new run starts with an empty file.
 
         Raises:
-            ConfigurationError: If the file lacks lines that the checkpoint knows.
+            ConfigurationError: If the file lacks lines that the checkpoint knows, or is no file of
+                this folder alone.
         """
         if not trainer.is_global_zero:
             return
-        self.folder.metrics.touch()
-        with self.folder.metrics.open("r+b") as file:
+        try:
+            records = open_own(self.folder.metrics, "a+b")
+        except OSError as error:
+            raise ConfigurationError(f"the run's records cannot be written: {error}") from error
+        with records as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, self.length - 1))
             if size < self.length or (self.length and file.read(1) != b"\n"):
@@ -166,7 +171,7 @@ class Records(Callback):
             logger.log_metrics(numbers, trainer.global_step)
         if not trainer.is_global_zero:
             return
-        with self.folder.metrics.open("a") as file:
+        with open_own(self.folder.metrics, "a") as file:
             for name, value in numbers.items():
                 line = {
                     "step": trainer.global_step,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
+from lnrnn.runs.files import open_own
 from lnrnn.runs.monitor_names import PREFIX, MonitorName, Quantity, parse_monitor_name
 
 VANISHED = 1e-3
@@ -73,7 +74,9 @@ def read_medians(metrics: Path) -> dict[MonitorName, float]:
     if not metrics.exists():  # the run ended before it began to train
         return {}
     values: dict[MonitorName, list[float]] = defaultdict(list)
-    for line in metrics.read_text().splitlines():
+    with open_own(metrics) as file:
+        lines = file.read().decode().splitlines()
+    for line in lines:
         if f'"{PREFIX}' not in line or not line.endswith("}"):  # most lines need no parsing
             continue
         entry = json.loads(line)

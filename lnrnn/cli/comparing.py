@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
-from lnrnn.runs.folder import folder_of
+from lnrnn.runs.folder import check_files, folder_of
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.missing import Failures, name_missing, threads_of_one, train_all
@@ -44,17 +44,19 @@ def run(settings: Settings) -> int:
         folders = folders_of(settings)
         result = compare(folders)
         folder = Path("runs") / result["data"] / "compare" / result_name(settings.arms, "")
+        check_files(folder)
         report(result, folders, folder)
         return conclude(settings, result, [], None)
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
+    folder = result_folder(settings, tasks[0].experiment)
+    check_files(folder)  # before hours of training
     if settings.train:
         build_once(runs)
         failures += train_all("training", tasks, settings.jobs, console)
     else:
         name_missing(tasks, console)
-    folder = result_folder(settings, tasks[0].experiment)
     cost, problem = cost_or_problem(settings, runs, folder)
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
     try:

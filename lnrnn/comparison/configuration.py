@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lnrnn.comparison.records import RecordError, Run
+from lnrnn.runs.files import open_own
 
 UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
 
@@ -26,7 +27,8 @@ def read_configuration(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(folder) / "config.yaml"
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        with open_own(path) as file:
+            content = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     except UNREADABLE as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):

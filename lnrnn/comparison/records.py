@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lnrnn.runs.files import misplaced
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.record import RecordError, read_record, to_float
 
@@ -136,10 +137,13 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         folder: The run's folder.
 
     Raises:
-        RecordError: If a file is missing or broken. The message names the file and the line. The
-            last line of an unfinished run's ``metrics.jsonl`` may be cut short: it is left out.
+        RecordError: If a file is missing or broken, or elsewhere by a link. The message names the
+            file and the line. The last line of an unfinished run's ``metrics.jsonl`` may be cut
+            short: it is left out.
     """
     path = Path(folder)
+    if (problem := misplaced(path)) is not None:
+        raise RecordError(problem)
     record = read_record(path / "run.json")
     for key in ("status", "data", "model", "seed", "metric", "higher_is_better"):
         if getattr(record, key) is None:

@@ -1,7 +1,7 @@
 """What a configuration may name: which classes and functions, and which other keys.
 
 A configuration may come from somebody else: a file, or the folder of a run. So a name is looked up
-without calling anything on the way, and no module outside the allowed packages is imported for it.
+without calling anything on the way, and no module is imported for one that is not allowed.
 """
 
 import inspect
@@ -14,20 +14,19 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lnrnn.config.allowed_names import ALLOWED
 from lnrnn.config.errors import ConfigurationError
 
-TARGET_PACKAGES = ("lnrnn", "torch.nn", "torch.optim", "torchmetrics", "lightning.pytorch")
-# What models and data are made of. Other functions of lnrnn write files, compile and compose.
-FUNCTION_PACKAGES = ("lnrnn.data", "lnrnn.models", "lnrnn.nn")
-REFUSED = ("lightning.pytorch.cli",)  # builds whatever its arguments name
 NAMES_OF_CODE = ("_instantiator", "_class_path", "_target_")  # Lightning's and Hydra's keys
 
 
 def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     """Return the class or function that ``target`` names, if a configuration may name it.
 
-    The path alone proves nothing: ``lnrnn.runs.folder.os.unlink`` begins well too. So it must be
-    a module's path and a name in it, and what it finds must be defined in that module or below.
+    It may name what is in our list, spelled as there. Of a package that is trusted it may name
+    every class and function; but a path alone proves nothing, since ``my_models.os.unlink`` begins
+    well too: so it must be a module's path and a name in it, and what it finds must be defined in
+    that module or below.
 
     Args:
         path: Where in the configuration it is, for the message.
@@ -40,8 +39,9 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     if not isinstance(target, str):
         raise _refusal(path, target, "which is not a name", trust)
     module, _, name = target.rpartition(".")
-    if not _lies_in(module, (*TARGET_PACKAGES, *trust)) or _lies_in(module, REFUSED):
-        raise _refusal(path, target, "which is elsewhere", trust)
+    trusted = _lies_in(module, trust)
+    if target not in ALLOWED and not trusted:
+        raise _refusal(path, target, "which is not in the list", trust)
     if not all(part.isidentifier() and part[0] != "_" for part in target.split(".")):
         raise _refusal(path, target, "which is private", trust)
     try:
@@ -50,32 +50,31 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     except KeyError as error:
         raise _refusal(path, target, f"but {module} has no {name}", trust) from error
     except Exception as error:
-        way_out = "; install it, or add its folder to PYTHONPATH" * _lies_in(module, trust)
+        way_out = "; install it, or add its folder to PYTHONPATH" * trusted
         why = f"which cannot be imported ({error}{way_out})"
         raise _refusal(path, target, why, trust) from error
-    if not same or not _may_be_named(found, module, trust):
-        raise _refusal(path, target, "which is not such a class, or not defined there", trust)
+    if not same or not (target in ALLOWED or _is_defined_in(found, module)):
+        raise _refusal(path, target, "which is no class or function defined there", trust)
     return found
 
 
-def _may_be_named(found: Any, module: str, trust: Sequence[str]) -> bool:
-    if isinstance(found, type):
-        packages = (*TARGET_PACKAGES, *trust)
-    elif inspect.isfunction(found):
-        packages = (*FUNCTION_PACKAGES, *trust)
-    else:
-        return False
-    home = found.__module__
-    return _lies_in(home, packages) and _lies_in(home, [module]) and not _lies_in(home, REFUSED)
+def _is_defined_in(found: Any, module: str) -> bool:
+    named = isinstance(found, type) or inspect.isfunction(found)
+    return named and _lies_in(found.__module__, [module])
 
 
 def _refusal(path: str, target: Any, why: str, trust: Sequence[str]) -> ConfigurationError:
     key = f"{path}._target_".lstrip(".")
+    leaf = str(target).rpartition(".")[2]
+    same = sorted(name for name in ALLOWED if name.rpartition(".")[2] == leaf)
+    hint = f" Did you mean {same[0]}?" if same and target not in ALLOWED else ""
+    also = f", and what is in {', '.join(trust)}" if trust else ""
     return ConfigurationError(
-        f"{key} is {target!r}, {why}: a configuration may only name classes of "
-        f"{', '.join((*TARGET_PACKAGES, *trust))} and functions of "
-        f"{', '.join((*FUNCTION_PACKAGES, *trust))}. To let it name a package of your own, say so "
-        "on the command line: 'trust=[package]'."
+        f"{key} is {target!r}, {why}.{hint} A configuration may only name lnrnn's models, norms, "
+        "heads and data, optimizers of torch.optim, layers and losses of torch.nn, metrics of "
+        "torchmetrics, Lightning's Trainer and loggers, as lnrnn/config/allowed_names.py lists "
+        f"them{also}. To let it name what another package has, say so on the command line: "
+        "'trust=[package]'."
     )
 
 

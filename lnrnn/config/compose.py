@@ -30,6 +30,7 @@ from lnrnn.config.allowed_targets import check_references, check_resolved, check
 from lnrnn.config.budget import settle_budget
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
+from lnrnn.config.lightning_nodes import check_logger, check_trainer
 from lnrnn.config.values import (
     check_keys,
     check_nodes,
@@ -132,7 +133,7 @@ def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
     check_targets(plain, check_trust(whole.get("trust") or []))
     try:
         # Hydra 1.4 warns here, and 1.5 fails, unless the call also passes what it may name:
-        # `_execution_whitelist_=("lnrnn.*", "torch.nn.*", ...)`, from TARGET_PACKAGES and trust;
+        # `_execution_whitelist_=("lnrnn.*", "torch.nn.*", ...)`, from ALLOWED and trust;
         # `hydra.main` takes `execution_whitelist=` for its logging. Hydra 1.3 knows neither.
         return hydra_instantiate(plain, *args, **settings)
     except InstantiationException as error:
@@ -151,6 +152,7 @@ def compose_config(
         ConfigurationError: If a key does not exist, or one without a default is not given.
     """
     config = _without_hydra(_compose(overrides, config_dir, config_name))
+    check_references(config)
     _check_missing(config)
     return config
 
@@ -282,7 +284,11 @@ def _to_experiment(
     nodes = ["head", *(key for key in groups if "/" not in key and key != "experiment")]
     values = [str(key) for key in primary if key not in ("defaults", "hydra")]
     check_nodes(config, nodes, values)
-    check_keys(config, [*nodes, *values, "trust"], check_trust(config.trust))
+    trust = check_trust(config.trust)
+    check_keys(config, [*nodes, *values, "trust"], trust)
+    check_trainer(config.trainer)
+    if not any("lightning.pytorch.loggers.".startswith(f"{package}.") for package in trust):
+        check_logger(config.get("logger"), overrides)
     check_values(config)
     return Experiment(config, choices.data, choices.model, overrides)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lnrnn.config.allowed_targets import check_data_only, entries_of
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.files import replacing, sync_folder
+from lnrnn.runs.files import open_own, replacing, sync_folder
 from lnrnn.runs.record import parse_json
 
 POINTER = "last"
@@ -133,8 +133,9 @@ def order_of(path: Path) -> tuple[int, bool]:
 def problem_of(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, or None if it is what its manifest says."""
     try:
-        manifest = parse_json(manifest_of(path).read_bytes(), manifest_of(path).name)
-        with path.open("rb") as file:
+        with open_own(manifest_of(path)) as file:
+            manifest = parse_json(file.read(), manifest_of(path).name)
+        with open_own(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
         return f"it was not finished: {Path(error.filename).name} is missing"

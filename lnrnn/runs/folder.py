@@ -19,6 +19,7 @@ from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import newest_good
+from lnrnn.runs.files import misplaced, open_own
 from lnrnn.runs.names import plain, with_hash
 from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 
@@ -97,10 +98,12 @@ class RunFolder:
         """Return the resolved configuration of the run.
 
         Raises:
-            ConfigurationError: If there is none, or it cannot be read.
+            ConfigurationError: If there is none, it cannot be read, or a value in it would be read
+                from elsewhere, such as the environment.
         """
         try:
-            config = OmegaConf.load(self.config)
+            with open_own(self.config) as file:
+                config = OmegaConf.load(file)
         except FileNotFoundError as error:
             raise ConfigurationError(
                 f"run={self.path}: there is no run ({self.config} is missing). Give the folder "
@@ -207,12 +210,24 @@ def leaf_keys(node: Any, path: str = "") -> Iterator[str]:
         yield from leaf_keys(node[key], f"{path}.{key}" if path else str(key))
 
 
+def check_files(folder: Path) -> None:
+    """Check that what is in a run's or a comparison's folder is there, not elsewhere by a link.
+
+    Raises:
+        ConfigurationError: Naming what is not.
+    """
+    if (problem := misplaced(folder)) is not None:
+        raise ConfigurationError(problem)
+
+
 def check_configuration(folder: RunFolder, config: DictConfig) -> None:
     """Check that a folder's earlier run had the same configuration.
 
     Raises:
-        ConfigurationError: With the lines that differ, if it had another one.
+        ConfigurationError: With the lines that differ, if it had another one; or if something in
+            the folder is a link.
     """
+    check_files(folder.path)
     if not folder.config.exists():
         return
     before, now = _comparable(folder.read_config()), _comparable(config)

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import open_own
 from lnrnn.runs.record import parse_json
 from lnrnn.runs.reporting import best_effort
 
@@ -28,11 +29,11 @@ def locked(folder: Path) -> Iterator[None]:
             may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path, refused = folder / LOCK, False
+    path, me, refused = folder / LOCK, _describe(os.getpid()), False
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _take(path)
+            _take(path, me)
         except OSError as error:
             refused = True
             raise ConfigurationError(f"cannot use the folder {folder}: {error}") from error
@@ -43,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
     finally:  # also of a Ctrl-C while the lock was written
         if not refused:
             with best_effort(f"{path} stays, and counts no longer when this process has ended"):
-                _leave(path)
+                _leave(path, me)
         for parent in made:
             with suppress(OSError):  # a run is in it, or another has just begun there
                 parent.rmdir()
@@ -52,21 +53,20 @@ def locked(folder: Path) -> Iterator[None]:
 def remove_stale_lock(folder: Path) -> None:
     """Remove the lock that a killed process left in a folder; not that of one that may live."""
     path = folder / LOCK
-    with suppress(FileNotFoundError), path.open("r+") as file:
+    with suppress(FileNotFoundError), open_own(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         owner = _read(file)
         if owner is None or not _may_live(owner, _describe(os.getpid())):
             path.unlink()
 
 
-def _take(path: Path) -> None:
+def _take(path: Path, me: dict[str, Any]) -> None:
     """Write this process into the lock, unless its owner lives."""
-    me = _describe(os.getpid())
     while True:
-        with path.open("a+") as file:
+        with open_own(path, "a+") as file:
             # Held while looking and writing only, so that of two that start at once one is first.
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if not _is_at(path, file):
                 continue  # its owner has removed it in between
             owner = _read(file)
             if owner and _may_live(owner, me):
@@ -78,15 +78,26 @@ def _take(path: Path) -> None:
             return
 
 
-def _leave(path: Path) -> None:
-    """Remove the lock, unless it is another process's."""
-    with suppress(FileNotFoundError), path.open("r+") as file:
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _leave(path: Path, me: dict[str, Any]) -> None:
+    """Remove the lock, unless it is another process's or something else is in its place."""
+    try:
+        file = open_own(path, "r+")
+    except FileNotFoundError:
+        return
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if _read(file) in (None, _describe(os.getpid())):
+        if _read(file) in (None, me):
             path.unlink(missing_ok=True)
 
 
-def _read(file: TextIO) -> dict[str, Any] | None:
+def _read(file: IO[str]) -> dict[str, Any] | None:
     file.seek(0)
     try:
         owner = parse_json(file.read(), LOCK)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from lnrnn.runs.files import replace_text
+from lnrnn.checks import stays_below
+from lnrnn.runs.files import open_own, replace_text
 
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
@@ -136,7 +137,8 @@ def read_text(path: Path) -> str:
         RecordError: If it is not there or cannot be read.
     """
     try:
-        return path.read_bytes().decode()
+        with open_own(path) as file:
+            return file.read().decode()
     except FileNotFoundError:
         raise RecordError(f"{path}: a run's folder needs this file, which is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -221,6 +223,9 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         if not all(isinstance(entry, _INNER[key]) for entry in entries):
             rule = " or ".join(kind.__name__ for kind in _INNER[key])
             raise RecordError(f"{path}: what {key!r} holds must be {rule}, got {value!r}")
+    if key in ("data", "model") and not stays_below(str(value)):
+        rule = "must be a name, of which paths are made"
+        raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lnrnn.config.compose import Experiment
-from lnrnn.runs.files import replace_text
+from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.folder import RunFolder, folder_of, is_without_effect, leaf_keys
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.runs.record import RecordError, is_number, parse_json
@@ -78,7 +78,8 @@ def _surroundings() -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        kept = parse_json(path.read_bytes(), path)
+        with open_own(path) as file:
+            kept = parse_json(file.read(), path)
     except (OSError, RecordError):  # not there, or damaged: it is measured again
         return {}
     return kept if isinstance(kept, dict) else {}

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lnrnn.config.compose import Experiment
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import folder_of
 from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.attempt import Failure
@@ -94,7 +95,7 @@ class Overview:
 def share_done(experiment: Experiment) -> float:
     """Return how much of its budget a run's records cover, from 0 to just below 1."""
     try:
-        with folder_of(experiment).metrics.open("rb") as file:
+        with open_own(folder_of(experiment).metrics) as file:
             file.seek(max(0, file.seek(0, 2) - 400))
             entry = parse_json(file.read().splitlines()[-1], "the last line")
         trainer = experiment.config.trainer

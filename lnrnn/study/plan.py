@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
 from lnrnn.runs.names import plain, with_hash
 from lnrnn.runs.record import RecordError, parse_json
@@ -165,6 +166,7 @@ def short(text: str) -> str:
 def seeds_before(folder: Path) -> int:
     """Return over how many seeds the comparison in a folder goes; 0 for none."""
     try:
-        return len(parse_json((folder / "compare.json").read_bytes(), "compare.json")["seeds"])
+        with open_own(folder / "compare.json") as file:
+            return len(parse_json(file.read(), "compare.json")["seeds"])
     except (OSError, RecordError, KeyError, TypeError):  # it is written again in any case
         return 0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import Batch
-from lnrnn.runs.files import named
+from lnrnn.runs.files import named, open_own
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.metrics import read_entries
 from lnrnn.seeding import derive_seed
@@ -86,7 +86,7 @@ class Records(Callback):
             "sha256": self.digest.hexdigest(),
         }
         if trainer.is_global_zero and self.length:
-            with self.folder.metrics.open("rb") as file:
+            with open_own(self.folder.metrics) as file:
                 os.fsync(file.fileno())  # a checkpoint must not know of more than the disk has
 
     def on_load_checkpoint(
@@ -108,12 +108,17 @@ class Records(Callback):
         """Cut the file to what the checkpoint knows; a new run starts with an empty file.
 
         Raises:
-            ConfigurationError: If the file does not begin with the lines that the checkpoint knows.
+            ConfigurationError: If the file does not begin with the lines that the checkpoint knows,
+                or is no file of this folder alone.
         """
         if not trainer.is_global_zero:
             return
-        self.folder.metrics.touch()
-        with self.folder.metrics.open("r+b") as file:
+        try:
+            records = open_own(self.folder.metrics, "a+b")
+        except OSError as error:
+            raise ConfigurationError(f"the run's records cannot be written: {error}") from error
+        with records as file:
+            file.seek(0)
             known = file.read(self.length)
             self.digest = hashlib.sha256(known)
             changed = self.saved_digest not in (None, self.digest.hexdigest())
@@ -191,7 +196,7 @@ class Records(Callback):
             for name, value in numbers.items()
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        with named(self.folder.metrics), self.folder.metrics.open("ab") as file:
+        with named(self.folder.metrics), open_own(self.folder.metrics, "ab") as file:
             file.write(text)
         self.length += len(text)
         self.digest.update(text)

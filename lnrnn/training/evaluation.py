@@ -7,12 +7,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.lightning_nodes import check_trainer
 from lnrnn.config.values import check_keys, check_trust
 from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
-from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.folder import RunFolder, check_files
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.resume import check_fits
 
@@ -45,11 +45,10 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
     Raises:
         ConfigurationError: If folder, configuration or checkpoint is missing, or they do not fit.
     """
-    checkpoint, folder = _locate(run)
-    config = folder.read_config()
+    checkpoint, folder, config = _locate(run)
     _settle_trust(config, trust)
-    resolve(config)
     check_keys(config, trust=trust)
+    check_trainer(config.trainer)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     saved = read_checkpoint(checkpoint)
@@ -62,6 +61,7 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
             num_nodes=1,
             strategy="auto",
             logger=False,
+            profiler=None,  # one may write files
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
@@ -86,13 +86,14 @@ def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:
     config.trust = list(trust)
 
 
-def _locate(run: Path) -> tuple[Path, RunFolder]:
-    """Return the checkpoint that ``run`` means and the folder it is in."""
+def _locate(run: Path) -> tuple[Path, RunFolder, DictConfig]:
+    """Return the checkpoint that ``run`` means, the folder it is in, and its configuration."""
     folder = RunFolder(run.parent.parent if run.is_file() else run)
-    folder.read_config()
+    config = folder.read_config()
+    check_files(folder.path)
     checkpoint, skipped = (run, {}) if run.is_file() else newest_good(folder.checkpoints)
     for path, why in skipped.items():
         warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
     if checkpoint is None:
         raise ConfigurationError(f"run={run}: {folder.checkpoints} holds no checkpoint yet")
-    return checkpoint, folder
+    return checkpoint, folder, config

@@ -21,7 +21,7 @@ from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
-from lnrnn.runs.files import replace_text
+from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.finished import complete, has_the_same_data
 from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
 from lnrnn.runs.interruption import Interrupted, ask_for_requeue
@@ -164,7 +164,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
 def _finish(folder: RunFolder, config: DictConfig, training: Training) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
-    with folder.metrics.open("rb") as file:
+    with open_own(folder.metrics) as file:
         os.fsync(file.fileno())
     plot_curves(folder.metrics, folder.curves)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

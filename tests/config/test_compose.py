@@ -82,7 +82,7 @@ def test_a_key_without_a_default_must_be_given():
 )
 def test_a_configuration_names_only_objects_of_allowed_packages(target):
     config = OmegaConf.create({"model": {"_target_": target}})
-    with pytest.raises(ConfigurationError, match="may only name classes of lnrnn"):
+    with pytest.raises(ConfigurationError, match="may only name lnrnn's"):
         check_keys(config)
 
 

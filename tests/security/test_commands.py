@@ -70,7 +70,7 @@ def test_evaluate_refuses_a_folder_that_acts(call, baits, conf, canary):
     folder.config.write_text(yaml.safe_dump(config))
     answer = call("evaluate.py", f"run={folder.path}")
     assert answer.returncode != 0
-    assert "may only name classes of lnrnn" in answer.stderr
+    assert "may only name lnrnn's" in answer.stderr
     assert "Traceback" not in answer.stderr
 
 

@@ -14,9 +14,13 @@ import yaml
 from experiments import compose as compose_ours
 from hostile_objects import TARGETS, Bait
 
+from lnrnn.comparison.configuration import read_configuration
+from lnrnn.config.compose import compose_config
 from lnrnn.data import embedded
 from lnrnn.runs.checkpoint_files import manifest_of, newest_good, read_checkpoint
-from lnrnn.training import ConfigurationError, RunFolder, evaluate, train
+from lnrnn.runs.finished import finished_result
+from lnrnn.runs.folder import check_configuration
+from lnrnn.training import ConfigurationError, RunFolder, evaluate, folder_of, train
 from lnrnn.training.build import build_data
 from lnrnn.training.resume import choose_start
 
@@ -72,12 +76,96 @@ def test_a_runs_configuration_may_name_what_any_may(folder):
         evaluate(folder.path)  # it was built, and compared with the checkpoint
 
 
-def test_a_runs_configuration_reads_no_environment(folder):
-    rewrite(folder, name="${oc.env:HOME}")
-    with pytest.raises(ConfigurationError, match="only references to other keys"):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"norm": {"_target_": "torchmetrics.multimodal.CLIPScore"}}},
+        {"trainer": {"callbacks": [{"_target_": "lightning.pytorch.callbacks.ModelCheckpoint"}]}},
+        {"trainer": {"profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}}},
+        {"trainer": {"plugins": ["x"]}},
+        {"trainer": {"default_root_dir": "/tmp/x"}},
+    ],
+)
+def test_a_runs_configuration_brings_nothing_that_writes_or_loads(folder, changes):
+    rewrite(folder, **changes)
+    with pytest.raises(ConfigurationError, match=r"may only name lnrnn's|cannot be set"):
         evaluate(folder.path)
-    rewrite(folder, name="seed${seed}")
+
+
+def test_an_evaluation_writes_nothing(folder, tmp_path, monkeypatch):
+    """A profiler of Lightning's would, which a text chooses."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    rewrite(folder, trainer={"profiler": "pytorch"})
+    before = sorted(tmp_path.rglob("*"))
     evaluate(folder.path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+SECRET = "of the environment"  # what must be nowhere
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "${oc.env:LNRNN_SECRET}",
+        "a ${oc.env:LNRNN_SECRET,x} b",
+        "${oc.decode:'${oc.env:LNRNN_SECRET}'}",
+        "${oc.${data.word}:LNRNN_SECRET}",
+        "\\${oc.env:LNRNN_SECRET}",
+    ],
+)
+def test_a_runs_configuration_reads_no_environment(folder, value, monkeypatch):
+    """Whoever reads it: not in what is said, and not in what is written."""
+    monkeypatch.setenv("LNRNN_SECRET", SECRET)
+    rewrite(folder, data={"word": "env"}, trainer={"limit_val_batches": value})
+    experiment = compose_ours(*SMALL)
+    for act in (
+        lambda: evaluate(folder.path),
+        lambda: check_configuration(folder, experiment.config),
+        lambda: folder.read_config(),
+    ):
+        with pytest.raises(ConfigurationError, match="reference") as refusal:
+            act()
+        assert SECRET not in str(refusal.value)
+    table = read_configuration(folder.path)
+    assert table["trainer.limit_val_batches"] == value
+    assert SECRET not in str(table)
+
+
+def test_training_tells_nothing_of_the_environment(finished, tmp_path, monkeypatch):
+    experiment = compose_ours(*SMALL)
+    folder = folder_of(experiment, tmp_path)
+    shutil.copytree(finished, folder.path)
+    monkeypatch.setenv("LNRNN_SECRET", SECRET)
+    rewrite(folder, optimizer={"lr": "${oc.env:LNRNN_SECRET}"})
+    for act in (train, finished_result):
+        with pytest.raises(ConfigurationError, match="only references to other keys") as refusal:
+            act(experiment, tmp_path)
+        assert SECRET not in str(refusal.value)
+
+
+def test_a_runs_configuration_may_refer_to_its_own_keys(folder):
+    rewrite(folder, name="seed${seed}")
+    assert folder.read_config().name == "seed0"
+    evaluate(folder.path)
+
+
+def test_references_that_go_in_circles_are_an_error(folder):
+    rewrite(folder, name="${schedule}", schedule="${name}")
+    with pytest.raises(ConfigurationError, match=r"config\.yaml: cannot resolve"):
+        evaluate(folder.path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_no_file_of_a_command_reads_the_environment(command, conf):
+    key = {"evaluate": "run", "compare": "data"}[command]
+    text = (conf / f"{command}.yaml").read_text()
+    (conf / f"{command}.yaml").write_text(
+        text.replace(f"\n{key}: ", f"\n{key}: ${{oc.env:HOME}} # ")
+    )
+    with pytest.raises(ConfigurationError, match=f"{key} is .*only references to other keys"):
+        compose_config([], command, conf)
 
 
 def test_a_runs_configuration_makes_no_objects(folder, canary):

@@ -4,7 +4,8 @@ The first call that wants them compiles them, which takes half a minute; ``pytho
 does it ahead, and a wheel may bring them compiled (:mod:`lnrnn.ops.cpu.prebuilt`). The library is
 kept in torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``)
 under a name made of what it depends on: torch's version, the CPU's capability and the sources. So
-machines that differ share a home folder safely, and an upgrade builds anew.
+machines that differ share a home folder safely, and an upgrade builds anew. A folder into which
+others may write is not used (:mod:`lnrnn.ops.cpu.trusted`).
 """
 
 import functools
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from lnrnn.ops import fused, reference
 from lnrnn.ops.cpu import prebuilt
+from lnrnn.ops.cpu.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
@@ -125,38 +127,68 @@ def load(sources: Path) -> Path:
         The library.
 
     Raises:
-        ToolError: If they are to be built and there is no compiler.
+        ToolError: If they are to be built and there is no compiler; or others may write into every
+            folder for them.
         RuntimeError: If the sources do not compile.
         OSError: If the folder for extensions cannot be written.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
-    name = f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
+    name = _name_of(sources)
     if (came := prebuilt.load(sources, name)) is not None:
         return came
-    # Here and below: imported when wanted, since cpp_extension takes a while and Windows has no
-    # fcntl (and builds nothing).
-    from torch.utils import cpp_extension
-
-    root = Path(cpp_extension._get_build_directory(name, verbose=False))
+    root = _folder_of(name)
     library, complete = root / f"{name}.so", root / "complete"
     if not complete.exists():
         if (why := _missing_tool()) is not None:
             raise ToolError(why)
-        import fcntl
+        import fcntl  # Windows has none, and builds nothing
 
         with (root / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not complete.exists():
-                _build(sources, name, root, capability)
+                _build(sources, name, root)
                 complete.touch()
     torch.ops.load_library(library)
     return library
 
 
-def _build(sources: Path, name: str, root: Path, capability: str) -> None:
+def _name_of(sources: Path) -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"lnrnn_{capability.lower().replace(' ', '_')}_{_digest(sources)}"
+
+
+def _folder_of(name: str) -> Path:
+    """Return torch's folder for the library ``name``, or where others may write there, one of ours.
+
+    Raises:
+        ToolError: If others may write into both.
+    """
+    from torch.utils import cpp_extension  # imported when wanted, since it takes a while
+
+    root = Path(cpp_extension._get_build_directory(name, verbose=False)).resolve()
+    if (why := distrusted(root)) is None:
+        return root
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lnrnn"
+    own = cache.resolve() / name
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own.mkdir(mode=0o700, exist_ok=True)
+        again = distrusted(own)
+    except OSError as error:
+        again = str(error)
+    if again is not None:
+        raise ToolError(
+            f"a library would be loaded that others may have written: {why}; {again}. Set "
+            "TORCH_EXTENSIONS_DIR to a folder into which only you can write"
+        )
+    _say(f"the CPU kernels are kept in {own}, since {why}")
+    return own
+
+
+def _build(sources: Path, name: str, root: Path) -> None:
     """Compile the sources into ``root``."""
     from torch.utils import cpp_extension
 
+    capability = torch.backends.cpu.get_cpu_capability()
     _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
     (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
     flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]

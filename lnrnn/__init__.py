@@ -2,7 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell
+from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, Preset, RNNCell
+from lnrnn.nn.presets import presets
 
 __all__ = [
     "GRU",
@@ -11,8 +12,10 @@ __all__ = [
     "CellNorm",
     "GRUCell",
     "LSTMCell",
+    "Preset",
     "RNNCell",
     "__version__",
+    "presets",
 ]
 
 try:

@@ -2,7 +2,18 @@
 
 from lnrnn.nn.cells import GRUCell, LSTMCell, RNNCell
 from lnrnn.nn.norm import CellNorm
+from lnrnn.nn.preset import Preset
 from lnrnn.nn.recurrent import GRU, LSTM, RNN
 from lnrnn.nn.transformer import TransformerLayer
 
-__all__ = ["GRU", "LSTM", "RNN", "CellNorm", "GRUCell", "LSTMCell", "RNNCell", "TransformerLayer"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "CellNorm",
+    "GRUCell",
+    "LSTMCell",
+    "Preset",
+    "RNNCell",
+    "TransformerLayer",
+]

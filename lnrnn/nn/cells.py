@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from lnrnn.nn import direction, inputs
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
+from lnrnn.nn.presets import FromPreset
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
 
 
-class _Cell(nn.Module):
+class _Cell(FromPreset, nn.Module):
     """Everything about the three cells but the step, as `torch.nn.RNNCellBase` is for torch's."""
 
     weight_ih: Tensor
@@ -26,7 +27,6 @@ class _Cell(nn.Module):
 
     def __init__(
         self,
-        cell: str,
         input_size: int,
         hidden_size: int,
         bias: bool,
@@ -53,19 +53,18 @@ class _Cell(nn.Module):
         self.norm = norm
         self.eps = eps
         self.fused = fused
-        self._cell = cell
-        self._cell_norm = as_cell_norm(norm, cell)
+        self._cell_norm = as_cell_norm(norm, self._cell)
         if self._cell_norm is not None:
             check_cell_widths(
                 self._cell_norm,
-                cell,
+                self._cell,
                 input_size=input_size,
                 recurrent_size=hidden_size,
                 hidden_size=hidden_size,
                 bias=bias,
             )
-        weights = direction.weight_shapes(cell, input_size, hidden_size, 0, bias)
-        affine = direction.affine_shapes(self._cell_norm, cell, hidden_size)
+        weights = direction.weight_shapes(self._cell, input_size, hidden_size, 0, bias)
+        affine = direction.affine_shapes(self._cell_norm, self._cell, hidden_size)
         self._weight_names = direction.add_parameters(self, "", weights, device, dtype)
         self._affine_names = direction.add_parameters(self, "", affine, device, dtype)
         if not bias:
@@ -78,6 +77,7 @@ class _Cell(nn.Module):
         direction.draw_weights(self, self._weight_names, self.hidden_size)
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
+        self._start_preset()
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -104,6 +104,9 @@ class _Cell(nn.Module):
         state = self._step(x, state)
         return tuple(s.squeeze(0) for s in state) if alone else state
 
+    def _suffixes_of_directions(self) -> list[str]:
+        return [""]
+
     def _step(self, x: Tensor, state: State) -> State:
         """Run one step on (B, I) from states (B, H)."""
         raise NotImplementedError(f"{type(self).__name__} does not say which cell it runs")
@@ -112,7 +115,7 @@ class _Cell(nn.Module):
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
 
-class RNNCell(_Cell):
+class RNNCell(_Cell, cell="rnn"):
     """Run one step of an Elman RNN; the equations stand at `lnrnn.RNN`.
 
     Args:
@@ -151,7 +154,7 @@ class RNNCell(_Cell):
         fused: bool | None = None,
     ) -> None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        super().__init__("rnn", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -184,7 +187,7 @@ class RNNCell(_Cell):
         )[1:]
 
 
-class LSTMCell(_Cell):
+class LSTMCell(_Cell, cell="lstm"):
     """Run one step of an LSTM; the equations stand at `lnrnn.LSTM`.
 
     Args:
@@ -224,7 +227,7 @@ class LSTMCell(_Cell):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -257,7 +260,7 @@ class LSTMCell(_Cell):
         )[1:]
 
 
-class GRUCell(_Cell):
+class GRUCell(_Cell, cell="gru"):
     """Run one step of a GRU; the equations stand at `lnrnn.GRU`.
 
     Args:
@@ -293,7 +296,7 @@ class GRUCell(_Cell):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        super().__init__("gru", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next hidden state, (B, H) or (H,).

@@ -20,7 +20,7 @@ from lnrnn.nn.stack import Stack, State
 from lnrnn.ops.checks import NONLINEARITIES, check_choice
 
 
-class RNN(Stack):
+class RNN(Stack, cell="rnn"):
     r"""Apply a multi-layer Elman RNN, with or without a norm.
 
     With ``norm="cell"`` one norm covers the sum of both projections, at every step:
@@ -143,7 +143,7 @@ class RNN(Stack):
         )
 
 
-class LSTM(Stack):
+class LSTM(Stack, cell="lstm"):
     r"""Apply a multi-layer LSTM, with or without a norm.
 
     With ``norm="cell"`` both projections and the cell state are normalized, at every step:
@@ -273,7 +273,7 @@ class LSTM(Stack):
         )
 
 
-class GRU(Stack):
+class GRU(Stack, cell="gru"):
     r"""Apply a multi-layer GRU, with or without a norm.
 
     With ``norm="cell"`` both projections are normalized, at every step, with one norm over r and z

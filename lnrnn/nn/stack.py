@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lnrnn.nn import direction, inputs
 from lnrnn.nn.cudnn import flatten_weights
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
+from lnrnn.nn.presets import FromPreset
 from lnrnn.ops.checks import check_eps
 
 State = tuple[Tensor, ...]
@@ -26,7 +27,7 @@ _TORCH = {
 }
 
 
-class Stack(nn.Module):
+class Stack(FromPreset, nn.Module):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses
@@ -73,7 +74,6 @@ class Stack(nn.Module):
         self.norm = norm
         self.eps = eps
         self.fused = fused
-        self._cell = mode.partition("_")[0].lower()
         self._cell_norm = as_cell_norm(norm, self._cell)
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
@@ -119,6 +119,7 @@ class Stack(nn.Module):
         direction.draw_weights(self, names, self.hidden_size)
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
+        self._start_preset()
 
     def flatten_parameters(self) -> None:
         """Lay the weights out as cuDNN wants them, as torch's layers do; without CUDA do nothing.
@@ -273,6 +274,9 @@ class Stack(nn.Module):
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    def _suffixes_of_directions(self) -> list[str]:
+        return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
     @property
     def _directions(self) -> int:

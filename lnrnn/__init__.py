@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from lnrnn import convert
 from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, Preset, RNNCell
 from lnrnn.nn.presets import presets
 
@@ -15,6 +16,7 @@ __all__ = [
     "Preset",
     "RNNCell",
     "__version__",
+    "convert",
     "presets",
 ]
 

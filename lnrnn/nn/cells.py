@@ -7,9 +7,9 @@ Dimensions: B sequences, I input features, H hidden units.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lnrnn.nn import direction, inputs
+from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
 from lnrnn.nn.presets import FromPreset
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
@@ -17,7 +17,7 @@ from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 State = tuple[Tensor, ...]
 
 
-class _Cell(FromPreset, nn.Module):
+class _Cell(FromPreset, tools.Recurrent):
     """Everything about the three cells but the step, as `torch.nn.RNNCellBase` is for torch's."""
 
     weight_ih: Tensor
@@ -169,6 +169,8 @@ class RNNCell(_Cell, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
@@ -243,6 +245,8 @@ class LSTMCell(_Cell, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
         return h, c
 
@@ -310,6 +314,8 @@ class GRUCell(_Cell, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:

@@ -118,6 +118,8 @@ class RNN(Stack, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         output, state = self._run(input, one_state(hx, "an RNN"))
         return output, state[0]
 
@@ -248,6 +250,8 @@ class LSTM(Stack, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         output, (h_n, c_n) = self._run(input, two_states(hx, "an LSTM"))
         return output, (h_n, c_n)
 
@@ -374,6 +378,8 @@ class GRU(Stack, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         output, state = self._run(input, one_state(hx, "a GRU"))
         return output, state[0]
 

@@ -7,27 +7,20 @@ directions.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from lnrnn.nn import direction, inputs
+from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.cudnn import flatten_weights
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
 from lnrnn.nn.presets import FromPreset
+from lnrnn.ops import torch_layers
 from lnrnn.ops.checks import check_eps
 
 State = tuple[Tensor, ...]
 
-# What torch's own layers call, by torch's name of the mode.
-_TORCH = {
-    "RNN_TANH": torch._VF.rnn_tanh,
-    "RNN_RELU": torch._VF.rnn_relu,
-    "LSTM": torch._VF.lstm,
-    "GRU": torch._VF.gru,
-}
 
-
-class Stack(FromPreset, nn.Module):
+class Stack(FromPreset, tools.Recurrent):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses
@@ -223,13 +216,28 @@ class Stack(FromPreset, nn.Module):
         dropout: float,
     ) -> tuple[Tensor, State]:
         """Run torch's own recurrence over some layers."""
+        if batch_sizes is None and tools.wants_one_node(x):
+            return self._run_nodes(layers, x, state, dropout)
         hx = state if self._cell == "lstm" else state[0]
         settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
         if batch_sizes is None:
-            result = _TORCH[self.mode](x, hx, self._weights(layers), *settings, False)
+            result = torch_layers.RECURRENCES[self.mode](x, hx, self._weights(layers), *settings, False)
         else:
-            result = _TORCH[self.mode](x, batch_sizes, hx, self._weights(layers), *settings)
+            result = torch_layers.RECURRENCES[self.mode](x, batch_sizes, hx, self._weights(layers), *settings)
         return result[0], tuple(result[1:])
+
+    def _run_nodes(
+        self, layers: list[int], x: Tensor, state: State, dropout: float
+    ) -> tuple[Tensor, State]:
+        """Run torch's own recurrence as one node a layer of a graph that is being recorded."""
+        final: list[State] = []
+        for i, layer in enumerate(layers):
+            x = F.dropout(x, dropout, self.training) if i else x
+            rows = slice(i * self._directions, (i + 1) * self._directions)
+            initial = tuple(s[rows] for s in state)
+            x, last = torch_layers.run(x, initial, self._weights([layer]), self.mode, self.bias)
+            final.append(last)
+        return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
 
     def _run_cell(
         self, layer: int, x: Tensor, state: State, batch_sizes: Tensor | None
@@ -277,6 +285,10 @@ class Stack(FromPreset, nn.Module):
 
     def _suffixes_of_directions(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+
+    @property
+    def _interrupts(self) -> bool:
+        return self._cell_norm is None
 
     @property
     def _directions(self) -> int:

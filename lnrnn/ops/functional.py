@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from lnrnn.ops import checks, cpu, cuda, reference
@@ -338,7 +339,7 @@ def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor |
     if fused is False:
         return False
     given = {name: t for name, t in zip(op.tensors, tensors, strict=True) if t is not None}
-    why = _uncovered(given) or _unavailable(given["x"].device.type)
+    why = _uncovered(given) or _transformed() or _unavailable(given["x"].device.type)
     if why is not None and fused:
         raise NotImplementedError(
             f"fused=True demands a fused kernel, and this call of {op.name} has none: {why}; "
@@ -355,6 +356,13 @@ def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
         kinds = " or ".join(BACKENDS)
         return f"kernels are for one {kinds} device, and tensors are on {', '.join(devices)}"
     return BACKENDS[device].uncovered(tensors)
+
+
+def _transformed() -> str | None:
+    """Return what is said inside of `torch.func.grad`, `vmap` and their kin, which kernels lack."""
+    if torch._C._are_functorch_transforms_active():
+        return "the call is inside of a transform of torch.func, which kernels do not know"
+    return None
 
 
 def _run_kernel(

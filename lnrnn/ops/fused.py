@@ -82,8 +82,9 @@ class Op(NamedTuple):
         tensors = [name.rstrip("?") for name in self.tensors]
         return [*grads, *tensors, *self.results, *_names(self.rest), "needed"]
 
-    def define(self) -> None:
-        """Declare the two operators."""
+    @property
+    def schemas(self) -> tuple[str, str]:
+        """Return the declarations of the two operators."""
         tensors = ", ".join(
             f"Tensor? {name[:-1]}" if name.endswith("?") else f"Tensor {name}"
             for name in self.tensors
@@ -93,12 +94,10 @@ class Op(NamedTuple):
         out = ", ".join("Tensor" for _ in self.results)
         back = ", ".join("Tensor" for _ in self.tensors)
         needed = f"bool[{len(LARGE)}] needed"
-        for schema in (
+        return (
             f"{self.name}({tensors}, {self.rest}, bool keep) -> ({out})",
             f"{self.name}_backward({grads}, {tensors}, {kept}, {self.rest}, {needed}) -> ({back})",
-        ):
-            # The CUDA kernels replay graphs of their own, which no other graph can hold.
-            _LIBRARY.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
+        )
 
 
 def _names(schema: str) -> list[str]:
@@ -149,8 +148,11 @@ GRU = Op(
     1,
     ("side", "projected", "input_stats", "stats"),
 )
-for _op in (RNN, LSTM, GRU):
-    _op.define()
+OPS = (RNN, LSTM, GRU)
+SCHEMAS = tuple(schema for op in OPS for schema in op.schemas)
+for _schema in SCHEMAS:
+    # The CUDA kernels replay graphs of their own, which no other graph can hold.
+    _LIBRARY.define(_schema, tags=(torch.Tag.cudagraph_unsafe,))
 
 
 # What functions that know of a projected x alone do without: what the forward keeps of the
@@ -187,6 +189,11 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
 
 
+def implement_everywhere(name: str, function: Callable[..., Any]) -> None:
+    """Make a function what an operator runs on devices for which nothing else is registered."""
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
+
+
 def run(
     op: Op,
     tensors: Sequence[Tensor | None],
@@ -211,7 +218,8 @@ def run(
     """
     options = (*options, storage, None)  # the kernels know the CPU they run on
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if wanted:
+    # What torch.jit.trace records is for inference: it cannot hold a function of Python's.
+    if wanted and not torch.jit.is_tracing():
         return _Fused.apply(op, again, batch_sizes, options, *tensors)
     return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
 
@@ -328,6 +336,6 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     return fake
 
 
-for _op in (RNN, LSTM, GRU):
+for _op in OPS:
     torch.library.register_fake(f"lnrnn::{_op.name}", _fake_forward(_op), lib=_LIBRARY)
     torch.library.register_fake(f"lnrnn::{_op.name}_backward", _fake_backward(_op), lib=_LIBRARY)

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.ops import fused, reference
+from lnrnn.ops import fused, reference, torch_layers
 from lnrnn.ops.cpu import prebuilt
 
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
+SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "programs.cpp")
 HEADERS = (
     "vectors.hpp",
     "norm.hpp",
@@ -159,6 +159,7 @@ def _build(sources: Path, name: str, root: Path, capability: str) -> None:
 
     _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
     (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
+    (root / "schemas.inc").write_text(_schemas())
     flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
     if capability in CAPABILITIES:
         flags += [f"-DCPU_CAPABILITY_{capability}", *CAPABILITIES[capability]]
@@ -170,7 +171,9 @@ def _build(sources: Path, name: str, root: Path, capability: str) -> None:
             name,
             [str(sources / source) for source in SOURCES],
             extra_cflags=flags,
-            extra_ldflags=["-fopenmp"],
+            # Without Python's library, which is among those that torch names, C++ programs load it.
+            extra_ldflags=["-fopenmp", *(["-Wl,--as-needed"] if sys.platform == "linux" else [])],
+            extra_include_paths=[str(root)],
             build_directory=str(root),
             is_python_module=False,
         )
@@ -182,9 +185,15 @@ def _build(sources: Path, name: str, root: Path, capability: str) -> None:
 def _digest(sources: Path) -> str:
     """Return a hash of everything that the library is made of."""
     digest = hashlib.sha256(f"{torch.__version__} {CAPABILITIES} {sys.version_info[:2]}".encode())
+    digest.update(_schemas().encode())
     for name in (*SOURCES, *HEADERS):
         digest.update((sources / name).read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _schemas() -> str:
+    """Return the operators' declarations as a list of C++ strings."""
+    return "".join(f'"{schema}",\n' for schema in (*fused.SCHEMAS, torch_layers.SCHEMA))
 
 
 def _missing_tool() -> str | None:

@@ -5,7 +5,7 @@ name ends in ``_l0``, ``_l0_reverse``, ``_l1`` and so on; in a cell it stands al
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -129,6 +129,8 @@ def run_rnn(
     nonlinearity: str,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -144,6 +146,8 @@ def run_rnn(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
         reverse=reverse,
         joint=norm.is_joint("rnn"),
         nonlinearity=nonlinearity,
@@ -162,6 +166,8 @@ def run_lstm(
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None, None),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -181,6 +187,9 @@ def run_lstm(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
+        reset_c=reset_state[1],
         reverse=reverse,
         joint=norm.is_joint("lstm"),
         span=norm.span,
@@ -199,6 +208,8 @@ def run_gru(
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -214,6 +225,8 @@ def run_gru(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
         reverse=reverse,
         span=norm.span,
         kind=norm.kind,

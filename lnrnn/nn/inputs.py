@@ -145,7 +145,7 @@ def initial_state(
 
     Args:
         state: The tensors, or None.
-        shapes: What each must be, by its name, "h_0" or "c_0".
+        shapes: What each must be, by its name: "h_0" and "c_0", or "reset_h" and "reset_c".
         x: The input, whose dtype and device the zeros get.
         dtype: The weights' dtype, which a state must share unless autocast converts it.
         normed: Whether there is a norm inside the step.
@@ -159,13 +159,62 @@ def initial_state(
         if s.shape != shape:
             raise ValueError(f"{name} must be {shape} for this input, got {tuple(s.shape)}")
         dtypes = {dtype}
-        if name == "c_0" and normed:
+        if name in ("c_0", "reset_c") and normed:
             # The cell state comes out in float32 or better.
             dtypes.add(torch.promote_types(dtype, torch.float32))
         if s.dtype not in dtypes and not _autocast_converts(s, dtype):
             expected = " or ".join(sorted(map(str, dtypes)))
             raise ValueError(f"{name} must be {expected}, got {s.dtype}")
     return state
+
+
+def check_resets(resets: object, shape: tuple[int, ...], layout: str) -> Tensor:
+    """Return the mask of resets, checked.
+
+    Args:
+        resets: The mask.
+        shape: What its shape must be.
+        layout: What that means.
+
+    Raises:
+        ValueError: If shape or dtype does not fit.
+        TypeError: If it is not a tensor.
+    """
+    if not isinstance(resets, Tensor):
+        raise TypeError(f"resets must be a tensor, got {type(resets).__name__}")
+    if resets.dtype != torch.bool:
+        raise ValueError(f"resets must be torch.bool, got {resets.dtype}; convert with .bool()")
+    if resets.shape != shape:
+        raise ValueError(
+            f"resets must be {layout}, {tuple(shape)} for this input, got {tuple(resets.shape)}"
+        )
+    return resets
+
+
+def check_lengths(lengths: object, batch: int, steps: int) -> Tensor:
+    """Return the lengths of padded sequences on the CPU, checked.
+
+    Args:
+        lengths: A tensor or a list of numbers.
+        batch: B, the sequences.
+        steps: T, the steps of the padded input.
+
+    Raises:
+        ValueError: If there is not one for each sequence, or one is not between 1 and T.
+        TypeError: If they are not whole numbers.
+    """
+    found = torch.as_tensor(lengths).cpu()
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"lengths must be whole numbers, got {found.dtype}")
+    if found.shape != (batch,):
+        raise ValueError(
+            f"lengths must be ({batch},), one for each sequence, got {tuple(found.shape)}"
+        )
+    if batch and not 1 <= int(found.min()) <= int(found.max()) <= steps:
+        raise ValueError(
+            f"lengths must be between 1 and {steps}, the steps of the input, got {found.tolist()}"
+        )
+    return found.long()
 
 
 def _autocast_converts(tensor: Tensor, dtype: torch.dtype) -> bool:

@@ -7,7 +7,7 @@ Dimensions: T time steps, B sequences, I input features, H hidden units, R recur
 (``proj_size`` if set, else H), L layers, D directions.
 """
 
-from typing import overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lnrnn.nn.direction import Direction, run_gru, run_lstm, run_rnn
 from lnrnn.nn.inputs import one_state, two_states
 from lnrnn.nn.norm import CellNorm
+from lnrnn.nn.resets import Options
 from lnrnn.nn.stack import Stack, State
 from lnrnn.ops.checks import NONLINEARITIES, check_choice
 
@@ -95,19 +96,26 @@ class RNN(Stack, cell="rnn"):
         self.nonlinearity = nonlinearity
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, **more: Unpack[Options]
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None
+        self, input: PackedSequence, hx: Tensor | None = None, **more: Unpack[Options]
     ) -> tuple[PackedSequence, Tensor]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial state, (L * D, B, H), or (L * D, H) for (T, I); zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * H features; and the final state,
@@ -118,31 +126,20 @@ class RNN(Stack, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        if (result := self._run_by_tool(input, hx)) is not None:
+        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
+        if (result := self._run_by_tool(input, hx, **options)) is not None:
             return result
-        output, state = self._run(input, one_state(hx, "an RNN"))
+        output, state = self._run(
+            input, one_state(hx, "an RNN"), resets, one_state(reset_state, "an RNN"), lengths
+        )
         return output, state[0]
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_rnn(
-            parameters,
-            x,
-            state[0],
-            self._cell_norm,
-            nonlinearity=self.nonlinearity,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        sequence["nonlinearity"] = self.nonlinearity
+        return run_rnn(parameters, x, state[0], self._cell_norm, **sequence)
 
 
 class LSTM(Stack, cell="lstm"):
@@ -224,21 +221,29 @@ class LSTM(Stack, cell="lstm"):
 
     @overload
     def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, **more: Unpack[Options]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+        self,
+        input: PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
+        **more: Unpack[Options],
     ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial states (h_0, c_0), (L * D, B, R) and (L * D, B, H), without B for (T, I);
                 zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * R features; and the final states
@@ -250,31 +255,19 @@ class LSTM(Stack, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        if (result := self._run_by_tool(input, hx)) is not None:
+        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
+        if (result := self._run_by_tool(input, hx, **options)) is not None:
             return result
-        output, (h_n, c_n) = self._run(input, two_states(hx, "an LSTM"))
+        output, (h_n, c_n) = self._run(
+            input, two_states(hx, "an LSTM"), resets, two_states(reset_state, "an LSTM"), lengths
+        )
         return output, (h_n, c_n)
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_lstm(
-            parameters,
-            x,
-            state[0],
-            state[1],
-            self._cell_norm,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        return run_lstm(parameters, x, state[0], state[1], self._cell_norm, **sequence)
 
 
 class GRU(Stack, cell="gru"):
@@ -355,19 +348,26 @@ class GRU(Stack, cell="gru"):
         )
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, **more: Unpack[Options]
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None
+        self, input: PackedSequence, hx: Tensor | None = None, **more: Unpack[Options]
     ) -> tuple[PackedSequence, Tensor]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial state, (L * D, B, H), or (L * D, H) for (T, I); zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * H features; and the final state,
@@ -378,27 +378,16 @@ class GRU(Stack, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        if (result := self._run_by_tool(input, hx)) is not None:
+        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
+        if (result := self._run_by_tool(input, hx, **options)) is not None:
             return result
-        output, state = self._run(input, one_state(hx, "a GRU"))
+        output, state = self._run(
+            input, one_state(hx, "a GRU"), resets, one_state(reset_state, "a GRU"), lengths
+        )
         return output, state[0]
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_gru(
-            parameters,
-            x,
-            state[0],
-            self._cell_norm,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        return run_gru(parameters, x, state[0], self._cell_norm, **sequence)

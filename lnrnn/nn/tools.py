@@ -19,7 +19,7 @@ class Recurrent(nn.Module):
 
     _interrupts: bool = False  # whether it stays out of a graph being compiled that may be cut
 
-    def _run_by_tool(self, input: Any, *others: Any) -> Any:
+    def _run_by_tool(self, input: Any, *others: Any, **options: Any) -> Any:
         """Return what comes instead of running on ``input``, or None where nothing does.
 
         For `torch.fx.symbolic_trace` a layer is one node, as torch's layers are. `torch.compile`
@@ -28,9 +28,10 @@ class Recurrent(nn.Module):
         if isinstance(input, Proxy):
             tracer: Any = input.tracer
             path = tracer.path_of_module(self)
-            return tracer.create_proxy("call_module", path, (input, *others), {})
+            options = {name: value for name, value in options.items() if value is not None}
+            return tracer.create_proxy("call_module", path, (input, *others), options)
         if self._interrupts and torch.compiler.is_dynamo_compiling() and not _is_whole():
-            return _run_uncompiled(self, input, *others)
+            return _run_uncompiled(self, input, *others, **options)
         return None
 
     def __prepare_scriptable__(self) -> nn.Module:
@@ -52,8 +53,8 @@ class Recurrent(nn.Module):
 
 
 @_disable_dynamo
-def _run_uncompiled(module: nn.Module, *inputs: Any) -> Any:
-    return module.forward(*inputs)
+def _run_uncompiled(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+    return module.forward(*inputs, **options)
 
 
 def wants_one_node(x: Tensor) -> bool:

@@ -132,8 +132,10 @@ def ln_rnn(
     weight_hh: Tensor,
     gain: Tensor,
     bias_hh: Tensor | None,
+    reset_h: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     joint: bool,
     nonlinearity: str,
@@ -152,7 +154,9 @@ def ln_rnn(
         weight_hh: Hidden-to-hidden weight, (H, H).
         gain: Scale after the norm, (H,).
         bias_hh: Added after the norm, (H,), or None.
+        reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         nonlinearity: "tanh" or "relu".
@@ -175,7 +179,7 @@ def ln_rnn(
         total = total if joint else x_t + total
         return (activation(total).to(product.dtype),)
 
-    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
     return output, h_n
 
 
@@ -189,8 +193,11 @@ def ln_lstm(
     gain_c: Tensor | None,
     shift_c: Tensor | None,
     weight_hr: Tensor | None,
+    reset_h: Tensor | None,
+    reset_c: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     joint: bool,
     span: str,
@@ -219,7 +226,10 @@ def ln_lstm(
         gain_c: Scale after the cell's norm, (H,); None if ``cell`` is None.
         shift_c: Added after the cell's norm, (H,); None if ``cell`` is None.
         weight_hr: Projection of the hidden state, (R, H), or None.
+        reset_h: Hidden state after a reset, (B, R), or None for zeros.
+        reset_c: Cell state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: "paper" or "all" for one norm over the four gates, "gate" for one a gate.
@@ -255,7 +265,9 @@ def ln_lstm(
         h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
         return h if weight_hr is None else F.linear(h, weight_hr), c
 
-    output, (h_n, c_n) = _run(step, widen(x), (h_0, widen(c_0)), batch_sizes, reverse)
+    initial = h_0, widen(c_0)
+    resets = reset_h, None if reset_c is None else widen(reset_c)
+    output, (h_n, c_n) = _run(step, widen(x), initial, batch_sizes, reverse, cuts, resets)
     return output, h_n, c_n
 
 
@@ -265,8 +277,10 @@ def ln_gru(
     weight_hh: Tensor,
     gain: Tensor,
     bias_hh: Tensor | None,
+    reset_h: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     span: str,
     kind: str,
@@ -285,7 +299,9 @@ def ln_gru(
         weight_hh: Hidden-to-hidden weight, (3H, H).
         gain: Scale after the recurrent norm, (3H,).
         bias_hh: Added after the recurrent norm, (3H,), or None.
+        reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         span: "paper" for one norm over r and z and one over n, "all" for one over the three gates,
             "gate" for one a gate.
@@ -312,7 +328,7 @@ def ln_gru(
         n = torch.tanh(x_n + r * u_n)
         return (((1 - z) * n + z * h).to(product.dtype),)
 
-    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
     return output, h_n
 
 
@@ -322,20 +338,24 @@ def _run(
     initial: State,
     batch_sizes: list[int] | None,
     reverse: bool,
+    cuts: Tensor | None,
+    resets: tuple[Tensor | None, ...],
 ) -> tuple[Tensor, State]:
     """Apply ``step`` along time and return the hidden states and the final state.
 
     Packed sequences are sorted by falling length, so the live ones are always the first rows. Going
     forward, rows leave at the end as sequences finish; in reverse they join there with their own
     initial state. No step ever computes a finished sequence.
+
+    Where a row is cut, the next step finds the reset state: zeros where none is given. No row is
+    cut that is its sequence's last.
     """
-    steps = x.unbind() if batch_sizes is None else x.split(batch_sizes)
-    if reverse:
-        steps = steps[::-1]
+    steps = _by_step(x, batch_sizes, reverse)
+    ends = [None] * len(steps) if cuts is None else _by_step(cuts, batch_sizes, reverse)
     state = tuple(s[: steps[0].shape[0]] for s in initial)
     outputs: list[Tensor] = []
     finished: list[State] = []
-    for x_t in steps:
+    for x_t, end in zip(steps, ends, strict=True):
         live, rows = state[0].shape[0], x_t.shape[0]
         if rows < live:
             finished.append(tuple(s[rows:] for s in state))
@@ -345,9 +365,25 @@ def _run(
             state = tuple(torch.cat(pair) for pair in zip(state, joining, strict=True))
         state = step(x_t, state)
         outputs.append(state[0])
+        if end is not None:
+            state = tuple(_reset(s, end, r) for s, r in zip(state, resets, strict=True))
     if reverse:
         outputs.reverse()
     output = torch.stack(outputs) if batch_sizes is None else torch.cat(outputs)
     if finished:
         state = tuple(torch.cat(rows) for rows in zip(state, *reversed(finished), strict=True))
     return output, state
+
+
+def _by_step(rows: Tensor, batch_sizes: list[int] | None, reverse: bool) -> tuple[Tensor, ...]:
+    """Return the rows of each step, in the order in which steps are computed."""
+    steps = rows.unbind() if batch_sizes is None else rows.split(batch_sizes)
+    return steps[::-1] if reverse else steps
+
+
+def _reset(state: Tensor, where: Tensor, reset: Tensor | None) -> Tensor:
+    """Return ``state``, (rows, H), with the reset state in some rows."""
+    where = where.unsqueeze(-1)
+    if reset is None:
+        return state.masked_fill(where, 0)
+    return torch.where(where, reset[: len(state)], state)

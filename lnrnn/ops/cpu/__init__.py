@@ -33,6 +33,7 @@ HEADERS = (
     "bfloat16.hpp",
     "product.hpp",
     "inputs.hpp",
+    "resets.hpp",
     "sequence.hpp",
 )
 
@@ -83,11 +84,12 @@ def run(
     op: fused.Op,
     prepared: fused.Prepared,
     batch_sizes: Tensor | None,
+    cuts: Tensor | None,
     options: Sequence[Any],
     again: Callable[..., Any],
 ) -> Any:
     """Run a kernel and return hidden states in the dtype that the reference would."""
-    results = fused.run(op, prepared.tensors, batch_sizes, options, prepared.storage, again)
+    results = fused.run(op, prepared.tensors, batch_sizes, cuts, options, prepared.storage, again)
     output, h_n, *c_n = results
     return output.to(prepared.dtype), h_n.to(prepared.dtype), *c_n
 

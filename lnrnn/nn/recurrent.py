@@ -126,8 +126,8 @@ class RNN(Stack, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
-        if (result := self._run_by_tool(input, hx, **options)) is not None:
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
         output, state = self._run(
             input, one_state(hx, "an RNN"), resets, one_state(reset_state, "an RNN"), lengths
@@ -255,8 +255,8 @@ class LSTM(Stack, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
-        if (result := self._run_by_tool(input, hx, **options)) is not None:
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
         output, (h_n, c_n) = self._run(
             input, two_states(hx, "an LSTM"), resets, two_states(reset_state, "an LSTM"), lengths
@@ -378,8 +378,8 @@ class GRU(Stack, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        options = Options(resets=resets, reset_state=reset_state, lengths=lengths)
-        if (result := self._run_by_tool(input, hx, **options)) is not None:
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
         output, state = self._run(
             input, one_state(hx, "a GRU"), resets, one_state(reset_state, "a GRU"), lengths

@@ -1,13 +1,11 @@
 """torch.compile: every cell and norm, each way of compiling, for training and for inference."""
 
-from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from norm_cases import LAYERS, TORCH_LAYERS, randomized, run, states
-from numerics import assert_close, cotangents
-from torch import nn
+from norm_cases import LAYERS, randomized, run, states
+from numerics import cotangents
 
 from lnrnn import CellNorm
 

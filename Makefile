@@ -18,7 +18,7 @@ TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
-  wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
+  test-originals wheel dockerfile-check aot-table roofline bench docs lint types imports check coverage clean
 
 install: $(STAMP)
 	@echo "ready; to use it in this shell:  . $(BIN)/activate"
@@ -67,6 +67,11 @@ gpu-bundle:
 # `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.
 test-torch:
 	PYTHON=$(PYTHON) scripts/test_torch.sh "$(TORCH)" $(ARGS)
+
+# Layers from other libraries' parameters against the libraries themselves, which pip installs into
+# environments that are deleted afterwards: with Python 3.11, 8 GB, 10 minutes.
+test-originals: $(STAMP)
+	$(BIN)/python scripts/check_originals.py
 
 # A wheel that carries the CPU kernels compiled against the torch in .venv; into dist/.
 wheel: $(STAMP)

@@ -40,8 +40,8 @@ def load(
     the source's own names. What the source lacks is held at zero, as its preset says.
 
     Args:
-        source: Whose they are: "fastrnns", "nemo", "torchaudio", "icefall_lstm", "haste_lstm",
-            "haste_gru", "tfa_lstm", "tfa_rnn" or "tf_contrib".
+        source: Whose they are: "fastrnns", "nemo", "torchaudio", "icefall_lstm", "icefall_gru",
+            "haste_lstm", "haste_gru", "tfa_lstm", "tfa_rnn" or "tf_contrib".
         state_dict: Its parameters by its own names: tensors or NumPy arrays, of one dtype.
         prefix: What the names of this layer's parameters begin with in ``state_dict``; others are
             left alone.

@@ -127,6 +127,24 @@ def _icefall_write(p: Tensors) -> dict[str, Tensor]:
     return theirs
 
 
+_ICEFALL_GRU_SHAPES = {"weight_ih": "3H I", "weight_hh": "3H H", "bias_ih": "3H", "bias_hh": "3H"}
+_ICEFALL_GRU_GATES = ("layernorm_r", "layernorm_i", "layernorm_n")
+
+
+def _icefall_gru_read(p: Tensors) -> dict[str, Tensor]:
+    ours = {name: p[name] for name in _ICEFALL_GRU_SHAPES if name in p}
+    ours["gain"] = torch.cat([p[f"{norm}.weight"] for norm in _ICEFALL_GRU_GATES])
+    return ours | {"shift": torch.cat([p[f"{norm}.bias"] for norm in _ICEFALL_GRU_GATES])}
+
+
+def _icefall_gru_write(p: Tensors) -> dict[str, Tensor]:
+    theirs = {name: p[name] for name in _ICEFALL_GRU_SHAPES}
+    gates = zip(_ICEFALL_GRU_GATES, p["gain"].chunk(3), p["shift"].chunk(3), strict=True)
+    for norm, gain, shift in gates:
+        theirs |= {f"{norm}.weight": gain, f"{norm}.bias": shift}
+    return theirs
+
+
 # haste: matrices read from the left, and both gains in one.
 
 
@@ -269,6 +287,15 @@ SOURCES: dict[str, Source] = {
         _icefall_read,
         _icefall_write,
         optional=(("bias_ih", "bias_hh"), ("weight_hr",)),
+    ),
+    "icefall_gru": Source(
+        "icefall_gru",
+        _ICEFALL_GRU_SHAPES
+        | {f"{norm}.{kind}": "H" for norm in _ICEFALL_GRU_GATES for kind in ("weight", "bias")},
+        _FAST,
+        _icefall_gru_read,
+        _icefall_gru_write,
+        optional=(("bias_ih", "bias_hh"),),
     ),
     "haste_lstm": Source(
         "haste_lstm",

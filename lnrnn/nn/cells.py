@@ -37,6 +37,7 @@ class _Cell(FromPreset, tools.Recurrent):
         fused: bool | None,
     ) -> None:
         super().__init__()
+        cell = self._cell
         inputs.check_sizes(input_size=input_size, hidden_size=hidden_size)
         inputs.check_switches(bias=bias)
         inputs.check_fused(fused)
@@ -53,18 +54,18 @@ class _Cell(FromPreset, tools.Recurrent):
         self.norm = norm
         self.eps = eps
         self.fused = fused
-        self._cell_norm = as_cell_norm(norm, self._cell)
+        self._cell_norm = as_cell_norm(norm, cell)
         if self._cell_norm is not None:
             check_cell_widths(
                 self._cell_norm,
-                self._cell,
+                cell,
                 input_size=input_size,
                 recurrent_size=hidden_size,
                 hidden_size=hidden_size,
                 bias=bias,
             )
-        weights = direction.weight_shapes(self._cell, input_size, hidden_size, 0, bias)
-        affine = direction.affine_shapes(self._cell_norm, self._cell, hidden_size)
+        weights = direction.weight_shapes(cell, input_size, hidden_size, 0, bias)
+        affine = direction.affine_shapes(self._cell_norm, cell, hidden_size)
         self._weight_names = direction.add_parameters(self, "", weights, device, dtype)
         self._affine_names = direction.add_parameters(self, "", affine, device, dtype)
         if not bias:

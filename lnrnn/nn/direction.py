@@ -31,6 +31,7 @@ class Direction(NamedTuple):
         gain: Scale after the norm of the sum, (G,), if they are not.
         gain_c: Scale after the norm of the cell state, (H,).
         shift_c: Added after the norm of the cell state, (H,).
+        shift: Added after a GRU's norm of the sum, (G,); its bias_hh is inside.
     """
 
     weight_ih: Tensor
@@ -44,6 +45,7 @@ class Direction(NamedTuple):
     gain: Tensor | None
     gain_c: Tensor | None
     shift_c: Tensor | None
+    shift: Tensor | None
 
     @classmethod
     def of(cls, module: nn.Module, suffix: str) -> "Direction":
@@ -84,7 +86,7 @@ def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[st
         return {}
     gates = (len(GATES[cell]) * hidden_size,)
     if norm.is_joint(cell):
-        shapes = {"gain": gates}
+        shapes = {"gain": gates, "shift": gates} if cell == "gru" else {"gain": gates}
     else:
         shapes = {"gain_ih": gates, "shift_ih": gates, "gain_hh": gates}
     if cell == "lstm" and norm.cell is not None:
@@ -232,4 +234,6 @@ def run_gru(
         kind=norm.kind,
         eps=eps,
         fused=fused,
+        joint=norm.is_joint("gru"),
+        shift=direction.shift,
     )

@@ -11,7 +11,7 @@ from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.checks import check_choice, check_eps, check_number
 from lnrnn.ops.gates import GATES
 
-HOLDABLE = ("bias_ih", "bias_hh", "shift_ih", "shift_c")
+HOLDABLE = ("bias_ih", "bias_hh", "shift_ih", "shift_c", "shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,8 @@ class Preset:
     """A published cell: the settings under which a layer computes the same function.
 
     Weights are drawn as torch draws them and gains start at the norm's ``gain_init``, whatever the
-    source does; the note says where it differs. ``bias_hh`` is the bias behind the norm.
+    source does; the note says where it differs. The bias behind the norm is ``bias_hh``, and
+    ``shift`` where a GRU's norms are joint.
 
     Args:
         name: What it goes by.
@@ -27,10 +28,10 @@ class Preset:
         norm: The norm inside the step.
         eps: Added to the variance, inside the root.
         zeros: Parameters that the source lacks, by their names without suffix: held at zero.
-        bias_start: What ``bias_hh`` starts at; None draws it as torch does.
-        forget_bias: What the forget gate's part of an LSTM's ``bias_hh`` starts at, if it differs.
-        update_bias: What the part of a GRU's ``bias_hh`` for z starts at, if it differs; z is the
-            share of the old state that is kept.
+        bias_start: What the bias behind the norm starts at; None leaves it as without a preset.
+        forget_bias: What the forget gate's part of it starts at in an LSTM, if it differs.
+        update_bias: What the part of it for z starts at in a GRU, if it differs; z is the share of
+            the old state that is kept.
         source: Where the cell is from: a repository and a path, or a paper.
         version: Which version of it was read.
         note: Its formula, in one line, with what else there is to know.
@@ -79,14 +80,15 @@ class Preset:
             module: A layer or a cell that was made for this preset.
             suffix: What its parameters' names end in.
         """
-        bias_hh = getattr(module, f"bias_hh{suffix}")
+        behind = "shift" if self.cell == "gru" and self.norm.is_joint("gru") else "bias_hh"
+        bias = getattr(module, behind + suffix)
         with torch.no_grad():
             if self.bias_start is not None:
-                bias_hh.fill_(self.bias_start)
+                bias.fill_(self.bias_start)
             for gate, value in {"f": self.forget_bias, "z": self.update_bias}.items():
                 if value is not None:
                     gates = GATES[self.cell]
-                    bias_hh.chunk(len(gates))[gates.index(gate)].fill_(value)
+                    bias.chunk(len(gates))[gates.index(gate)].fill_(value)
             for name in self.zeros:
                 getattr(module, name + suffix).zero_().requires_grad_(False)
 

@@ -133,6 +133,16 @@ presets = Presets(
         "forget bias of 1 stands inside a gate's norm, which takes it away again",
     ),
     Preset(
+        name="icefall_gru",
+        cell="gru",
+        norm=CellNorm(inputs="joint", span="gate"),
+        zeros=(),
+        source="k2-fsa/icefall, egs/librispeech/ASR/transducer/rnn.py, LayerNormGRUCell",
+        version="f46c436",
+        note="r, z = s(LN(a + u)), n = tanh(LN(a_n + r u_n)), one LN a gate, a = W x + b, "
+        "u = R h + b'; its gains and shifts are drawn from U(-1/sqrt(H), 1/sqrt(H)) too",
+    ),
+    Preset(
         name="tf_contrib",
         cell="lstm",
         norm=_GATES_STATE,
@@ -181,6 +191,18 @@ presets = Presets(
         source='opendilab/DI-engine, ding/torch_utils/network/rnn.py, LSTM(norm_type="LN")',
         version="0.5.3",
         note="i, f, o, u = LN(W x) + LN(R h) + b; h' = s(o) tanh(c')",
+    ),
+    Preset(
+        name="dreamer_v2",
+        cell="gru",
+        norm=CellNorm(inputs="joint", span="all"),
+        eps=1e-3,
+        zeros=("bias_hh",),
+        update_bias=1.0,
+        source="danijar/dreamerv2, dreamerv2/common/nets.py, GRUCell(norm=True)",
+        version="9f07732",
+        note="r, n, u = LN([x; h] W + b) over 3H; u = s(u - 1); h' = u tanh(s(r) n) + (1 - u) h: "
+        "its u is torch's 1 - z, so that its update bias of -1 is 1 here",
     ),
 )
 

@@ -261,18 +261,20 @@ def ln_gru(
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    joint: bool = False,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of a GRU with norms inside the step.
 
     The equations stand at `lnrnn.ops.reference.ln_gru`; gates are in torch's order r, z, n.
 
     Args:
-        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected and
-            normalized, (..., 3H): see `project_input`.
+        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected and,
+            if not ``joint``, normalized, (..., 3H): see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent norm, (3H,).
-        bias_hh: Added after the recurrent norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,).
+        bias_hh: Added after the recurrent norm, or to the product if ``joint``, (3H,).
         weight_ih: Input-to-hidden weight, (3H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (3H,).
         gain_ih: Scale after the norm of the projection, (3H,), if it has one of its own.
@@ -285,6 +287,8 @@ def ln_gru(
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        joint: Whether norms cover the sum of both sides; there are no kernels for that.
+        shift: Added after a joint norm, (3H,).
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -298,7 +302,10 @@ def ln_gru(
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
-    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=False)
+    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
+    checks.check_vector("shift", shift, weight_hh.shape[0])
+    if shift is not None and not joint:
+        raise ValueError("shift follows a joint norm of the GRU, and joint is False")
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
     cuts, (h_0,) = begin(resets, (h_0,), (reset_h,), sizes, reverse)
     recurrence = partial(
@@ -309,10 +316,13 @@ def ln_gru(
         span=span,
         kind=kind,
         eps=eps,
+        joint=joint,
+        shift=shift,
     )
     project = partial(_projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not _takes_kernel(kernels.GRU, fused, tensors):
+    lacking = "a norm of the sum in a GRU is computed by the reference alone" if joint else None
+    if not _takes_kernel(kernels.GRU, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
@@ -331,12 +341,17 @@ def _projected(
     return x, *others[1:]
 
 
-def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
-    """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
+def _takes_kernel(
+    op: kernels.Op,
+    fused: bool | None,
+    tensors: Sequence[Tensor | None],
+    lacking: str | None = None,
+) -> bool:
+    """Return whether a kernel runs the call, which may be ``lacking`` one; raise if it must."""
     if fused is False:
         return False
     given = {name: t for name, t in zip(op.differentiated, tensors, strict=True) if t is not None}
-    why = _uncovered(given) or _transformed() or _unavailable(given["x"].device.type)
+    why = lacking or _uncovered(given) or _transformed() or _unavailable(given["x"].device.type)
     if why is not None and fused:
         raise NotImplementedError(
             f"fused=True demands a fused kernel, and this call of {op.name} has none: {why}; "

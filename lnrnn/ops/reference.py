@@ -17,6 +17,7 @@ features, H hidden units, R recurrent features (H, or the size it is projected t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -285,6 +286,8 @@ def ln_gru(
     span: str,
     kind: str,
     eps: float,
+    joint: bool = False,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
 
@@ -293,12 +296,20 @@ def ln_gru(
         r, z &= \sigma(x_{r,z} + u_{r,z}), \qquad n = \tanh(x_n + r \odot u_n) \\
         h' &= (1 - z) \odot n + z \odot h
 
+    Joint, a norm covers a sum of both sides, :math:`u = W_{hh} h + b_{hh}`, and is written LN with
+    its gain and shift. The candidate's sum has the reset in it; over all gates at once, where that
+    cannot be, the reset scales what comes out of the norm:
+
+    .. math::
+        r, z &= \sigma(LN(x_{r,z} + u_{r,z})), \qquad n = \tanh(LN(x_n + r \odot u_n)) \\
+        \text{all:}\quad r, z, a &= LN(x + u), \qquad n = \tanh(\sigma(r) \odot a)
+
     Args:
-        x: Projected and normalized input, (T, B, 3H), or packed, (N, 3H).
+        x: Projected and, unless joint, normalized input, (T, B, 3H), or packed, (N, 3H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent norm, (3H,).
-        bias_hh: Added after the recurrent norm, (3H,), or None.
+        gain: Scale after the recurrent (or joint) norm, (3H,).
+        bias_hh: Added after the recurrent norm, or to the product if joint, (3H,), or None.
         reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
         cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
@@ -307,25 +318,46 @@ def ln_gru(
             "gate" for one a gate.
         kind: "layer" or "rms".
         eps: Added inside the root.
+        joint: Whether norms cover the sum of both sides, rather than the recurrent side alone.
+        shift: Added after a joint norm, (3H,), or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
 
     Reference:
-        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, GRU.
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, GRU. Joint: the
+        code of k2-fsa/icefall (a norm a gate) and of danijar/dreamerv2 (all).
     """
     hidden_size = h_0.shape[-1]
     widths = norm_widths(span, 3, hidden_size)
 
-    def step(x_t: Tensor, state: State) -> State:
-        (h,) = state
-        product = F.linear(h, weight_hh)  # (rows, 3H)
+    def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
         u = normalize(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         x_r, x_z, x_n = x_t.chunk(3, dim=-1)
         u_r, u_z, u_n = u.chunk(3, dim=-1)
         r = torch.sigmoid(x_r + u_r)
         z = torch.sigmoid(x_z + u_z)
-        n = torch.tanh(x_n + r * u_n)
+        return z, torch.tanh(x_n + r * u_n)
+
+    def summed(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+        u = widen(product) if bias_hh is None else widen(product) + widen(bias_hh)
+        settings: dict[str, Any] = {"kind": kind, "eps": eps}
+        if span == "all":
+            r, z, a = normalize(x_t + u, gain, shift, widths=widths, **settings).chunk(3, dim=-1)
+            return torch.sigmoid(z), torch.tanh(torch.sigmoid(r) * a)
+        sizes = [2 * hidden_size, hidden_size]  # r and z, whose norms come first, and n
+        (x_rz, x_n), (u_rz, u_n) = x_t.split(sizes, dim=-1), u.split(sizes, dim=-1)
+        shift_rz, shift_n = (None, None) if shift is None else shift.split(sizes)
+        gain_rz, gain_n = gain.split(sizes)
+        rz = normalize(x_rz + u_rz, gain_rz, shift_rz, widths=widths[:-1], **settings)
+        r, z = torch.sigmoid(rz).chunk(2, dim=-1)
+        a = normalize(x_n + r * u_n, gain_n, shift_n, widths=widths[-1:], **settings)
+        return z, torch.tanh(a)
+
+    def step(x_t: Tensor, state: State) -> State:
+        (h,) = state
+        product = F.linear(h, weight_hh)  # (rows, 3H)
+        z, n = summed(x_t, product) if joint else separate(x_t, product)
         return (((1 - z) * n + z * h).to(product.dtype),)
 
     output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))

@@ -21,6 +21,7 @@ MAKE: dict[str, Callable[[int, int], nn.Module]] = {
     "nemo": foreign.FastCell,
     "torchaudio": lambda i, h: foreign.AudioCell(i, h, eps=1e-3),
     "icefall_lstm": foreign.IcefallCell,
+    "icefall_gru": foreign.IcefallGRU,
     "haste_lstm": foreign.HasteLSTM,
     "haste_gru": foreign.HasteGRU,
     "tfa_lstm": foreign.AddonsLSTM,
@@ -35,6 +36,7 @@ PLACES = {
     "nemo": [("layers.{}.cell.", "")],
     "torchaudio": [("lstm_layers.{}.", ""), ("{}.", "")],
     "icefall_lstm": [("layers.{}.cell.", "")],
+    "icefall_gru": [("layers.{}.cell.", "")],
     "haste_lstm": [("{}.", "")],
     "haste_gru": [("{}.", "")],
     "tfa_lstm": [("layer_with_weights-{}/cell/", TF), ("cell/cells/{}/", TF)],
@@ -46,6 +48,7 @@ ALONE = {
     "nemo": [("layers.0.cell.", ""), ("", "")],
     "torchaudio": [("", ""), ("lstm_layers.0.", "")],
     "icefall_lstm": [("layers.0.cell.", ""), ("", "")],
+    "icefall_gru": [("layers.0.cell.", ""), ("", "")],
     "haste_lstm": [("", "")],
     "haste_gru": [("", "")],
     "tfa_lstm": [("cell/", TF), ("", ":0"), ("", "")],
@@ -135,6 +138,14 @@ def test_addons_without_bias_and_with_another_eps(source: str, make: Any) -> Non
     assert_runs_alike(convert.load(source, state_of(cell), eps=1e-2), [[cell]])
 
 
+def test_icefalls_gru_without_biases() -> None:
+    cell = foreign.IcefallGRU(I, H, bias=False)
+    layer = convert.load("icefall_gru", state_of(cell))
+    held = [name for name, p in layer.named_parameters() if not p.requires_grad]
+    assert held == ["bias_ih_l0", "bias_hh_l0"]
+    assert_runs_alike(layer, [[cell]])
+
+
 def test_a_layer_can_be_batch_first() -> None:
     state = one_state("haste_gru")
     layer = convert.load("haste_gru", state, batch_first=True)
@@ -185,7 +196,8 @@ def test_what_is_written_comes_back_bit_for_bit(source: str, num_layers: int) ->
 
 
 @pytest.mark.parametrize(
-    "source", ["fastrnns", "nemo", "torchaudio", "haste_lstm", "haste_gru", "tfa_rnn"]
+    "source",
+    ["fastrnns", "nemo", "torchaudio", "icefall_gru", "haste_lstm", "haste_gru", "tfa_rnn"],
 )
 def test_a_checkpoint_comes_back_bit_for_bit(source: str) -> None:
     """Those whose parameters and ours correspond one to one."""

@@ -90,11 +90,12 @@ def test_block_that_raises_fails_and_names_its_line() -> None:
 
 def test_published_settings_build_their_cell() -> None:
     page = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
-    settings = re.findall(r"\| (RNN|LSTM|GRU) \| `(CellNorm\(.*?\))` \|", page)
+    settings = re.findall(r"\| (RNN|LSTM|GRU) \| `(CellNorm\(.*?\))` \| `(\w+)` \|", page)
     assert len(settings) >= 15
-    for cell, setting in settings:
+    for cell, setting, name in settings:
         norm = eval(setting, {"CellNorm": lnrnn.CellNorm})
-        getattr(lnrnn, cell)(3, 5, norm=norm)
+        assert getattr(lnrnn, cell).from_preset(name, 3, 5).norm == norm
+    assert {name for *_, name in settings} == set(lnrnn.presets) - {"torchaudio_emformer"}
 
 
 @pytest.mark.parametrize(("page", "least"), [("resume.md", 20), ("scaling.md", 8)])

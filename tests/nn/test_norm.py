@@ -118,12 +118,6 @@ def test_only_the_lstm_carries_a_normalized_cell_state(cell: str) -> None:
         make(3, 7, norm=CellNorm(cell=None))
 
 
-def test_no_joint_norm_for_the_gru() -> None:
-    message = "reset gate stands between the two projections, so no norm can cover their sum"
-    for make in (GRU, CELLS["gru"]):
-        refused(ValueError, message, make, 3, 7, norm=CellNorm(inputs="joint"))
-
-
 @pytest.mark.parametrize(
     ("cell", "norm"),
     [

@@ -96,6 +96,26 @@ class IcefallCell(nn.Module):
         return (h if self.weight_hr is None else h @ self.weight_hr.T), c
 
 
+class IcefallGRU(nn.Module):
+    def __init__(self, inputs: int, hidden: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight_ih, self.weight_hh = random(3 * hidden, inputs), random(3 * hidden, hidden)
+        if bias:
+            self.bias_ih, self.bias_hh = random(3 * hidden), random(3 * hidden)
+        self.layernorm_r, self.layernorm_i = Affine(hidden), Affine(hidden)
+        self.layernorm_n = Affine(hidden)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        (h,) = state
+        b_i, b_h = getattr(self, "bias_ih", 0.0), getattr(self, "bias_hh", 0.0)
+        x_r, x_i, x_n = (x @ self.weight_ih.T + b_i).chunk(3, -1)
+        h_r, h_i, h_n = (h @ self.weight_hh.T + b_h).chunk(3, -1)
+        reset = self.layernorm_r(x_r + h_r).sigmoid()
+        kept = self.layernorm_i(x_i + h_i).sigmoid()
+        new = self.layernorm_n(x_n + reset * h_n).tanh()
+        return ((1 - kept) * new + kept * h,)
+
+
 class HasteLSTM(nn.Module):
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()

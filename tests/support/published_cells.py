@@ -138,6 +138,25 @@ def icefall_lstm(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> Sta
     return s(o) * np.tanh(c), c
 
 
+def icefall_gru(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    i_r, i_i, i_n = take(p["weight_ih"] @ x + p["bias_ih"], "rzn")
+    h_r, h_i, h_n = take(p["weight_hh"] @ h + p["bias_hh"], "rzn")
+    (g_r, g_i, g_n), (b_r, b_i, b_n) = take(p["gain"], "rzn"), take(p["shift"], "rzn")
+    reset = s(g_r * N(i_r + h_r, eps) + b_r)
+    kept = s(g_i * N(i_i + h_i, eps) + b_i)
+    new = np.tanh(g_n * N(i_n + reset * h_n, eps) + b_n)
+    return new + kept * (h - new), c
+
+
+def dreamer_v2(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    kernel = np.concatenate([p["weight_ih"], p["weight_hh"]], axis=1)
+    parts = N(kernel @ np.concatenate([x, h]) + p["bias_ih"], eps)
+    reset, cand, update = take(parts * p["gain"] + p["shift"], "rnz")
+    cand = np.tanh(s(reset) * cand)
+    update = s(-update)  # its update lets the new state in; its bias of -1 is part of ours
+    return update * cand + (1 - update) * h, c
+
+
 def tf_contrib(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
     kernel = np.concatenate([p["weight_ih"], p["weight_hh"]], axis=1)
     i, j, f, o = gate_by_gate(p, kernel @ np.concatenate([x, h]), "igfo", eps)
@@ -182,9 +201,11 @@ STEPS: dict[str, Callable[[Parameters, Array, Array, Array, float], States]] = {
     "torchaudio": torchaudio,
     "torchaudio_emformer": torchaudio,
     "icefall_lstm": icefall_lstm,
+    "icefall_gru": icefall_gru,
     "tf_contrib": tf_contrib,
     "tfa_lstm": tfa_lstm,
     "tfa_rnn": tfa_rnn,
     "supercell": supercell,
     "di_engine": di_engine,
+    "dreamer_v2": dreamer_v2,
 }

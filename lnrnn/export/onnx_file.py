@@ -149,7 +149,7 @@ def _of_layer(layer: Stack, initial_state: bool, step: bool) -> dict[str, Any]:
     return {
         "model": (_Step if step else _Layer)(layer),
         "args": (x, *state),
-        "dynamic_shapes": (axes, tuple(state_axes)),
+        "dynamic_shapes": (axes, tuple(state_axes)) if state else (axes,),
         "input_names": ["input", *(f"{name}_0" for name in names[: len(state)])],
         "output_names": ["output", *(f"{name}_n" for name in names)],
     }

@@ -276,7 +276,9 @@ def _scan(
     """Run a step over (T, B, G); return the output, (T, B, R), and the final states."""
     names = ("h", "c")[: len(state)]
     number = f"{len(at.nodes)}_{id(x)}"
-    before = [_input(f"{name}_{number}", at.dtype, s.shape) for name, s in zip(names, state, strict=True)]
+    before = [
+        _input(f"{name}_{number}", at.dtype, s.shape) for name, s in zip(names, state, strict=True)
+    ]
     x_t = _input(f"x_{number}", at.dtype, None)
     inside = Nodes([], at.dtype)
     after = step(inside, x_t, before)

@@ -220,9 +220,13 @@ class Stack(tools.Recurrent):
         hx = state if self._cell == "lstm" else state[0]
         settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
         if batch_sizes is None:
-            result = torch_layers.RECURRENCES[self.mode](x, hx, self._weights(layers), *settings, False)
+            result = torch_layers.RECURRENCES[self.mode](
+                x, hx, self._weights(layers), *settings, False
+            )
         else:
-            result = torch_layers.RECURRENCES[self.mode](x, batch_sizes, hx, self._weights(layers), *settings)
+            result = torch_layers.RECURRENCES[self.mode](
+                x, batch_sizes, hx, self._weights(layers), *settings
+            )
         return result[0], tuple(result[1:])
 
     def _run_nodes(

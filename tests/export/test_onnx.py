@@ -41,7 +41,9 @@ def test_a_layer_runs_at_other_lengths_from_given_states(cell: str, norm: Any, p
     names = ["h", "c"] if cell == "lstm" else ["h"]
     assert file.inputs == ["input", *(f"{name}_0" for name in names)]
     assert file.outputs == ["output", *(f"{name}_n" for name in names)]
-    assert nodes(path).count("Scan" if norm == "cell" else cell.upper()) == (4 if norm == "cell" else 2)
+    assert nodes(path).count("Scan" if norm == "cell" else cell.upper()) == (
+        4 if norm == "cell" else 2
+    )
     for steps, batch in [(1, 1), (11, 4), (500, 2)]:
         x, state = torch.randn(steps, batch, 3), states(layer, batch)
         assert_kept(file(x, *state), run(layer, x, state))

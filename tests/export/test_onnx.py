@@ -32,10 +32,19 @@ def nodes(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path).graph.node]
 
 
+def settled(module: Any) -> Any:
+    """Draw gains alone: under larger weights than torch's, roundings may grow from step to step."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.startswith("gain"):
+                parameter.uniform_(0.5, 1.5)
+    return module
+
+
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 @pytest.mark.parametrize("cell", LAYERS)
 def test_a_layer_runs_at_other_lengths_from_given_states(cell: str, norm: Any, path: Path) -> None:
-    layer = randomized(LAYERS[cell](3, 7, num_layers=2, bidirectional=True, norm=norm)).eval()
+    layer = settled(LAYERS[cell](3, 7, num_layers=2, bidirectional=True, norm=norm)).eval()
     lnrnn.export.onnx(layer, path, initial_state=True)
     file = File(path)
     names = ["h", "c"] if cell == "lstm" else ["h"]
@@ -67,7 +76,7 @@ def test_the_file_does_not_grow_with_time(path: Path) -> None:
 
 @pytest.mark.parametrize("norm", [None, "cell"])
 def test_an_lstm_may_project_its_state(norm: Any, path: Path) -> None:
-    layer = randomized(lnrnn.LSTM(3, 7, bidirectional=True, proj_size=5, norm=norm)).eval()
+    layer = settled(lnrnn.LSTM(3, 7, bidirectional=True, proj_size=5, norm=norm)).eval()
     lnrnn.export.onnx(layer, path, initial_state=True)
     x, state = torch.randn(30, 2, 3), states(layer, 2)
     assert_kept(File(path)(x, *state), run(layer, x, state))

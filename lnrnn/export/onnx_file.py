@@ -4,6 +4,7 @@ Dimensions: T time steps, B sequences, I input features, L layers, D directions.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,9 +85,12 @@ def onnx(
     translations = onnx_translations()
     from onnxscript import optimizer
 
-    program = torch.onnx.export(
-        **call, dynamo=True, custom_translation_table=translations, verbose=False
-    )
+    with warnings.catch_warnings():
+        # That input and states share the batch, which torch reads off them, is meant.
+        warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
+        program = torch.onnx.export(
+            **call, dynamo=True, custom_translation_table=translations, verbose=False
+        )
     assert program is not None
     # Weights come in torch's order and are put in ONNX's by nodes, which quantizers do not expect.
     optimizer.fold_constants(

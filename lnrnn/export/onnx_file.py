@@ -4,6 +4,7 @@ Dimensions: T time steps, B sequences, I input features, L layers, D directions.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def onnx(
         >>> layer = lnrnn.LSTM(5, 7, norm="cell").eval()
         >>> lnrnn.export.onnx(layer, "lstm.onnx")  # doctest: +SKIP
     """
-    if module.training:
+    if any(part.training for part in module.modules()):
         raise ValueError(
             "an ONNX file is for inference, and the module is in training mode; call module.eval()"
         )
@@ -84,9 +85,12 @@ def onnx(
     translations = onnx_translations()
     from onnxscript import optimizer
 
-    program = torch.onnx.export(
-        **call, dynamo=True, custom_translation_table=translations, verbose=False
-    )
+    with warnings.catch_warnings():
+        # That input and states share the batch, which torch reads off them, is meant.
+        warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
+        program = torch.onnx.export(
+            **call, dynamo=True, custom_translation_table=translations, verbose=False
+        )
     assert program is not None
     # Weights come in torch's order and are put in ONNX's by nodes, which quantizers do not expect.
     optimizer.fold_constants(
@@ -147,9 +151,9 @@ def _of_layer(layer: Stack, initial_state: bool, step: bool) -> dict[str, Any]:
         state = [weight.new_zeros(rows, 2, size) for size, _ in zip(sizes, names, strict=False)]
         state_axes = [{1: batch} for _ in names]
     return {
-        "model": (_Step if step else _Layer)(layer),
+        "model": (_Step if step else _Layer)(layer).eval(),
         "args": (x, *state),
-        "dynamic_shapes": (axes, tuple(state_axes)),
+        "dynamic_shapes": (axes, tuple(state_axes)) if state else (axes,),
         "input_names": ["input", *(f"{name}_0" for name in names[: len(state)])],
         "output_names": ["output", *(f"{name}_n" for name in names)],
     }
@@ -163,7 +167,7 @@ def _of_cell(cell: nn.Module) -> dict[str, Any]:
     x = cell.weight_hh.new_zeros(2, cell.input_size)
     state = [cell.weight_hh.new_zeros(2, cell.hidden_size) for _ in names]
     return {
-        "model": _Cell(cell),
+        "model": _Cell(cell).eval(),
         "args": (x, *state),
         "dynamic_shapes": ({0: batch}, tuple({0: batch} for _ in names)),
         "input_names": ["input", *(f"{name}_0" for name in names)],

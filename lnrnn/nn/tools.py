@@ -4,7 +4,6 @@
 `torch.jit.script` reads its source; `torch.ao.quantization` looks at its type.
 """
 
-import sys
 import warnings
 from typing import Any
 
@@ -12,6 +11,8 @@ import torch
 from torch import SymInt, Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.fx import Proxy
+
+from lnrnn.ops.recording import is_for_onnx
 
 
 class Recurrent(nn.Module):
@@ -28,6 +29,11 @@ class Recurrent(nn.Module):
         if isinstance(input, Proxy):
             tracer: Any = input.tracer
             path = tracer.path_of_module(self)
+            if not path:
+                raise TypeError(
+                    f"lnrnn's {type(self).__name__} is one node of a torch.fx graph, and no graph "
+                    "of its own; trace a module that holds it"
+                )
             options = {name: value for name, value in options.items() if value is not None}
             return tracer.create_proxy("call_module", path, (input, *others), options)
         if self._interrupts and torch.compiler.is_dynamo_compiling() and not _is_whole():
@@ -67,12 +73,7 @@ def wants_one_node(x: Tensor) -> bool:
         return False
     if torch.compiler.is_dynamo_compiling():
         return True
-    return torch.compiler.is_exporting() and (isinstance(x.shape[0], SymInt) or _is_for_onnx())
-
-
-def _is_for_onnx() -> bool:
-    onnx = sys.modules.get("torch.onnx")  # which takes a while to import
-    return onnx is not None and onnx.is_in_onnx_export()
+    return torch.compiler.is_exporting() and (isinstance(x.shape[0], SymInt) or is_for_onnx())
 
 
 def _is_whole() -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor
 from lnrnn.ops import checks, cpu, cuda, reference
 from lnrnn.ops import fused as kernels
 from lnrnn.ops.backend import Backend
+from lnrnn.ops.recording import is_for_onnx
 from lnrnn.ops.resets import begin
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "cuda": cuda}  # by torch's type of device
@@ -348,6 +349,12 @@ def _takes_kernel(
     lacking: str | None = None,
 ) -> bool:
     """Return whether a kernel runs the call, which may be ``lacking`` one; raise if it must."""
+    if is_for_onnx():
+        if lacking is not None:
+            raise NotImplementedError(
+                f"an ONNX file has no node for this {op.cell.upper()}: {lacking}"
+            )
+        return True  # a node, which ONNX's translation needs, and nobody runs
     if fused is False:
         return False
     given = {name: t for name, t in zip(op.differentiated, tensors, strict=True) if t is not None}

@@ -54,3 +54,22 @@ def test_a_compiled_layer_computes_the_same(
     cell: str, norm: Any, mode: dict[str, Any], backend: str, train: bool
 ) -> None:
     check(cell, norm, train, backend, **mode)
+
+
+# Few, since each compiles C++: one of each kind of node, of gradient and of open sizes.
+@pytest.mark.parametrize(
+    ("cell", "norm", "train", "mode"),
+    [
+        ("lstm", None, True, "default"),
+        ("lstm", "output", True, "fullgraph"),
+        ("gru", None, False, "dynamic"),
+        ("lstm", "cell", True, "fullgraph"),
+        ("gru", "cell", False, "dynamic"),
+        ("rnn", CellNorm(kind="rms"), True, "default"),
+    ],
+    ids=str,
+)
+# Inductor's own.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_inductor_computes_the_same(cell: str, norm: Any, train: bool, mode: str) -> None:
+    check(cell, norm, train, "inductor", **MODES[mode])

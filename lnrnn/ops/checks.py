@@ -21,7 +21,7 @@ def check_norm(kind: str, eps: float, span: str) -> None:
 def check_eps(eps: float) -> None:
     """Check the constant that a norm adds to the variance."""
     check_number("eps", eps)
-    if not (eps > 0 and math.isfinite(eps)):
+    if not 0 < eps < math.inf:  # torch.compile cannot ask math.isfinite of an open number
         raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
 
 

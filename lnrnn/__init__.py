@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell
+from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell, is_recurrent
 
 __all__ = [
     "GRU",
@@ -13,6 +13,7 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "__version__",
+    "is_recurrent",
 ]
 
 try:

@@ -23,6 +23,7 @@ class _Cell(nn.Module):
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+    _gains_seen = False  # of modules pickled without it too
 
     def __init__(
         self,

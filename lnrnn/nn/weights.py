@@ -37,6 +37,7 @@ class Weights(nn.Module):
     _cell: str
     _cell_norm: CellNorm | None
     _weight_names: list[list[str]]
+    _gains_seen = False  # of modules pickled without it too
 
     @property
     def all_weights(self) -> list[list[Tensor]]:

@@ -380,8 +380,8 @@ def backward(
         d_side.t().mm(before),
         *affine_grads,
         h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
-        sum_of(d_resets["d_reset_h"], reset_h, h_0),
-        sum_of(d_resets["d_reset_c"], reset_c, h_0),
+        sum_of(d_resets["d_reset_h"], reset_h, x),
+        sum_of(d_resets["d_reset_c"], reset_c, x),
     )
 
 

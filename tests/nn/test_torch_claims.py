@@ -158,9 +158,9 @@ def test_what_docs_migrating_lists_as_different() -> None:
     for cell in ("rnn", "gru"):  # torch: a ValueError, since it takes what comes
         with pytest.raises(TypeError, match="proj_size"):
             LAYERS[cell](3, 7, proj_size=5)
-    for options in ({"input_size": 0, "hidden_size": 7}, {"input_size": 3, "hidden_size": 0}):
+    for sizes in ((0, 7), (3, 0)):
         with pytest.raises(ValueError, match="must be at least 1"):
-            lnrnn.LSTM(**options)
+            lnrnn.LSTM(*sizes)
     with pytest.raises(TypeError, match="bias must be True or False, got 0"):
         lnrnn.GRU(3, 7, bias=0)  # pyright: ignore[reportArgumentType]
     assert not isinstance(lnrnn.LSTM(3, 7), nn.LSTM)

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from lnrnn import convert
-from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, Preset, RNNCell
+from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, Preset, RNNCell, is_recurrent
 from lnrnn.nn.presets import presets
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "RNNCell",
     "__version__",
     "convert",
+    "is_recurrent",
     "presets",
 ]
 

@@ -5,6 +5,7 @@ from lnrnn.nn.norm import CellNorm
 from lnrnn.nn.preset import Preset
 from lnrnn.nn.recurrent import GRU, LSTM, RNN
 from lnrnn.nn.transformer import TransformerLayer
+from lnrnn.nn.weights import is_recurrent
 
 __all__ = [
     "GRU",
@@ -16,4 +17,5 @@ __all__ = [
     "Preset",
     "RNNCell",
     "TransformerLayer",
+    "is_recurrent",
 ]

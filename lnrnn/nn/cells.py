@@ -24,6 +24,7 @@ class _Cell(FromPreset, tools.Recurrent):
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+    _gains_seen = False  # of modules pickled without it too
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class _Cell(FromPreset, tools.Recurrent):
         affine = direction.affine_shapes(self._cell_norm, cell, hidden_size)
         self._weight_names = direction.add_parameters(self, "", weights, device, dtype)
         self._affine_names = direction.add_parameters(self, "", affine, device, dtype)
+        self._gains_seen = norm is None
         if not bias:
             self.register_parameter("bias_ih", None)
             self.register_parameter("bias_hh", None)
@@ -93,6 +95,9 @@ class _Cell(FromPreset, tools.Recurrent):
 
     def _run(self, input: Tensor, state: State | None) -> State:
         """Run one step on (B, I) or (I,) and return the states, (B, H) or (H,)."""
+        if not self._gains_seen:
+            start = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
+            self._gains_seen = direction.warn_of_zero_gains(self, self._affine_names, start)
         inputs.check_input(input, {2: "(B, I)", 1: "(I,)"}, self.input_size, self.weight_hh.dtype)
         alone = input.dim() == 1
         x = input.unsqueeze(0) if alone else input
@@ -237,6 +242,8 @@ class LSTMCell(_Cell, cell="lstm"):
     ) -> tuple[Tensor, Tensor]:
         """Return the next hidden and cell state, both (B, H) or (H,).
 
+        With a norm the cell state has the weights' dtype, or that of a given one that is wider.
+
         Args:
             input: One step, (B, I) or (I,).
             hx: Hidden and cell state before it, both (B, H) or (H,); zeros if not given.
@@ -249,6 +256,8 @@ class LSTMCell(_Cell, cell="lstm"):
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
+        if self._cell_norm is not None:
+            c = c.to(inputs.carried_dtype(None if hx is None else hx[1], self.weight_hh.dtype))
         return h, c
 
     def _step(self, x: Tensor, state: State) -> State:

@@ -5,6 +5,7 @@ name ends in ``_l0``, ``_l0_reverse``, ``_l1`` and so on; in a cell it stands al
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -120,6 +121,36 @@ def set_affine(module: nn.Module, names: Iterable[str], gain_init: float) -> Non
     for name in names:
         value = gain_init if name.startswith("gain") else 0.0
         nn.init.constant_(module.get_parameter(name), value)
+
+
+def warn_of_zero_gains(module: nn.Module, names: Iterable[str], gain_init: float) -> bool:
+    """Warn, at a module's first call, of a norm that puts out nothing but its shift.
+
+    Initializations that draw matrices and set all else to zero do that in silence.
+
+    Args:
+        module: A layer or cell.
+        names: Its gains and shifts.
+        gain_init: What the gains started at; where that is 0, it is meant.
+
+    Returns:
+        Whether the parameters have been looked at: not where others stand in for them, while a call
+        is compiled, transformed or without data.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    gains = {name: getattr(module, name) for name in names if name.startswith("gain")}
+    if not all(type(gain) is nn.Parameter and not gain.is_meta for gain in gains.values()):
+        return False
+    zero = [name for name, gain in gains.items() if gain_init and not gain.detach().any()]
+    if zero:
+        warnings.warn(
+            f"every value of {', '.join(zero)} is 0, and what it scales is lost. An initialization "
+            "that sets every one-dimensional parameter to 0 does that: leave out gains, or call "
+            "reset_parameters()",
+            stacklevel=6,  # past forward and the two calls by torch around it
+        )
+    return True
 
 
 def run_rnn(

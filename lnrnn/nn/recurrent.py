@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lnrnn.nn.direction import Direction, run_gru, run_lstm, run_rnn
-from lnrnn.nn.inputs import one_state, two_states
+from lnrnn.nn.inputs import carried_dtype, one_state, two_states
 from lnrnn.nn.norm import CellNorm
 from lnrnn.nn.resets import Options
 from lnrnn.nn.stack import Stack, State
@@ -248,7 +248,7 @@ class LSTM(Stack, cell="lstm"):
         Returns:
             The last layer's output, laid out as the input with D * R features; and the final states
             (h_n, c_n), shaped as ``hx``, as they are before a norm on the output. With a norm
-            inside the step c_n is float32 or better.
+            inside the step c_n has the weights' dtype, or that of a c_0 that is wider.
 
         Raises:
             ValueError: If a shape or dtype does not fit, or there is no time step.
@@ -258,9 +258,11 @@ class LSTM(Stack, cell="lstm"):
         more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
         if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
-        output, (h_n, c_n) = self._run(
-            input, two_states(hx, "an LSTM"), resets, two_states(reset_state, "an LSTM"), lengths
-        )
+        state = two_states(hx, "an LSTM")
+        after = two_states(reset_state, "an LSTM")
+        output, (h_n, c_n) = self._run(input, state, resets, after, lengths)
+        if self._cell_norm is not None:
+            c_n = c_n.to(carried_dtype(None if hx is None else hx[1], self.weight_hh_l0.dtype))
         return output, (h_n, c_n)
 
     def _run_direction(

@@ -13,25 +13,23 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lnrnn.nn import direction, inputs, tools
-from lnrnn.nn.cudnn import flatten_weights
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
 from lnrnn.nn.presets import FromPreset
 from lnrnn.nn.resets import Pieces, Resets, packed_rows
+from lnrnn.nn.weights import Weights
 from lnrnn.ops import torch_layers
 from lnrnn.ops.checks import check_eps
 
 State = tuple[Tensor, ...]
 
 
-class Stack(FromPreset, tools.Recurrent):
+class Stack(FromPreset, Weights, tools.Recurrent):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses
     `torch.nn.RNNBase` and its subclasses. A subclass runs one direction of one layer
     (`_run_direction`); the arguments are documented there.
     """
-
-    weight_hh_l0: Tensor
 
     def __init__(
         self,
@@ -73,6 +71,7 @@ class Stack(FromPreset, tools.Recurrent):
         self._cell_norm = as_cell_norm(norm, self._cell)
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
+        self._gains_seen = norm is None
         for layer in range(num_layers):
             self._add_layer(layer, device, dtype)
         self.flatten_parameters()
@@ -117,25 +116,6 @@ class Stack(FromPreset, tools.Recurrent):
         direction.set_affine(self, self._affine_names, gain_init)
         self._start_preset()
 
-    def flatten_parameters(self) -> None:
-        """Lay the weights out as cuDNN wants them, as torch's layers do; without CUDA do nothing.
-
-        The layer does it by itself when its parameters move; call it after replacing their data.
-        """
-        if self._cell_norm is not None:
-            return
-        every = list(range(self.num_layers))
-        for layers in [every] if self.norm is None else [[layer] for layer in every]:
-            flatten_weights(
-                self._weights(layers),
-                mode=self.mode,
-                hidden_size=self.hidden_size,
-                proj_size=self.proj_size,
-                num_layers=len(layers),
-                bias=self.bias,
-                bidirectional=self.bidirectional,
-            )
-
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
@@ -158,6 +138,9 @@ class Stack(FromPreset, tools.Recurrent):
         lengths: Tensor | list[int] | None,
     ) -> tuple[Tensor | PackedSequence, State]:
         """Bring any form of input to (T, B, I) or packed (N, I), run that, and form the output."""
+        if not self._gains_seen:
+            start = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
+            self._gains_seen = direction.warn_of_zero_gains(self, self._affine_names, start)
         if resets is None and reset_state is not None:
             raise ValueError("reset_state is the state after a reset, and needs resets")
         if lengths is not None:
@@ -169,8 +152,9 @@ class Stack(FromPreset, tools.Recurrent):
         transposed = self.batch_first and not alone
         x = input.unsqueeze(1) if alone else input.transpose(0, 1) if transposed else input
         if x.shape[0] == 0:
-            raise ValueError(
-                f"a sequence needs at least one time step, got none in {tuple(input.shape)}"
+            raise inputs.ShapeError(
+                "Expected sequence length to be larger than 0 in RNN: a sequence needs at least "
+                f"one time step, got none in {tuple(input.shape)}"
             )
         batch = None if alone else x.shape[1]
         state = self._initial_state(state, x, batch)
@@ -401,31 +385,12 @@ class Stack(FromPreset, tools.Recurrent):
         normed = self._cell_norm is not None
         return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
 
-    def _weights(self, layers: list[int]) -> list[Tensor]:
-        return [getattr(self, name) for layer in layers for name in self._weight_names[layer]]
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
-
     def _suffixes_of_directions(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
     @property
     def _interrupts(self) -> bool:
         return self._cell_norm is None
-
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def _apply(self, fn, recurse=True):
-        module = super()._apply(fn, recurse)
-        self.flatten_parameters()
-        return module
-
-    def __setstate__(self, state) -> None:
-        super().__setstate__(state)
-        self.flatten_parameters()
 
 
 def _ordered(state: State, order: Tensor | None) -> State:

@@ -254,5 +254,5 @@ def backward(
         (d_direct + d_h).to(dtype),
         d_side.t().mm(before),
         *summed(sums, [3 * hidden, 3 * hidden], [gain, bias_hh]),
-        sum_of(d_reset_h, reset_h, h_0),
+        sum_of(d_reset_h, reset_h, x),
     )

@@ -127,12 +127,13 @@ def lstm_forward(
     if CELL == "state":
         state = seen
     y = sigmoid(z[3]) * tanh(seen)
-    at = sequences * H + columns
-    tl.store(c + at, handed_on(state, cuts, reset_c, rows, at, exists, mask), mask=mask)
-    if output is None:
-        tl.store(h + at, y, mask=mask)
-    else:
-        tl.store(h + at, handed_on(y, cuts, reset_h, rows, at, exists, mask), mask=mask)
+    state = handed_on(state, cuts, reset_c, rows, sequences * H + columns, exists, mask)
+    tl.store(c + sequences * H + columns, state, mask=mask)
+    found = y
+    if output is not None:
+        found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
+    tl.store(h + sequences * H + columns, found, mask=mask)
+    if output is not None:
         tl.store(output + rows * H + columns, y, mask=mask)
 
 
@@ -184,12 +185,11 @@ def lstm_backward(
         v = load_gates(side, rows * (4 * H) + columns, mask, 4, H, ACC)
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
         before = tl.load(cells + rows * H + columns, mask=mask, other=0.0)
-        at = sequences * H + columns
-        later = tl.load(d_c + at, mask=mask, other=0.0)
-        later = taken_back(later, cuts, d_reset_c, rows, at, exists, mask)
-        d_y = tl.load(d_h + at, mask=mask, other=0.0).to(ACC)
+        later = tl.load(d_c + sequences * H + columns, mask=mask, other=0.0)
+        later = taken_back(later, cuts, d_reset_c, rows, sequences * H + columns, exists, mask)
+        d_y = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
         if d_output is not None:
-            d_y = taken_back(d_y, cuts, d_reset_h, rows, at, exists, mask)
+            d_y = taken_back(d_y, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
             d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 10, exists, 0, 4, ACC)
 
@@ -380,8 +380,8 @@ def backward(
         d_side.t().mm(before),
         *affine_grads,
         h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
-        sum_of(d_resets["d_reset_h"], reset_h, h_0),
-        sum_of(d_resets["d_reset_c"], reset_c, h_0),
+        sum_of(d_resets["d_reset_h"], reset_h, x),
+        sum_of(d_resets["d_reset_c"], reset_c, x),
     )
 
 

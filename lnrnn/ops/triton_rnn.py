@@ -265,5 +265,5 @@ def backward(
         d_h,
         d_side.t().mm(before),
         *summed(sums, [hidden, hidden], [gain, bias_hh]),
-        sum_of(d_reset_h, reset_h, h_0),
+        sum_of(d_reset_h, reset_h, x),
     )

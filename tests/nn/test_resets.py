@@ -203,6 +203,16 @@ def test_autocast_and_bfloat16(cell: str, norm: Any) -> None:
     assert all(grad.isfinite().all() for grad in grads)
 
 
+def test_a_wide_cell_state_after_a_reset_takes_the_kernel() -> None:
+    layer = build("lstm", "cell", dtype=torch.bfloat16, fused=True)
+    h, c = states(layer, BATCH)
+    x = batch(dtype=torch.bfloat16)
+    values = called(layer, x, (h, c.float()), (h, c.float()), resets=mask())
+    truth = called(layer, x, (h, c), (h, c), resets=mask())
+    assert_equal(values[0], truth[0])
+    assert values[2].dtype == torch.float32
+
+
 @every_cell
 @inner_norm
 def test_double_backward(cell: str, norm: Any) -> None:

@@ -54,6 +54,7 @@ def by_pieces(
             rows = [first[t] + b for t in range(steps) if b < live[t]]
             begins = [i for i, row in enumerate(rows) if i == 0 or flags[row]]
             pieces = [rows[i:j] for i, j in zip(begins, [*begins[1:], len(rows)], strict=True)]
+            final: list[Tensor] = []
             for piece in reversed(pieces) if reverse else pieces:
                 whole = piece is (pieces[-1] if reverse else pieces[0])
                 fresh = not whole or (not reverse and bool(flags[piece[0]]))
@@ -233,19 +234,20 @@ def test_programs_saved_before_resets_came_still_call_the_operators(which: fused
 
 def test_what_does_not_fit_is_refused() -> None:
     case = Case("lstm", FEW[2].norm)
-    named = dict(zip(names(case), arguments(case), strict=True))
+    named: dict[str, Any] = dict(zip(names(case), arguments(case), strict=True))
     good = torch.zeros(3, 2, dtype=torch.bool)
     state = torch.zeros(2, 5, dtype=torch.float64)
-    for options, rule in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"resets": good.float()}, "resets must be torch.bool, got torch.float32"),
         ({"resets": good[:2]}, r"resets must be \(3, 2\), a value for each step of x"),
         ({"resets": good, "reset_h": state[:1]}, r"reset_h must be \(2, 5\) as h_0, got \(1, 5\)"),
         ({"resets": good, "reset_c": state[:1]}, r"reset_c must be \(2, 5\) as c_0, got \(1, 5\)"),
         ({"reset_h": state}, "reset_h is what resets lead to, and needs resets"),
-    ]:
+    ]
+    for options, rule in cases:
         with pytest.raises(ValueError, match=rule):
             ln_lstm(**named, **options)
     gru = Case("gru", FEW[5].norm)
-    x = dict(zip(names(gru), arguments(gru, sizes=[3, 1]), strict=True))
+    x: dict[str, Any] = dict(zip(names(gru), arguments(gru, sizes=[3, 1]), strict=True))
     with pytest.raises(ValueError, match=r"resets must be \(4,\)"):
         ln_gru(**x, batch_sizes=torch.tensor([3, 1]), resets=good)

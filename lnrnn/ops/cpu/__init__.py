@@ -40,6 +40,8 @@ HEADERS = (
 # What the kernels store narrowly and compute in float32.
 NARROW = {torch.bfloat16, torch.float16}
 
+CELL_STATES = ("c_0", "reset_c?")  # which no product reads, and may be wider
+
 # What torch's vector class is compiled for, by torch's name of the capability. Not -march=native:
 # the library may be loaded on another machine of the same capability.
 CAPABILITIES = {
@@ -60,7 +62,7 @@ def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
         return (
             f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
         )
-    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
+    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name not in CELL_STATES}
     if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
         names = ", ".join(sorted(map(str, matrices)))
         return f"states and weights must be of one dtype outside of autocast, and are in {names}"

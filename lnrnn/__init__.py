@@ -5,7 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 # Before torch: it loses whatever goes wrong as it imports numpy, Ctrl-C too, and does without it.
 import numpy as _numpy  # noqa: F401
 
-from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, RNNCell
+from lnrnn import convert
+from lnrnn.nn import GRU, LSTM, RNN, CellNorm, GRUCell, LSTMCell, Preset, RNNCell, is_recurrent
+from lnrnn.nn.presets import presets
 
 __all__ = [
     "GRU",
@@ -14,8 +16,12 @@ __all__ = [
     "CellNorm",
     "GRUCell",
     "LSTMCell",
+    "Preset",
     "RNNCell",
     "__version__",
+    "convert",
+    "is_recurrent",
+    "presets",
 ]
 
 try:

@@ -7,26 +7,27 @@ Dimensions: B sequences, I input features, H hidden units.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lnrnn.nn import direction, inputs
+from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
+from lnrnn.nn.presets import FromPreset
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
 
 
-class _Cell(nn.Module):
+class _Cell(FromPreset, tools.Recurrent):
     """Everything about the three cells but the step, as `torch.nn.RNNCellBase` is for torch's."""
 
     weight_ih: Tensor
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
+    _gains_seen = False  # of modules pickled without it too
 
     def __init__(
         self,
-        cell: str,
         input_size: int,
         hidden_size: int,
         bias: bool,
@@ -37,6 +38,7 @@ class _Cell(nn.Module):
         fused: bool | None,
     ) -> None:
         super().__init__()
+        cell = self._cell
         inputs.check_sizes(input_size=input_size, hidden_size=hidden_size)
         inputs.check_switches(bias=bias)
         inputs.check_fused(fused)
@@ -53,7 +55,6 @@ class _Cell(nn.Module):
         self.norm = norm
         self.eps = eps
         self.fused = fused
-        self._cell = cell
         self._cell_norm = as_cell_norm(norm, cell)
         if self._cell_norm is not None:
             check_cell_widths(
@@ -68,6 +69,7 @@ class _Cell(nn.Module):
         affine = direction.affine_shapes(self._cell_norm, cell, hidden_size)
         self._weight_names = direction.add_parameters(self, "", weights, device, dtype)
         self._affine_names = direction.add_parameters(self, "", affine, device, dtype)
+        self._gains_seen = norm is None
         if not bias:
             self.register_parameter("bias_ih", None)
             self.register_parameter("bias_hh", None)
@@ -78,6 +80,7 @@ class _Cell(nn.Module):
         direction.draw_weights(self, self._weight_names, self.hidden_size)
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
+        self._start_preset()
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -92,6 +95,9 @@ class _Cell(nn.Module):
 
     def _run(self, input: Tensor, state: State | None) -> State:
         """Run one step on (B, I) or (I,) and return the states, (B, H) or (H,)."""
+        if not self._gains_seen:
+            start = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
+            self._gains_seen = direction.warn_of_zero_gains(self, self._affine_names, start)
         inputs.check_input(input, {2: "(B, I)", 1: "(I,)"}, self.input_size, self.weight_hh.dtype)
         alone = input.dim() == 1
         x = input.unsqueeze(0) if alone else input
@@ -104,6 +110,9 @@ class _Cell(nn.Module):
         state = self._step(x, state)
         return tuple(s.squeeze(0) for s in state) if alone else state
 
+    def _suffixes_of_directions(self) -> list[str]:
+        return [""]
+
     def _step(self, x: Tensor, state: State) -> State:
         """Run one step on (B, I) from states (B, H)."""
         raise NotImplementedError(f"{type(self).__name__} does not say which cell it runs")
@@ -112,7 +121,7 @@ class _Cell(nn.Module):
         return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
 
-class RNNCell(_Cell):
+class RNNCell(_Cell, cell="rnn"):
     """Run one step of an Elman RNN; the equations stand at `lnrnn.RNN`.
 
     Args:
@@ -151,7 +160,7 @@ class RNNCell(_Cell):
         fused: bool | None = None,
     ) -> None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        super().__init__("rnn", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -166,6 +175,8 @@ class RNNCell(_Cell):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
@@ -184,7 +195,7 @@ class RNNCell(_Cell):
         )[1:]
 
 
-class LSTMCell(_Cell):
+class LSTMCell(_Cell, cell="lstm"):
     """Run one step of an LSTM; the equations stand at `lnrnn.LSTM`.
 
     Args:
@@ -224,12 +235,14 @@ class LSTMCell(_Cell):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        super().__init__("lstm", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the next hidden and cell state, both (B, H) or (H,).
+
+        With a norm the cell state has the weights' dtype, or that of a given one that is wider.
 
         Args:
             input: One step, (B, I) or (I,).
@@ -240,7 +253,11 @@ class LSTMCell(_Cell):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
+        if self._cell_norm is not None:
+            c = c.to(inputs.carried_dtype(None if hx is None else hx[1], self.weight_hh.dtype))
         return h, c
 
     def _step(self, x: Tensor, state: State) -> State:
@@ -257,7 +274,7 @@ class LSTMCell(_Cell):
         )[1:]
 
 
-class GRUCell(_Cell):
+class GRUCell(_Cell, cell="gru"):
     """Run one step of a GRU; the equations stand at `lnrnn.GRU`.
 
     Args:
@@ -293,7 +310,7 @@ class GRUCell(_Cell):
         eps: float = 1e-5,
         fused: bool | None = None,
     ) -> None:
-        super().__init__("gru", input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next hidden state, (B, H) or (H,).
@@ -307,6 +324,8 @@ class GRUCell(_Cell):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (result := self._run_by_tool(input, hx)) is not None:
+            return result
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:

@@ -5,7 +5,8 @@ name ends in ``_l0``, ``_l0_reverse``, ``_l1`` and so on; in a cell it stands al
 """
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ class Direction(NamedTuple):
         gain: Scale after the norm of the sum, (G,), if they are not.
         gain_c: Scale after the norm of the cell state, (H,).
         shift_c: Added after the norm of the cell state, (H,).
+        shift: Added after a GRU's norm of the sum, (G,); its bias_hh is inside.
     """
 
     weight_ih: Tensor
@@ -44,6 +46,7 @@ class Direction(NamedTuple):
     gain: Tensor | None
     gain_c: Tensor | None
     shift_c: Tensor | None
+    shift: Tensor | None
 
     @classmethod
     def of(cls, module: nn.Module, suffix: str) -> "Direction":
@@ -84,7 +87,7 @@ def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[st
         return {}
     gates = (len(GATES[cell]) * hidden_size,)
     if norm.is_joint(cell):
-        shapes = {"gain": gates}
+        shapes = {"gain": gates, "shift": gates} if cell == "gru" else {"gain": gates}
     else:
         shapes = {"gain_ih": gates, "shift_ih": gates, "gain_hh": gates}
     if cell == "lstm" and norm.cell is not None:
@@ -120,6 +123,36 @@ def set_affine(module: nn.Module, names: Iterable[str], gain_init: float) -> Non
         nn.init.constant_(module.get_parameter(name), value)
 
 
+def warn_of_zero_gains(module: nn.Module, names: Iterable[str], gain_init: float) -> bool:
+    """Warn, at a module's first call, of a norm that puts out nothing but its shift.
+
+    Initializations that draw matrices and set all else to zero do that in silence.
+
+    Args:
+        module: A layer or cell.
+        names: Its gains and shifts.
+        gain_init: What the gains started at; where that is 0, it is meant.
+
+    Returns:
+        Whether the parameters have been looked at: not where others stand in for them, while a call
+        is compiled, transformed or without data.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    gains = {name: getattr(module, name) for name in names if name.startswith("gain")}
+    if not all(type(gain) is nn.Parameter and not gain.is_meta for gain in gains.values()):
+        return False
+    zero = [name for name, gain in gains.items() if gain_init and not gain.detach().any()]
+    if zero:
+        warnings.warn(
+            f"every value of {', '.join(zero)} is 0, and what it scales is lost. An initialization "
+            "that sets every one-dimensional parameter to 0 does that: leave out gains, or call "
+            "reset_parameters()",
+            stacklevel=6,  # past forward and the two calls by torch around it
+        )
+    return True
+
+
 def run_rnn(
     direction: Direction,
     x: Tensor,
@@ -129,6 +162,8 @@ def run_rnn(
     nonlinearity: str,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -144,6 +179,8 @@ def run_rnn(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
         reverse=reverse,
         joint=norm.is_joint("rnn"),
         nonlinearity=nonlinearity,
@@ -162,6 +199,8 @@ def run_lstm(
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None, None),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -181,6 +220,9 @@ def run_lstm(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
+        reset_c=reset_state[1],
         reverse=reverse,
         joint=norm.is_joint("lstm"),
         span=norm.span,
@@ -199,6 +241,8 @@ def run_gru(
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
 ) -> tuple[Tensor, ...]:
@@ -214,9 +258,13 @@ def run_gru(
         gain_ih=direction.gain_ih,
         shift_ih=direction.shift_ih,
         batch_sizes=batch_sizes,
+        resets=resets,
+        reset_h=reset_state[0],
         reverse=reverse,
         span=norm.span,
         kind=norm.kind,
         eps=eps,
         fused=fused,
+        joint=norm.is_joint("gru"),
+        shift=direction.shift,
     )

@@ -12,6 +12,10 @@ from lnrnn.checks import is_whole
 from lnrnn.ops.checks import check_number
 
 
+class ShapeError(ValueError, RuntimeError):
+    """A shape does not fit: a ValueError, and a RuntimeError for code that catches torch's."""
+
+
 def check_sizes(**sizes: int | None) -> None:
     """Check that every size is a positive whole number.
 
@@ -103,16 +107,22 @@ def check_input(x: object, layouts: dict[int, str], features: int, dtype: torch.
         dtype: The weights' dtype, which the input must share unless autocast converts both.
 
     Raises:
-        ValueError: If dimensions, features or dtype do not fit.
+        ShapeError: If dimensions or features do not fit.
+        ValueError: If the dtype does not.
         TypeError: If it is not a tensor.
     """
     expected = " or ".join(layouts.values())
     if not isinstance(x, Tensor):
         raise TypeError(f"the input must be a tensor, {expected}, got {type(x).__name__}")
     if x.dim() not in layouts:
-        raise ValueError(f"the input must be {expected}, got shape {tuple(x.shape)}")
+        dims = " or ".join(f"{d}D" for d in sorted(layouts))
+        raise ShapeError(
+            f"Expected input to be {dims}, got {x.dim()}D tensor instead: the input must be "
+            f"{expected}, got shape {tuple(x.shape)}"
+        )
     if x.shape[-1] != features:
-        raise ValueError(
+        raise ShapeError(
+            f"input.size(-1) must be equal to input_size. Expected {features}, got {x.shape[-1]}: "
             f"the input needs input_size={features} features on its last axis, "
             f"got shape {tuple(x.shape)}"
         )
@@ -126,10 +136,10 @@ def check_dtype(x: Tensor, dtype: torch.dtype) -> None:
         ValueError: If it has another.
     """
     if x.dtype != dtype and not _autocast_converts(x, dtype):
-        other = f", or the layer with layer.to({x.dtype})" if x.is_floating_point() else ""
+        other = f", or convert model: model.to({x.dtype})" if x.is_floating_point() else ""
         raise ValueError(
-            f"the input must have the weights' dtype, {dtype}, got {x.dtype}; convert it with "
-            f"input.to({dtype}){other}"
+            f"RNN input dtype ({x.dtype}) does not match weight dtype ({dtype}). "
+            f"Convert input: input.to({dtype}){other}"
         )
 
 
@@ -145,27 +155,90 @@ def initial_state(
 
     Args:
         state: The tensors, or None.
-        shapes: What each must be, by its name, "h_0" or "c_0".
+        shapes: What each must be, by its name: "h_0" and "c_0", or "reset_h" and "reset_c".
         x: The input, whose dtype and device the zeros get.
         dtype: The weights' dtype, which a state must share unless autocast converts it.
         normed: Whether there is a norm inside the step.
 
     Raises:
-        ValueError: If a shape or dtype does not fit.
+        ShapeError: If a shape does not fit.
+        ValueError: If a dtype does not.
     """
     if state is None:
         return tuple(x.new_zeros(shape) for shape in shapes.values())
-    for s, (name, shape) in zip(state, shapes.items(), strict=True):
+    for i, (s, (name, shape)) in enumerate(zip(state, shapes.items(), strict=True)):
         if s.shape != shape:
-            raise ValueError(f"{name} must be {shape} for this input, got {tuple(s.shape)}")
+            hidden = "hidden" if len(shapes) == 1 else f"hidden[{i}]"
+            raise ShapeError(
+                f"Expected {hidden} size {shape}, got {list(s.shape)}: {name} must be {shape} for "
+                f"this input, got {tuple(s.shape)}"
+            )
         dtypes = {dtype}
-        if name == "c_0" and normed:
+        if name in ("c_0", "reset_c") and normed:
             # The cell state comes out in float32 or better.
             dtypes.add(torch.promote_types(dtype, torch.float32))
         if s.dtype not in dtypes and not _autocast_converts(s, dtype):
             expected = " or ".join(sorted(map(str, dtypes)))
             raise ValueError(f"{name} must be {expected}, got {s.dtype}")
     return state
+
+
+def check_resets(resets: object, shape: tuple[int, ...], layout: str) -> Tensor:
+    """Return the mask of resets, checked.
+
+    Args:
+        resets: The mask.
+        shape: What its shape must be.
+        layout: What that means.
+
+    Raises:
+        ValueError: If shape or dtype does not fit.
+        TypeError: If it is not a tensor.
+    """
+    if not isinstance(resets, Tensor):
+        raise TypeError(f"resets must be a tensor, got {type(resets).__name__}")
+    if resets.dtype != torch.bool:
+        raise ValueError(f"resets must be torch.bool, got {resets.dtype}; convert with .bool()")
+    if resets.shape != shape:
+        raise ValueError(
+            f"resets must be {layout}, {tuple(shape)} for this input, got {tuple(resets.shape)}"
+        )
+    return resets
+
+
+def check_lengths(lengths: object, batch: int, steps: int) -> Tensor:
+    """Return the lengths of padded sequences on the CPU, checked.
+
+    Args:
+        lengths: A tensor or a list of numbers.
+        batch: B, the sequences.
+        steps: T, the steps of the padded input.
+
+    Raises:
+        ValueError: If there is not one for each sequence, or one is not between 1 and T.
+        TypeError: If they are not whole numbers.
+    """
+    found = torch.as_tensor(lengths).cpu()
+    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"lengths must be whole numbers, got {found.dtype}")
+    if found.shape != (batch,):
+        raise ValueError(
+            f"lengths must be ({batch},), one for each sequence, got {tuple(found.shape)}"
+        )
+    if batch and not 1 <= int(found.min()) <= int(found.max()) <= steps:
+        raise ValueError(
+            f"lengths must be between 1 and {steps}, the steps of the input, got {found.tolist()}"
+        )
+    return found.long()
+
+
+def carried_dtype(c_0: Tensor | None, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which a cell state with a norm inside the step comes out.
+
+    Inside it is float32 or better. Out of it comes the weights' dtype, as from torch's layers; or,
+    so that nothing is lost between two calls, that of a ``c_0`` that is wider.
+    """
+    return dtype if c_0 is None else torch.promote_types(dtype, c_0.dtype)
 
 
 def _autocast_converts(tensor: Tensor, dtype: torch.dtype) -> bool:

@@ -23,8 +23,9 @@ class CellNorm:
 
     Args:
         inputs: "separate" normalizes the input's and the hidden state's projection apart, "joint"
-            their sum. "paper" is joint for the RNN and separate for LSTM and GRU. A GRU cannot have
-            "joint": its reset gate stands between the two.
+            their sum. "paper" is joint for the RNN and separate for LSTM and GRU. In a GRU's joint
+            norms the reset scales the state's part of the candidate's sum, or, with one norm over
+            "all" gates, what comes out of the norm; no kernel has them.
         span: What one norm covers: "all" gates together, each "gate" apart, or as in the "paper":
             all, but for the GRU r and z together and n apart.
         cell: What the LSTM does with its cell state: "output" normalizes it on its way to the
@@ -87,11 +88,6 @@ def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
             f"only the LSTM has a cell state to carry normalized, got {norm} for {cell.upper()}; "
             'leave out cell="state"'
         )
-    if norm.is_joint(cell) and cell == "gru":
-        raise ValueError(
-            "a GRU's reset gate stands between the two projections, so no norm can cover their "
-            f'sum, got {norm}; take inputs="separate"'
-        )
     return norm
 
 
@@ -139,11 +135,11 @@ def check_cell_widths(
         raise ValueError(
             "the norm of a one-feature input's projection keeps only the input's sign unless a "
             f"bias is added first, got one input feature and bias=False for {norm}; take bias=True"
-            + ("" if cell == "gru" else ' or inputs="joint"')
+            + ' or inputs="joint"'
         )
     if recurrent_size == 1:
         raise ValueError(
             "the norm of a one-feature hidden state's projection keeps only the state's sign, got "
             f"{norm} with one recurrent feature; take a larger hidden_size (or proj_size)"
-            + ("" if cell == "gru" else ' or inputs="joint"')
+            + ' or inputs="joint"'
         )

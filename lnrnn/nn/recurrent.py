@@ -7,20 +7,21 @@ Dimensions: T time steps, B sequences, I input features, H hidden units, R recur
 (``proj_size`` if set, else H), L layers, D directions.
 """
 
-from typing import overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from lnrnn.nn.direction import Direction, run_gru, run_lstm, run_rnn
-from lnrnn.nn.inputs import one_state, two_states
+from lnrnn.nn.inputs import carried_dtype, one_state, two_states
 from lnrnn.nn.norm import CellNorm
+from lnrnn.nn.resets import Options
 from lnrnn.nn.stack import Stack, State
 from lnrnn.ops.checks import NONLINEARITIES, check_choice
 
 
-class RNN(Stack):
+class RNN(Stack, cell="rnn"):
     r"""Apply a multi-layer Elman RNN, with or without a norm.
 
     With ``norm="cell"`` one norm covers the sum of both projections, at every step:
@@ -95,19 +96,26 @@ class RNN(Stack):
         self.nonlinearity = nonlinearity
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, **more: Unpack[Options]
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None
+        self, input: PackedSequence, hx: Tensor | None = None, **more: Unpack[Options]
     ) -> tuple[PackedSequence, Tensor]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial state, (L * D, B, H), or (L * D, H) for (T, I); zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * H features; and the final state,
@@ -118,32 +126,23 @@ class RNN(Stack):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        output, state = self._run(input, one_state(hx, "an RNN"))
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
+            return result
+        output, state = self._run(
+            input, one_state(hx, "an RNN"), resets, one_state(reset_state, "an RNN"), lengths
+        )
         return output, state[0]
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_rnn(
-            parameters,
-            x,
-            state[0],
-            self._cell_norm,
-            nonlinearity=self.nonlinearity,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        sequence["nonlinearity"] = self.nonlinearity
+        return run_rnn(parameters, x, state[0], self._cell_norm, **sequence)
 
 
-class LSTM(Stack):
+class LSTM(Stack, cell="lstm"):
     r"""Apply a multi-layer LSTM, with or without a norm.
 
     With ``norm="cell"`` both projections and the cell state are normalized, at every step:
@@ -222,58 +221,58 @@ class LSTM(Stack):
 
     @overload
     def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, **more: Unpack[Options]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+        self,
+        input: PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
+        **more: Unpack[Options],
     ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial states (h_0, c_0), (L * D, B, R) and (L * D, B, H), without B for (T, I);
                 zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * R features; and the final states
             (h_n, c_n), shaped as ``hx``, as they are before a norm on the output. With a norm
-            inside the step c_n is float32 or better.
+            inside the step c_n has the weights' dtype, or that of a c_0 that is wider.
 
         Raises:
             ValueError: If a shape or dtype does not fit, or there is no time step.
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        output, (h_n, c_n) = self._run(input, two_states(hx, "an LSTM"))
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
+            return result
+        state = two_states(hx, "an LSTM")
+        after = two_states(reset_state, "an LSTM")
+        output, (h_n, c_n) = self._run(input, state, resets, after, lengths)
+        if self._cell_norm is not None:
+            c_n = c_n.to(carried_dtype(None if hx is None else hx[1], self.weight_hh_l0.dtype))
         return output, (h_n, c_n)
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_lstm(
-            parameters,
-            x,
-            state[0],
-            state[1],
-            self._cell_norm,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        return run_lstm(parameters, x, state[0], state[1], self._cell_norm, **sequence)
 
 
-class GRU(Stack):
+class GRU(Stack, cell="gru"):
     r"""Apply a multi-layer GRU, with or without a norm.
 
     With ``norm="cell"`` both projections are normalized, at every step, with one norm over r and z
@@ -351,19 +350,26 @@ class GRU(Stack):
         )
 
     @overload
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self, input: Tensor, hx: Tensor | None = None, **more: Unpack[Options]
+    ) -> tuple[Tensor, Tensor]: ...
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: Tensor | None = None
+        self, input: PackedSequence, hx: Tensor | None = None, **more: Unpack[Options]
     ) -> tuple[PackedSequence, Tensor]: ...
 
-    def forward(self, input, hx=None):
+    def forward(self, input, hx=None, *, resets=None, reset_state=None, lengths=None):
         """Run the layers over whole sequences.
 
         Args:
             input: (T, B, I), or (B, T, I) if ``batch_first``, (T, I), or a `PackedSequence`.
             hx: Initial state, (L * D, B, H), or (L * D, H) for (T, I); zeros if not given.
+            resets: Where the state before a step is replaced, bool, shaped as the input without its
+                features; of a packed input, as it was before packing.
+            reset_state: What it is replaced by, shaped as ``hx``; zeros if not given.
+            lengths: Valid steps of each sequence, (B,): what follows them is not read, and put out
+                as zeros.
 
         Returns:
             The last layer's output, laid out as the input with D * H features; and the final state,
@@ -374,25 +380,16 @@ class GRU(Stack):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
-        output, state = self._run(input, one_state(hx, "a GRU"))
+        more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
+        if (result := self._run_by_tool(input, hx, **more)) is not None:
+            return result
+        output, state = self._run(
+            input, one_state(hx, "a GRU"), resets, one_state(reset_state, "a GRU"), lengths
+        )
         return output, state[0]
 
     def _run_direction(
-        self,
-        parameters: Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
         assert self._cell_norm is not None
-        return run_gru(
-            parameters,
-            x,
-            state[0],
-            self._cell_norm,
-            eps=self.eps,
-            batch_sizes=batch_sizes,
-            reverse=reverse,
-            fused=self.fused,
-        )
+        return run_gru(parameters, x, state[0], self._cell_norm, **sequence)

@@ -5,36 +5,31 @@ features, H hidden units, R recurrent features (``proj_size`` if set, else H), L
 directions.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from lnrnn.nn import direction, inputs
-from lnrnn.nn.cudnn import flatten_weights
+from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
+from lnrnn.nn.presets import FromPreset
+from lnrnn.nn.resets import Pieces, Resets, packed_rows
+from lnrnn.nn.weights import Weights
+from lnrnn.ops import torch_layers
 from lnrnn.ops.checks import check_eps
 
 State = tuple[Tensor, ...]
 
-# What torch's own layers call, by torch's name of the mode.
-_TORCH = {
-    "RNN_TANH": torch._VF.rnn_tanh,
-    "RNN_RELU": torch._VF.rnn_relu,
-    "LSTM": torch._VF.lstm,
-    "GRU": torch._VF.gru,
-}
 
-
-class Stack(nn.Module):
+class Stack(FromPreset, Weights, tools.Recurrent):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses
     `torch.nn.RNNBase` and its subclasses. A subclass runs one direction of one layer
     (`_run_direction`); the arguments are documented there.
     """
-
-    weight_hh_l0: Tensor
 
     def __init__(
         self,
@@ -73,10 +68,10 @@ class Stack(nn.Module):
         self.norm = norm
         self.eps = eps
         self.fused = fused
-        self._cell = mode.partition("_")[0].lower()
         self._cell_norm = as_cell_norm(norm, self._cell)
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
+        self._gains_seen = norm is None
         for layer in range(num_layers):
             self._add_layer(layer, device, dtype)
         self.flatten_parameters()
@@ -119,25 +114,7 @@ class Stack(nn.Module):
         direction.draw_weights(self, names, self.hidden_size)
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
-
-    def flatten_parameters(self) -> None:
-        """Lay the weights out as cuDNN wants them, as torch's layers do; without CUDA do nothing.
-
-        The layer does it by itself when its parameters move; call it after replacing their data.
-        """
-        if self._cell_norm is not None:
-            return
-        every = list(range(self.num_layers))
-        for layers in [every] if self.norm is None else [[layer] for layer in every]:
-            flatten_weights(
-                self._weights(layers),
-                mode=self.mode,
-                hidden_size=self.hidden_size,
-                proj_size=self.proj_size,
-                num_layers=len(layers),
-                bias=self.bias,
-                bidirectional=self.bidirectional,
-            )
+        self._start_preset()
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -153,47 +130,116 @@ class Stack(nn.Module):
         return ", ".join(parts)
 
     def _run(
-        self, input: Tensor | PackedSequence, state: State | None
+        self,
+        input: Tensor | PackedSequence,
+        state: State | None,
+        resets: Tensor | None,
+        reset_state: State | None,
+        lengths: Tensor | list[int] | None,
     ) -> tuple[Tensor | PackedSequence, State]:
         """Bring any form of input to (T, B, I) or packed (N, I), run that, and form the output."""
+        if not self._gains_seen:
+            start = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
+            self._gains_seen = direction.warn_of_zero_gains(self, self._affine_names, start)
+        if resets is None and reset_state is not None:
+            raise ValueError("reset_state is the state after a reset, and needs resets")
+        if lengths is not None:
+            return self._run_lengths(input, state, resets, reset_state, lengths)
         if isinstance(input, PackedSequence):
-            return self._run_packed(input, state)
+            return self._run_packed(input, state, resets, reset_state)
         self._check_input(input, {3: "(B, T, I)" if self.batch_first else "(T, B, I)", 2: "(T, I)"})
         alone = input.dim() == 2
         transposed = self.batch_first and not alone
         x = input.unsqueeze(1) if alone else input.transpose(0, 1) if transposed else input
         if x.shape[0] == 0:
-            raise ValueError(
-                f"a sequence needs at least one time step, got none in {tuple(input.shape)}"
+            raise inputs.ShapeError(
+                "Expected sequence length to be larger than 0 in RNN: a sequence needs at least "
+                f"one time step, got none in {tuple(input.shape)}"
             )
-        state = self._initial_state(state, x, None if alone else x.shape[1])
+        batch = None if alone else x.shape[1]
+        state = self._initial_state(state, x, batch)
         if alone:
             state = tuple(s.unsqueeze(1) for s in state)
-        output, state = self._run_layers(x, state, None, None)
+        found = None
+        if resets is not None:
+            layout = "(T,)" if alone else "(B, T)" if transposed else "(T, B)"
+            where = inputs.check_resets(resets, input.shape[:-1], layout).to(x.device)
+            where = where.unsqueeze(1) if alone else where.t() if transposed else where
+            after = self._reset_state(reset_state, x, batch)
+            found = Resets(where, after and tuple(s.unsqueeze(1) if alone else s for s in after))
+        output, state = self._run_layers(x, state, None, None, found)
         if alone:
             return output.squeeze(1), tuple(s.squeeze(1) for s in state)
         return output.transpose(0, 1) if transposed else output, state
 
     def _run_packed(
-        self, input: PackedSequence, state: State | None
+        self,
+        input: PackedSequence,
+        state: State | None,
+        resets: Tensor | None,
+        reset_state: State | None,
     ) -> tuple[PackedSequence, State]:
         """Run packed sequences, whose states come and go in the order they had before packing."""
         x, batch_sizes, order, restore = input
         self._check_input(x, {2: "packed (N, I)"})
-        state = self._initial_state(state, x, int(batch_sizes[0]))
-        output, state = self._run_layers(x, state, batch_sizes, order)
+        batch = int(batch_sizes[0])
+        state = self._initial_state(state, x, batch)
+        found = None
+        if resets is not None:
+            steps = len(batch_sizes)
+            shape, layout = (
+                ((batch, steps), "(B, T)") if self.batch_first else ((steps, batch), "(T, B)")
+            )
+            where = inputs.check_resets(resets, shape, layout).to(x.device)
+            where = packed_rows(where.t() if self.batch_first else where, batch_sizes, order)
+            found = Resets(where, self._reset_state(reset_state, x, batch))
+        output, state = self._run_layers(x, state, batch_sizes, order, found)
         if restore is not None:
             state = tuple(s.index_select(1, restore) for s in state)
         return PackedSequence(output, batch_sizes, order, restore), state
 
+    def _run_lengths(
+        self,
+        input: Tensor | PackedSequence,
+        state: State | None,
+        resets: Tensor | None,
+        reset_state: State | None,
+        lengths: Tensor | list[int],
+    ) -> tuple[Tensor, State]:
+        """Pack a padded batch, run it, and pad what comes out with zeros."""
+        layout = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        if isinstance(input, PackedSequence):
+            raise ValueError(f"lengths belong to a padded input, {layout}; this one is packed")
+        self._check_input(input, {3: layout})
+        batch, steps = input.shape[:2] if self.batch_first else input.shape[1::-1]
+        found = inputs.check_lengths(lengths, batch, steps)
+        if bool((found == steps).all()):
+            output, state = self._run(input, state, resets, reset_state, None)
+            assert isinstance(output, Tensor)
+            return output, state
+        if resets is not None:
+            layout = layout.replace(", I", "")
+            resets = inputs.check_resets(resets, input.shape[:-1], layout)
+            resets = resets.narrow(int(self.batch_first), 0, int(found.max()))
+        packed = pack_padded_sequence(input, found, self.batch_first, enforce_sorted=False)
+        output, state = self._run_packed(packed, state, resets, reset_state)
+        return pad_packed_sequence(output, self.batch_first, total_length=steps)[0], state
+
     def _run_layers(
-        self, x: Tensor, state: State, batch_sizes: Tensor | None, order: Tensor | None
+        self,
+        x: Tensor,
+        state: State,
+        batch_sizes: Tensor | None,
+        order: Tensor | None,
+        resets: Resets | None,
     ) -> tuple[Tensor, State]:
         """Run every layer over ``x``, (T, B, I) or (N, I), from states (L * D, B, R or H).
 
         States are put in order layer by layer: a product's last digits may depend on where its
         arguments begin in memory, and so they begin where those of torch's layers in a row do.
         """
+        if resets is not None and self._cell_norm is None:
+            return self._run_pieces(x, _ordered(state, order), batch_sizes, order, resets)
         if self.norm is None:
             state = _ordered(state, order)
             every = list(range(self.num_layers))
@@ -204,7 +250,10 @@ class Stack(nn.Module):
             rows = slice(layer * self._directions, (layer + 1) * self._directions)
             initial = _ordered(tuple(s[rows] for s in state), order)
             if self._cell_norm is not None:
-                x, last = self._run_cell(layer, x, initial, batch_sizes)
+                after = None if resets is None or resets.state is None else resets.state
+                after = after and _ordered(tuple(s[rows] for s in after), order)
+                here = None if resets is None else Resets(resets.where, after)
+                x, last = self._run_cell(layer, x, initial, batch_sizes, here)
             else:
                 x, last = self._run_torch([layer], x, initial, batch_sizes, 0.0)
                 gain = getattr(self, f"gain_out_l{layer}")
@@ -212,6 +261,26 @@ class Stack(nn.Module):
                 x = F.layer_norm(x, gain.shape, gain, shift, self.eps)
             final.append(last)
         return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
+
+    def _run_pieces(
+        self,
+        x: Tensor,
+        state: State,
+        batch_sizes: Tensor | None,
+        order: Tensor | None,
+        resets: Resets,
+    ) -> tuple[Tensor, State]:
+        """Run every layer by torch's recurrence, each piece between two resets by itself."""
+        if not resets.where.any():
+            return self._run_layers(x, state, batch_sizes, None, None)
+        sizes = torch.tensor([x.shape[1]] * x.shape[0]) if batch_sizes is None else batch_sizes
+        pieces, ways = Pieces(resets.where.flatten(), sizes), self._directions
+        after = [None] * len(state) if resets.state is None else _ordered(resets.state, order)
+        begin = tuple(pieces.begin_with(s, r, ways) for s, r in zip(state, after, strict=True))
+        rows = pieces.take(x.reshape(-1, x.shape[-1]))
+        output, final = self._run_layers(rows, begin, pieces.batch_sizes, None, None)
+        output = pieces.put_back(output).view(*x.shape[:-1], output.shape[-1])
+        return output, tuple(pieces.end_with(s, ways) for s in final)
 
     def _run_torch(
         self,
@@ -222,37 +291,75 @@ class Stack(nn.Module):
         dropout: float,
     ) -> tuple[Tensor, State]:
         """Run torch's own recurrence over some layers."""
+        if batch_sizes is None and tools.wants_one_node(x):
+            return self._run_nodes(layers, x, state, dropout)
         hx = state if self._cell == "lstm" else state[0]
         settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
         if batch_sizes is None:
-            result = _TORCH[self.mode](x, hx, self._weights(layers), *settings, False)
+            result = torch_layers.RECURRENCES[self.mode](
+                x, hx, self._weights(layers), *settings, False
+            )
         else:
-            result = _TORCH[self.mode](x, batch_sizes, hx, self._weights(layers), *settings)
+            result = torch_layers.RECURRENCES[self.mode](
+                x, batch_sizes, hx, self._weights(layers), *settings
+            )
         return result[0], tuple(result[1:])
 
+    def _run_nodes(
+        self, layers: list[int], x: Tensor, state: State, dropout: float
+    ) -> tuple[Tensor, State]:
+        """Run torch's own recurrence as one node a layer of a graph that is being recorded."""
+        final: list[State] = []
+        for i, layer in enumerate(layers):
+            x = F.dropout(x, dropout, self.training) if i else x
+            rows = slice(i * self._directions, (i + 1) * self._directions)
+            initial = tuple(s[rows] for s in state)
+            x, last = torch_layers.run(x, initial, self._weights([layer]), self.mode, self.bias)
+            final.append(last)
+        return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
+
     def _run_cell(
-        self, layer: int, x: Tensor, state: State, batch_sizes: Tensor | None
+        self,
+        layer: int,
+        x: Tensor,
+        state: State,
+        batch_sizes: Tensor | None,
+        resets: Resets | None,
     ) -> tuple[Tensor, State]:
         """Run one layer whose norm is inside the step."""
         outputs, final = [], []
         for d, suffix in enumerate(self._suffixes(layer)):
-            parameters = direction.Direction.of(self, suffix)
-            initial = tuple(s[d] for s in state)
-            output, *last = self._run_direction(parameters, x, initial, batch_sizes, d == 1)
+            more: dict[str, Any] = {}
+            if resets is not None:
+                more["resets"] = resets.where
+                if resets.state is not None:
+                    more["reset_state"] = tuple(s[d] for s in resets.state)
+            output, *last = self._run_direction(
+                direction.Direction.of(self, suffix),
+                x,
+                tuple(s[d] for s in state),
+                batch_sizes=batch_sizes,
+                reverse=d == 1,
+                eps=self.eps,
+                fused=self.fused,
+                **more,
+            )
             outputs.append(output)
             final.append(last)
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         return output, tuple(torch.stack(s) for s in zip(*final, strict=True))
 
     def _run_direction(
-        self,
-        parameters: direction.Direction,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        reverse: bool,
+        self, parameters: direction.Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
-        """Run one direction; return its output and its final states."""
+        """Run one direction; return its output and its final states.
+
+        Args:
+            parameters: Of the direction.
+            x: (T, B, I), or packed, (N, I).
+            state: The initial states.
+            **sequence: The keyword arguments of `lnrnn.nn.direction.run_rnn` and its kin.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say which cell it runs")
 
     def _check_input(self, x: Tensor, layouts: dict[int, str]) -> None:
@@ -260,32 +367,30 @@ class Stack(nn.Module):
 
     def _initial_state(self, state: State | None, x: Tensor, batch: int | None) -> State:
         """Return the given state, checked, or zeros; each (L * D, B, R or H), without B if None."""
+        return self._check_state(state, ("h_0", "c_0"), x, batch)
+
+    def _reset_state(self, state: State | None, x: Tensor, batch: int | None) -> State | None:
+        """Return the given state after a reset, checked, shaped as the initial one."""
+        names = ("reset_h", "reset_c")
+        return None if state is None else self._check_state(state, names, x, batch)
+
+    def _check_state(
+        self, state: State | None, names: tuple[str, str], x: Tensor, batch: int | None
+    ) -> State:
         rows = self.num_layers * self._directions
         middle = () if batch is None else (batch,)
-        shapes = {"h_0": (rows, *middle, self.proj_size or self.hidden_size)}
-        if self._cell == "lstm":
-            shapes["c_0"] = (rows, *middle, self.hidden_size)
+        sizes = [self.proj_size or self.hidden_size, self.hidden_size]
+        sizes = sizes if self._cell == "lstm" else sizes[:1]
+        shapes = {name: (rows, *middle, size) for name, size in zip(names, sizes, strict=False)}
         normed = self._cell_norm is not None
         return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
 
-    def _weights(self, layers: list[int]) -> list[Tensor]:
-        return [getattr(self, name) for layer in layers for name in self._weight_names[layer]]
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+    def _suffixes_of_directions(self) -> list[str]:
+        return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
     @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def _apply(self, fn, recurse=True):
-        module = super()._apply(fn, recurse)
-        self.flatten_parameters()
-        return module
-
-    def __setstate__(self, state) -> None:
-        super().__setstate__(state)
-        self.flatten_parameters()
+    def _interrupts(self) -> bool:
+        return self._cell_norm is None
 
 
 def _ordered(state: State, order: Tensor | None) -> State:

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 KINDS = ("layer", "rms")
@@ -20,7 +21,7 @@ def check_norm(kind: str, eps: float, span: str) -> None:
 def check_eps(eps: float) -> None:
     """Check the constant that a norm adds to the variance."""
     check_number("eps", eps)
-    if not (eps > 0 and math.isfinite(eps)):
+    if not 0 < eps < math.inf:  # torch.compile cannot ask math.isfinite of an open number
         raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
 
 
@@ -168,3 +169,28 @@ def check_vector(name: str, vector: Tensor | None, width: int) -> None:
 def shape(tensor: Tensor) -> tuple[int, ...]:
     """Return the shape as it reads best in a message."""
     return tuple(tensor.shape)
+
+
+def check_resets(
+    x: Tensor,
+    resets: Tensor | None,
+    states: dict[str, Tensor],
+    reset_states: dict[str, Tensor | None],
+) -> None:
+    """Check the mask of resets and the states after them, whose names begin with "reset"."""
+    given = [name for name, state in reset_states.items() if state is not None]
+    if resets is None:
+        if given:
+            raise ValueError(f"{', '.join(given)} is what resets lead to, and needs resets")
+        return
+    if resets.dtype != torch.bool:
+        raise ValueError(f"resets must be torch.bool, got {resets.dtype}")
+    if resets.shape != x.shape[:-1]:
+        raise ValueError(
+            f"resets must be {shape(x)[:-1]}, a value for each step of x, got {shape(resets)}"
+        )
+    for (name, state), (reset_name, reset) in zip(
+        states.items(), reset_states.items(), strict=True
+    ):
+        if reset is not None and reset.shape != state.shape:
+            raise ValueError(f"{reset_name} must be {shape(state)} as {name}, got {shape(reset)}")

@@ -20,7 +20,7 @@ CAPABILITY = 8, 0  # the least that Triton supports: Ampere
 
 
 # What is multiplied with one another at every step, and before the first.
-PRODUCTS = ("h_0", "weight_hh", "weight_hr?"), ("x", "weight_ih?")
+PRODUCTS = ("h_0", "weight_hh", "weight_hr?", "reset_h?"), ("x", "weight_ih?")
 
 
 def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
@@ -51,13 +51,14 @@ def prepare(
     op: fused.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
 ) -> fused.Prepared:
     """Project x, and cast what is multiplied as autocast would, which leaves float64 alone."""
-    inputs = [*project(*tensors), *(None for _ in fused.INPUTS)]
+    inputs = op.with_inputs(project(*tensors), [None] * len(fused.INPUTS))
     x = inputs[0]
+    assert x is not None
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         inputs = [
             t.to(dtype) if name in PRODUCTS[0] and t is not None and t.dtype != torch.float64 else t
-            for name, t in zip(op.tensors, inputs, strict=True)
+            for name, t in zip(op.differentiated, inputs, strict=True)
         ]
     return fused.Prepared(inputs, x.dtype, None)
 
@@ -66,11 +67,12 @@ def run(
     op: fused.Op,
     prepared: fused.Prepared,
     batch_sizes: Tensor | None,
+    cuts: Tensor | None,
     options: Sequence[Any],
     again: Callable[..., Any],
 ) -> Any:
     """Run a kernel; states come in the dtype that the reference would return."""
-    return fused.run(op, prepared.tensors, batch_sizes, options, None, again)
+    return fused.run(op, prepared.tensors, batch_sizes, cuts, options, None, again)
 
 
 @functools.cache

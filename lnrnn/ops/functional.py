@@ -10,42 +10,16 @@ elsewhere, True insists on a kernel, False insists on the reference.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from lnrnn.ops import checks, cpu, cuda, reference
 from lnrnn.ops import fused as kernels
-
-
-class Backend(Protocol):
-    """The kernels of one type of device: a module of these functions."""
-
-    def uncovered(self, tensors: Mapping[str, Tensor]) -> str | None:
-        """Return what about a call's tensors, by the operator's names, no kernel covers."""
-        ...
-
-    def missing(self) -> str | None:
-        """Return why the kernels cannot run on this machine, warning of it once, if so."""
-        ...
-
-    def prepare(
-        self, op: kernels.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
-    ) -> kernels.Prepared:
-        """Return what the operator takes for these tensors; ``project`` projects x."""
-        ...
-
-    def run(
-        self,
-        op: kernels.Op,
-        prepared: kernels.Prepared,
-        batch_sizes: Tensor | None,
-        options: Sequence[Any],
-        again: Callable[..., Any],
-    ) -> Any:
-        """Return the output and the final states, in the dtypes that the reference returns."""
-        ...
-
+from lnrnn.ops.backend import Backend
+from lnrnn.ops.recording import is_for_onnx
+from lnrnn.ops.resets import begin
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "cuda": cuda}  # by torch's type of device
 
@@ -102,6 +76,8 @@ def ln_rnn(
     gain_ih: Tensor | None = None,
     shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_h: Tensor | None = None,
     reverse: bool = False,
     joint: bool = True,
     nonlinearity: str = "tanh",
@@ -125,6 +101,8 @@ def ln_rnn(
         gain_ih: Scale after the norm of the projection, (H,), if it has one of its own.
         shift_ih: Added after that norm, (H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
+        resets: Where the state before a step is replaced, bool, (T, B) or (N,).
+        reset_h: What it is replaced by, as ``h_0``; zeros if not given.
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         nonlinearity: "tanh" or "relu".
@@ -146,21 +124,24 @@ def ln_rnn(
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
+    checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
+    cuts, (h_0,) = begin(resets, (h_0,), (reset_h,), sizes, reverse)
     recurrence = partial(
         reference.ln_rnn,
         batch_sizes=sizes,
+        cuts=cuts,
         reverse=reverse,
         joint=joint,
         nonlinearity=nonlinearity,
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, gates=kernels.RNN.gates, span="paper", kind=kind, eps=eps)
-    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
+    project = partial(_projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
+    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
     if not _takes_kernel(kernels.RNN, fused, tensors):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return _run_kernel(kernels.RNN, tensors, batch_sizes, options, project, recurrence)
+    return _run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
 
 
 def ln_lstm(
@@ -179,6 +160,9 @@ def ln_lstm(
     gain_ih: Tensor | None = None,
     shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_h: Tensor | None = None,
+    reset_c: Tensor | None = None,
     reverse: bool = False,
     joint: bool = False,
     span: str = "paper",
@@ -207,6 +191,9 @@ def ln_lstm(
         gain_ih: Scale after the norm of the projection, (4H,), if it has one of its own.
         shift_ih: Added after that norm, (4H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
+        resets: Where the state before a step is replaced, bool, (T, B) or (N,).
+        reset_h: What it is replaced by, as ``h_0``; zeros if not given.
+        reset_c: What the cell state is replaced by, as ``c_0``; zeros if not given.
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: What one norm covers: "paper" or "all" for the four gates, "gate" for one.
@@ -232,9 +219,13 @@ def ln_lstm(
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
+    reset_states = {"reset_h": reset_h, "reset_c": reset_c}
+    checks.check_resets(x, resets, {"h_0": h_0, "c_0": c_0}, reset_states)
+    cuts, (h_0, c_0) = begin(resets, (h_0, c_0), (reset_h, reset_c), sizes, reverse)
     recurrence = partial(
         reference.ln_lstm,
         batch_sizes=sizes,
+        cuts=cuts,
         reverse=reverse,
         joint=joint,
         span=span,
@@ -242,13 +233,14 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, gates=kernels.LSTM.gates, span=span, kind=kind, eps=eps)
-    tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr, *inputs)
+    project = partial(_projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
+    tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
+    tensors = (*tensors, *inputs, reset_h, reset_c)
     if not _takes_kernel(kernels.LSTM, fused, tensors):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return _run_kernel(kernels.LSTM, tensors, batch_sizes, options, project, recurrence)
+    return _run_kernel(kernels.LSTM, tensors, batch_sizes, cuts, options, project, recurrence)
 
 
 def ln_gru(
@@ -263,33 +255,41 @@ def ln_gru(
     gain_ih: Tensor | None = None,
     shift_ih: Tensor | None = None,
     batch_sizes: Tensor | None = None,
+    resets: Tensor | None = None,
+    reset_h: Tensor | None = None,
     reverse: bool = False,
     span: str = "paper",
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    joint: bool = False,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of a GRU with norms inside the step.
 
     The equations stand at `lnrnn.ops.reference.ln_gru`; gates are in torch's order r, z, n.
 
     Args:
-        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected and
-            normalized, (..., 3H): see `project_input`.
+        x: Input, (T, B, I), or packed, (N, I). Without ``weight_ih`` it has been projected and,
+            if not ``joint``, normalized, (..., 3H): see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent norm, (3H,).
-        bias_hh: Added after the recurrent norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,).
+        bias_hh: Added after the recurrent norm, or to the product if ``joint``, (3H,).
         weight_ih: Input-to-hidden weight, (3H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (3H,).
         gain_ih: Scale after the norm of the projection, (3H,), if it has one of its own.
         shift_ih: Added after that norm, (3H,).
         batch_sizes: Live sequences at each step of a packed ``x``, (T,), int64 on the CPU.
+        resets: Where the state before a step is replaced, bool, (T, B) or (N,).
+        reset_h: What it is replaced by, as ``h_0``; zeros if not given.
         reverse: Whether to run from each sequence's last step to its first.
         span: What one norm covers: "paper" for r and z together and n apart, "all", or "gate".
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        joint: Whether norms cover the sum of both sides; there are no kernels for that.
+        shift: Added after a joint norm, (3H,).
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -303,42 +303,62 @@ def ln_gru(
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
-    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=False)
+    checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
+    checks.check_vector("shift", shift, weight_hh.shape[0])
+    if shift is not None and not joint:
+        raise ValueError("shift follows a joint norm of the GRU, and joint is False")
+    checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
+    cuts, (h_0,) = begin(resets, (h_0,), (reset_h,), sizes, reverse)
     recurrence = partial(
         reference.ln_gru,
         batch_sizes=sizes,
+        cuts=cuts,
         reverse=reverse,
         span=span,
         kind=kind,
         eps=eps,
+        joint=joint,
+        shift=shift,
     )
-    project = partial(_projected, gates=kernels.GRU.gates, span=span, kind=kind, eps=eps)
-    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs)
-    if not _takes_kernel(kernels.GRU, fused, tensors):
+    project = partial(_projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
+    tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
+    lacking = "a norm of the sum in a GRU is computed by the reference alone" if joint else None
+    if not _takes_kernel(kernels.GRU, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return _run_kernel(kernels.GRU, tensors, batch_sizes, options, project, recurrence)
+    return _run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)
 
 
 def _projected(
-    x: Tensor, *tensors: Any, gates: int, span: str, kind: str, eps: float
+    x: Tensor, *tensors: Any, op: kernels.Op, span: str, kind: str, eps: float
 ) -> Sequence[Any]:
-    """Return a recurrence's tensors with x projected, and without the last four, which did it."""
-    *rest, weight_ih, bias_ih, gain_ih, shift_ih = tensors
+    """Return a recurrence's tensors with x projected, and without the four that did it."""
+    others, inputs = op.without_inputs((x, *tensors))
+    weight_ih, *vectors = inputs
     if weight_ih is not None:
-        widths = reference.norm_widths(span, gates, weight_ih.shape[0] // gates)
-        vectors = (bias_ih, gain_ih, shift_ih)
+        widths = reference.norm_widths(span, op.gates, weight_ih.shape[0] // op.gates)
         x = reference.project_input(x, weight_ih, *vectors, widths=widths, kind=kind, eps=eps)
-    return x, *rest
+    return x, *others[1:]
 
 
-def _takes_kernel(op: kernels.Op, fused: bool | None, tensors: Sequence[Tensor | None]) -> bool:
-    """Return whether a fused kernel runs the call; raise if one is insisted on and cannot."""
+def _takes_kernel(
+    op: kernels.Op,
+    fused: bool | None,
+    tensors: Sequence[Tensor | None],
+    lacking: str | None = None,
+) -> bool:
+    """Return whether a kernel runs the call, which may be ``lacking`` one; raise if it must."""
+    if is_for_onnx():
+        if lacking is not None:
+            raise NotImplementedError(
+                f"an ONNX file has no node for this {op.cell.upper()}: {lacking}"
+            )
+        return True  # a node, which ONNX's translation needs, and nobody runs
     if fused is False:
         return False
-    given = {name: t for name, t in zip(op.tensors, tensors, strict=True) if t is not None}
-    why = _uncovered(given) or _unavailable(given["x"].device.type)
+    given = {name: t for name, t in zip(op.differentiated, tensors, strict=True) if t is not None}
+    why = lacking or _uncovered(given) or _transformed() or _unavailable(given["x"].device.type)
     if why is not None and fused:
         raise NotImplementedError(
             f"fused=True demands a fused kernel, and this call of {op.name} has none: {why}; "
@@ -357,10 +377,18 @@ def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
     return BACKENDS[device].uncovered(tensors)
 
 
+def _transformed() -> str | None:
+    """Return what is said inside of `torch.func.grad`, `vmap` and their kin, which kernels lack."""
+    if torch._C._are_functorch_transforms_active():
+        return "the call is inside of a transform of torch.func, which kernels do not know"
+    return None
+
+
 def _run_kernel(
     op: kernels.Op,
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
+    cuts: Tensor | None,
     options: Sequence[Any],
     project: Callable[..., Sequence[Any]],
     recurrence: Callable[..., Any],
@@ -371,7 +399,7 @@ def _run_kernel(
     backend = BACKENDS[x.device.type]
     prepared = backend.prepare(op, tensors, project)
     again = partial(_compute_again, project, recurrence)
-    return backend.run(op, prepared, batch_sizes, options, again)
+    return backend.run(op, prepared, batch_sizes, cuts, options, again)
 
 
 def _compute_again(

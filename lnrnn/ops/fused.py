@@ -6,7 +6,8 @@ return for tensors without data, and the one `torch.autograd.Function` over them
 themselves are in ``cpu/``, one file a cell.
 
 Schemas follow one pattern, so that one function serves the three cells: first the tensors of
-`lnrnn.ops.functional`, then ``batch_sizes``, then the options; what comes out is the output, the
+`lnrnn.ops.functional`, then ``batch_sizes``, then the options, and last, since programs saved
+before they came lack them, ``cuts`` and the states after a reset. What comes out is the output, the
 final states, and what the backward wants to keep of them (nothing unless ``keep``). ``storage`` is
 what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is whether products take
 bfloat16 as it is stored, None for where the CPU has AMX.
@@ -30,7 +31,8 @@ class Op(NamedTuple):
 
     Attributes:
         cell: "rnn", "lstm" or "gru".
-        tensors: Arguments that are differentiated; those that may be missing end in "?".
+        tensors: Arguments that are differentiated, but for states after a reset; those that may be
+            missing end in "?".
         options: The rest of the schema but what all operators have.
         states: Number of final states.
         saved: Names of what the forward keeps for the backward.
@@ -63,6 +65,22 @@ class Op(NamedTuple):
         return *self.outputs, *self.saved
 
     @property
+    def reset_states(self) -> tuple[str, ...]:
+        """Return the names of the states after a reset."""
+        return ("reset_h?", "reset_c?")[: self.states]
+
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """Return the names of all that is differentiated."""
+        return *self.tensors, *self.reset_states
+
+    @property
+    def resets(self) -> str:
+        """Return what both operators take last."""
+        states = (f"Tensor? {name[:-1]}=None" for name in self.reset_states)
+        return ", ".join(("Tensor? cuts=None", *states))
+
+    @property
     def rest(self) -> str:
         """Return what both operators take after the tensors."""
         return (
@@ -73,17 +91,31 @@ class Op(NamedTuple):
     @property
     def takes(self) -> list[str]:
         """Return the names of the forward's arguments."""
-        return [*(name.rstrip("?") for name in self.tensors), *_names(self.rest), "keep"]
+        tensors = (name.rstrip("?") for name in self.tensors)
+        return [*tensors, *_names(self.rest), "keep", *_names(self.resets)]
 
     @property
     def backward_takes(self) -> list[str]:
         """Return the names of the backward's arguments."""
         grads = [f"d_{name}" for name in self.outputs]
         tensors = [name.rstrip("?") for name in self.tensors]
-        return [*grads, *tensors, *self.results, *_names(self.rest), "needed"]
+        last = ["needed", *_names(self.resets)]
+        return [*grads, *tensors, *self.results, *_names(self.rest), *last]
 
-    def define(self) -> None:
-        """Declare the two operators."""
+    def without_inputs(self, tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Return what is differentiated apart from the input side's, and the input side's."""
+        low = self.tensors.index(INPUTS[0])
+        high = low + len(INPUTS)
+        return [*tensors[:low], *tensors[high:]], [*tensors[low:high]]
+
+    def with_inputs(self, others: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+        """Return what `without_inputs` has taken apart."""
+        low = self.tensors.index(INPUTS[0])
+        return [*others[:low], *inputs, *others[low:]]
+
+    @property
+    def schemas(self) -> tuple[str, str]:
+        """Return the declarations of the two operators."""
         tensors = ", ".join(
             f"Tensor? {name[:-1]}" if name.endswith("?") else f"Tensor {name}"
             for name in self.tensors
@@ -91,19 +123,22 @@ class Op(NamedTuple):
         grads = ", ".join(f"Tensor d_{name}" for name in self.outputs)
         kept = ", ".join(f"Tensor {name}" for name in self.results)
         out = ", ".join("Tensor" for _ in self.results)
-        back = ", ".join("Tensor" for _ in self.tensors)
-        needed = f"bool[{len(LARGE)}] needed"
-        for schema in (
-            f"{self.name}({tensors}, {self.rest}, bool keep) -> ({out})",
-            f"{self.name}_backward({grads}, {tensors}, {kept}, {self.rest}, {needed}) -> ({back})",
-        ):
-            # The CUDA kernels replay graphs of their own, which no other graph can hold.
-            _LIBRARY.define(schema, tags=(torch.Tag.cudagraph_unsafe,))
+        back = ", ".join("Tensor" for _ in self.differentiated)
+        rest = f"{self.rest}, bool[{len(LARGE)}] needed, {self.resets}"
+        return (
+            f"{self.name}({tensors}, {self.rest}, bool keep, {self.resets}) -> ({out})",
+            f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})",
+        )
 
 
 def _names(schema: str) -> list[str]:
     """Return the names of a schema's arguments."""
-    return [argument.split()[-1] for argument in schema.split(", ")]
+    return [argument.split()[-1].removesuffix("=None") for argument in schema.split(", ")]
+
+
+def _given(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
+    """Return an operator's arguments by name; torch leaves out the last where they are missing."""
+    return {**dict.fromkeys(names), **dict(zip(names, args, strict=False))}
 
 
 class Prepared(NamedTuple):
@@ -149,8 +184,11 @@ GRU = Op(
     1,
     ("side", "projected", "input_stats", "stats"),
 )
-for _op in (RNN, LSTM, GRU):
-    _op.define()
+OPS = (RNN, LSTM, GRU)
+SCHEMAS = tuple(schema for op in OPS for schema in op.schemas)
+for _schema in SCHEMAS:
+    # The CUDA kernels replay graphs of their own, which no other graph can hold.
+    _LIBRARY.define(_schema, tags=(torch.Tag.cudagraph_unsafe,))
 
 
 # What functions that know of a projected x alone do without: what the forward keeps of the
@@ -170,7 +208,7 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     found = [name for name in op.results if name not in PROJECTION]
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
-        given = dict(zip(op.takes, args, strict=True))
+        given = _given(op.takes, args)
         values = forward(**{name: given[name] for name in given if name not in left_out})
         results = dict(zip(found, values, strict=True))
         width = given["weight_hh"].shape[0]
@@ -179,18 +217,24 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
         return tuple(results[name] for name in op.results)
 
     def whole_backward(*args: Any) -> tuple[Tensor, ...]:
-        given = dict(zip(op.backward_takes, args, strict=True))
+        given = _given(op.backward_takes, args)
         grads = backward(**{name: given[name] for name in given if name not in left_out})
-        return *grads, *(_empty(given["x"], 0) for _ in INPUTS)
+        return tuple(op.with_inputs(grads, [_empty(given["x"], 0) for _ in INPUTS]))
 
     _LIBRARY.impl(op.name, whole, key)
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
+
+
+def implement_everywhere(name: str, function: Callable[..., Any]) -> None:
+    """Make a function what an operator runs on devices for which nothing else is registered."""
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
 
 
 def run(
     op: Op,
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
+    cuts: Tensor | None,
     options: Sequence[Any],
     storage: torch.dtype | None,
     again: Callable[..., tuple[Tensor, ...]],
@@ -199,8 +243,9 @@ def run(
 
     Args:
         op: Which.
-        tensors: Its tensors, in the schema's order.
+        tensors: What is differentiated, in its order.
         batch_sizes: Live sequences at each step, for packed ``x``.
+        cuts: Where the state that a step leaves is replaced by the one after a reset, if anywhere.
         options: ``reverse`` and what follows it in both schemas.
         storage: What the hidden states are rounded to at each step, if not the tensors' dtype.
         again: The same computation by the reference, a function of ``tensors``, for gradients of
@@ -211,9 +256,19 @@ def run(
     """
     options = (*options, storage, None)  # the kernels know the CPU they run on
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if wanted:
-        return _Fused.apply(op, again, batch_sizes, options, *tensors)
-    return _forward(op)(*tensors, batch_sizes, *options, False)[: 1 + op.states]
+    # What torch.jit.trace records is for inference: it cannot hold a function of Python's.
+    if wanted and not torch.jit.is_tracing():
+        return _Fused.apply(op, again, batch_sizes, cuts, options, *tensors)
+    first, last = _apart(op, cuts, tensors)
+    return _forward(op)(*first, batch_sizes, *options, False, *last)[: 1 + op.states]
+
+
+def _apart(
+    op: Op, cuts: Tensor | None, tensors: Sequence[Tensor | None]
+) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
+    """Return the tensors that a schema has first, and what it has last: nothing without resets."""
+    count = len(op.tensors)
+    return tensors[:count], () if cuts is None else (cuts, *tensors[count:])
 
 
 class _Fused(torch.autograd.Function):
@@ -224,30 +279,33 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, op, again, batch_sizes, options, *tensors) -> Any:
+    def forward(ctx, op, again, batch_sizes, cuts, options, *tensors) -> Any:
         """Run the kernel and keep what the backward needs."""
-        results = _forward(op)(*tensors, batch_sizes, *options, True)
+        first, last = _apart(op, cuts, tensors)
+        results = _forward(op)(*first, batch_sizes, *options, True, *last)
         ctx.op, ctx.again, ctx.options = op, again, options
-        ctx.save_for_backward(batch_sizes, *tensors, *results)
+        ctx.save_for_backward(batch_sizes, cuts, *tensors, *results)
         return results[: 1 + op.states]
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> Any:
         """Return the gradients of the tensors."""
-        count = len(ctx.op.tensors)
-        batch_sizes, *saved = ctx.saved_tensors
+        count = len(ctx.op.differentiated)
+        batch_sizes, cuts, *saved = ctx.saved_tensors
         tensors, results = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[len(_NOTHING) :]
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return *_NOTHING, *_differentiable(ctx.again, tensors, grads, needed)
         large = [needed[ctx.op.tensors.index(name)] for name in LARGE]
-        found = _backward(ctx.op)(*grads, *tensors, *results, batch_sizes, *ctx.options, large)
+        first, last = _apart(ctx.op, cuts, tensors)
+        rest = (batch_sizes, *ctx.options, large)
+        found = _backward(ctx.op)(*grads, *first, *results, *rest, *last)
         wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
         return *_NOTHING, *wanted
 
 
-_NOTHING = (None,) * 4  # gradients of the arguments before the tensors
+_NOTHING = (None,) * 5  # gradients of the arguments before the tensors
 
 
 def _differentiable(
@@ -306,7 +364,7 @@ def _fake_forward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     """Return what makes results of the right shapes and dtypes."""
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = dict(zip(op.takes, args, strict=True))
+        given = _given(op.takes, args)
         cells = [given["c_0"]] if "c_0" in given else []
         return *_outputs(given["x"], given["h_0"], *cells), *_fake_kept(op, given)
 
@@ -317,9 +375,9 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     """Return what makes gradients shaped as the tensors; of a missing one nothing is promised."""
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = dict(zip(op.backward_takes, args, strict=True))
+        given = _given(op.backward_takes, args)
         unwanted = {name for name, needed in zip(LARGE, given["needed"], strict=True) if not needed}
-        tensors = {name: given[name.rstrip("?")] for name in op.tensors}
+        tensors = {name: given[name.rstrip("?")] for name in op.differentiated}
         return tuple(
             _empty(given["x"], 0) if t is None or name in unwanted else _empty(t, *t.shape)
             for name, t in tensors.items()
@@ -328,6 +386,6 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     return fake
 
 
-for _op in (RNN, LSTM, GRU):
+for _op in OPS:
     torch.library.register_fake(f"lnrnn::{_op.name}", _fake_forward(_op), lib=_LIBRARY)
     torch.library.register_fake(f"lnrnn::{_op.name}_backward", _fake_backward(_op), lib=_LIBRARY)

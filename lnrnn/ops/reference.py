@@ -17,6 +17,7 @@ features, H hidden units, R recurrent features (H, or the size it is projected t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,8 +133,10 @@ def ln_rnn(
     weight_hh: Tensor,
     gain: Tensor,
     bias_hh: Tensor | None,
+    reset_h: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     joint: bool,
     nonlinearity: str,
@@ -152,7 +155,9 @@ def ln_rnn(
         weight_hh: Hidden-to-hidden weight, (H, H).
         gain: Scale after the norm, (H,).
         bias_hh: Added after the norm, (H,), or None.
+        reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         nonlinearity: "tanh" or "relu".
@@ -175,7 +180,7 @@ def ln_rnn(
         total = total if joint else x_t + total
         return (activation(total).to(product.dtype),)
 
-    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
     return output, h_n
 
 
@@ -189,8 +194,11 @@ def ln_lstm(
     gain_c: Tensor | None,
     shift_c: Tensor | None,
     weight_hr: Tensor | None,
+    reset_h: Tensor | None,
+    reset_c: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     joint: bool,
     span: str,
@@ -219,7 +227,10 @@ def ln_lstm(
         gain_c: Scale after the cell's norm, (H,); None if ``cell`` is None.
         shift_c: Added after the cell's norm, (H,); None if ``cell`` is None.
         weight_hr: Projection of the hidden state, (R, H), or None.
+        reset_h: Hidden state after a reset, (B, R), or None for zeros.
+        reset_c: Cell state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: "paper" or "all" for one norm over the four gates, "gate" for one a gate.
@@ -255,7 +266,9 @@ def ln_lstm(
         h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
         return h if weight_hr is None else F.linear(h, weight_hr), c
 
-    output, (h_n, c_n) = _run(step, widen(x), (h_0, widen(c_0)), batch_sizes, reverse)
+    initial = h_0, widen(c_0)
+    resets = reset_h, None if reset_c is None else widen(reset_c)
+    output, (h_n, c_n) = _run(step, widen(x), initial, batch_sizes, reverse, cuts, resets)
     return output, h_n, c_n
 
 
@@ -265,12 +278,16 @@ def ln_gru(
     weight_hh: Tensor,
     gain: Tensor,
     bias_hh: Tensor | None,
+    reset_h: Tensor | None,
     *,
     batch_sizes: list[int] | None,
+    cuts: Tensor | None,
     reverse: bool,
     span: str,
     kind: str,
     eps: float,
+    joint: bool = False,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
 
@@ -279,40 +296,71 @@ def ln_gru(
         r, z &= \sigma(x_{r,z} + u_{r,z}), \qquad n = \tanh(x_n + r \odot u_n) \\
         h' &= (1 - z) \odot n + z \odot h
 
+    Joint, a norm covers a sum of both sides, :math:`u = W_{hh} h + b_{hh}`, and is written LN with
+    its gain and shift. The candidate's sum has the reset in it; over all gates at once, where that
+    cannot be, the reset scales what comes out of the norm:
+
+    .. math::
+        r, z &= \sigma(LN(x_{r,z} + u_{r,z})), \qquad n = \tanh(LN(x_n + r \odot u_n)) \\
+        \text{all:}\quad r, z, a &= LN(x + u), \qquad n = \tanh(\sigma(r) \odot a)
+
     Args:
-        x: Projected and normalized input, (T, B, 3H), or packed, (N, 3H).
+        x: Projected and, unless joint, normalized input, (T, B, 3H), or packed, (N, 3H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent norm, (3H,).
-        bias_hh: Added after the recurrent norm, (3H,), or None.
+        gain: Scale after the recurrent (or joint) norm, (3H,).
+        bias_hh: Added after the recurrent norm, or to the product if joint, (3H,), or None.
+        reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
+        cuts: Where the state that a step leaves is replaced by the reset state, (T, B) or (N,).
         reverse: Whether to run from each sequence's last step to its first.
         span: "paper" for one norm over r and z and one over n, "all" for one over the three gates,
             "gate" for one a gate.
         kind: "layer" or "rms".
         eps: Added inside the root.
+        joint: Whether norms cover the sum of both sides, rather than the recurrent side alone.
+        shift: Added after a joint norm, (3H,), or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
 
     Reference:
-        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, GRU.
+        Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, GRU. Joint: the
+        code of k2-fsa/icefall (a norm a gate) and of danijar/dreamerv2 (all).
     """
     hidden_size = h_0.shape[-1]
     widths = norm_widths(span, 3, hidden_size)
 
-    def step(x_t: Tensor, state: State) -> State:
-        (h,) = state
-        product = F.linear(h, weight_hh)  # (rows, 3H)
+    def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
         u = normalize(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         x_r, x_z, x_n = x_t.chunk(3, dim=-1)
         u_r, u_z, u_n = u.chunk(3, dim=-1)
         r = torch.sigmoid(x_r + u_r)
         z = torch.sigmoid(x_z + u_z)
-        n = torch.tanh(x_n + r * u_n)
+        return z, torch.tanh(x_n + r * u_n)
+
+    def summed(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+        u = widen(product) if bias_hh is None else widen(product) + widen(bias_hh)
+        settings: dict[str, Any] = {"kind": kind, "eps": eps}
+        if span == "all":
+            r, z, a = normalize(x_t + u, gain, shift, widths=widths, **settings).chunk(3, dim=-1)
+            return torch.sigmoid(z), torch.tanh(torch.sigmoid(r) * a)
+        sizes = [2 * hidden_size, hidden_size]  # r and z, whose norms come first, and n
+        (x_rz, x_n), (u_rz, u_n) = x_t.split(sizes, dim=-1), u.split(sizes, dim=-1)
+        shift_rz, shift_n = (None, None) if shift is None else shift.split(sizes)
+        gain_rz, gain_n = gain.split(sizes)
+        rz = normalize(x_rz + u_rz, gain_rz, shift_rz, widths=widths[:-1], **settings)
+        r, z = torch.sigmoid(rz).chunk(2, dim=-1)
+        a = normalize(x_n + r * u_n, gain_n, shift_n, widths=widths[-1:], **settings)
+        return z, torch.tanh(a)
+
+    def step(x_t: Tensor, state: State) -> State:
+        (h,) = state
+        product = F.linear(h, weight_hh)  # (rows, 3H)
+        z, n = summed(x_t, product) if joint else separate(x_t, product)
         return (((1 - z) * n + z * h).to(product.dtype),)
 
-    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse)
+    output, (h_n,) = _run(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
     return output, h_n
 
 
@@ -322,20 +370,24 @@ def _run(
     initial: State,
     batch_sizes: list[int] | None,
     reverse: bool,
+    cuts: Tensor | None,
+    resets: tuple[Tensor | None, ...],
 ) -> tuple[Tensor, State]:
     """Apply ``step`` along time and return the hidden states and the final state.
 
     Packed sequences are sorted by falling length, so the live ones are always the first rows. Going
     forward, rows leave at the end as sequences finish; in reverse they join there with their own
     initial state. No step ever computes a finished sequence.
+
+    Where a row is cut, the next step finds the reset state: zeros where none is given. No row is
+    cut that is its sequence's last.
     """
-    steps = x.unbind() if batch_sizes is None else x.split(batch_sizes)
-    if reverse:
-        steps = steps[::-1]
+    steps = _by_step(x, batch_sizes, reverse)
+    ends = [None] * len(steps) if cuts is None else _by_step(cuts, batch_sizes, reverse)
     state = tuple(s[: steps[0].shape[0]] for s in initial)
     outputs: list[Tensor] = []
     finished: list[State] = []
-    for x_t in steps:
+    for x_t, end in zip(steps, ends, strict=True):
         live, rows = state[0].shape[0], x_t.shape[0]
         if rows < live:
             finished.append(tuple(s[rows:] for s in state))
@@ -345,9 +397,25 @@ def _run(
             state = tuple(torch.cat(pair) for pair in zip(state, joining, strict=True))
         state = step(x_t, state)
         outputs.append(state[0])
+        if end is not None:
+            state = tuple(_reset(s, end, r) for s, r in zip(state, resets, strict=True))
     if reverse:
         outputs.reverse()
     output = torch.stack(outputs) if batch_sizes is None else torch.cat(outputs)
     if finished:
         state = tuple(torch.cat(rows) for rows in zip(state, *reversed(finished), strict=True))
     return output, state
+
+
+def _by_step(rows: Tensor, batch_sizes: list[int] | None, reverse: bool) -> tuple[Tensor, ...]:
+    """Return the rows of each step, in the order in which steps are computed."""
+    steps = rows.unbind() if batch_sizes is None else rows.split(batch_sizes)
+    return steps[::-1] if reverse else steps
+
+
+def _reset(state: Tensor, where: Tensor, reset: Tensor | None) -> Tensor:
+    """Return ``state``, (rows, H), with the reset state in some rows."""
+    where = where.unsqueeze(-1)
+    if reset is None:
+        return state.masked_fill(where, 0)
+    return torch.where(where, reset[: len(state)], state)

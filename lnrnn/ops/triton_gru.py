@@ -22,6 +22,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    handed_on,
     load_gates,
     load_moments,
     measure,
@@ -33,6 +34,7 @@ from lnrnn.ops.triton_norm import (
     sigmoid,
     store_gates,
     sum_rows,
+    taken_back,
     tanh,
     units_of_tile,
 )
@@ -40,14 +42,17 @@ from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
     blocks_of,
+    byte_rows,
     copied,
     flat,
     plain,
     product_then,
     spans_of,
+    sum_of,
     summed,
     then_product,
     widened,
+    zeros_of,
 )
 
 MOMENTS = 3  # of three gates
@@ -63,6 +68,8 @@ def gru_forward(
     output,  # (N, H), the same
     side,  # (N, 3H), W h kept, or None
     stats,  # (N, 6), or None
+    cuts,  # (N, 1), or None: where the next step finds the reset state
+    reset_h,  # (B, H), or None for zeros
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -91,7 +98,8 @@ def gru_forward(
     z = sigmoid(inputs[1] + u[1])
     n = tanh(inputs[2] + r * u[2])
     y = n + z * (before - n)
-    tl.store(h + sequences * H + columns, y, mask=mask)
+    found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
+    tl.store(h + sequences * H + columns, found, mask=mask)
     tl.store(output + rows * H + columns, y, mask=mask)
 
 
@@ -110,6 +118,8 @@ def gru_backward(
     d_product,  # (B, 3H), written: gradient of W h
     d_side,  # (N, 3H), the same, kept
     sums,  # (programs, 6H), added to: gradients of gain and bias
+    cuts,  # (N, 1), or None
+    d_reset_h,  # (B, H), added to, or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -134,6 +144,7 @@ def gru_backward(
         earlier = tl.load(before + rows * H + columns, mask=mask, other=0.0).to(ACC)
         d = tl.load(d_direct + sequences * H + columns, mask=mask, other=0.0)
         d += tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d = taken_back(d, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
 
@@ -168,6 +179,8 @@ def forward(
     centered: bool,
     eps: float,
     keep: bool,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_gru``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
@@ -180,11 +193,16 @@ def forward(
         name="ln_gru",
         step=product_then(gru_forward),
         constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, EPS=eps),
-        read={"x": flat(x)},
+        read={"x": flat(x), "cuts": byte_rows(cuts)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h},
         scratch={"product": h_0.new_empty(order.batch, 3 * hidden)},
-        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+        fixed={
+            "weight": plain(weight_hh),
+            "gain": plain(gain),
+            "bias": plain(bias_hh),
+            "reset_h": plain(reset_h),
+        },
     )
     GRAPHS.run(loop, order)
     return output.view(*x.shape[:-1], hidden), h, side, stats
@@ -207,13 +225,16 @@ def backward(
     spans: list[int],
     centered: bool,
     eps: float,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_gru_backward``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
     wide, (programs, blocks) = widened(dtype), blocks_of(order.batch, hidden)
-    before = order.before(flat(output), h_0)
+    before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
     # Apart, so that what does not pass through the product is not narrowed at every step.
     d_h, d_direct = copied(d_h_n, dtype), h_0.new_zeros(h_0.shape, dtype=wide)
+    d_reset_h = zeros_of(reset_h)
     sums = h_0.new_zeros(programs, 6 * hidden, dtype=wide)
     d_x, d_side = x.new_empty(order.total, 3 * hidden), h_0.new_empty(order.total, 3 * hidden)
     read = {"d_output": flat(d_output), "x": flat(x), "before": before}
@@ -221,9 +242,9 @@ def backward(
         name="ln_gru_backward",
         step=then_product(gru_backward),
         constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, blocks=blocks),
-        read={**read, "side": side, "stats": stats},
+        read={**read, "side": side, "stats": stats, "cuts": byte_rows(cuts)},
         written={"d_x": d_x, "d_side": d_side},
-        state={"d_h": d_h, "d_direct": d_direct, "sums": sums},
+        state={"d_h": d_h, "d_direct": d_direct, "sums": sums, "d_reset_h": d_reset_h},
         scratch={"d_product": h_0.new_empty(order.batch, 3 * hidden)},
         fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
     )
@@ -233,4 +254,5 @@ def backward(
         (d_direct + d_h).to(dtype),
         d_side.t().mm(before),
         *summed(sums, [3 * hidden, 3 * hidden], [gain, bias_hh]),
+        sum_of(d_reset_h, reset_h, x),
     )

@@ -28,6 +28,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    handed_on,
     load_gates,
     load_moments,
     measure,
@@ -39,6 +40,7 @@ from lnrnn.ops.triton_norm import (
     sigmoid,
     store_gates,
     sum_rows,
+    taken_back,
     tanh,
     units_of_tile,
 )
@@ -46,13 +48,16 @@ from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
     blocks_of,
+    byte_rows,
     copied,
     flat,
     launch,
     plain,
     spans_of,
+    sum_of,
     summed,
     widened,
+    zeros_of,
 )
 
 MOMENTS = 5  # of four gates and the cell
@@ -72,6 +77,9 @@ def lstm_forward(
     side,  # (N, 4H), W h kept, or None
     cells,  # (N, H), c as it was, or None
     stats,  # (N, 10), or None
+    cuts,  # (N, 1), or None: where the next step finds the reset states
+    reset_h,  # (B, H), or None for zeros; not looked at where h is projected
+    reset_c,  # (B, H), or None for zeros
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -119,8 +127,12 @@ def lstm_forward(
     if CELL == "state":
         state = seen
     y = sigmoid(z[3]) * tanh(seen)
+    state = handed_on(state, cuts, reset_c, rows, sequences * H + columns, exists, mask)
     tl.store(c + sequences * H + columns, state, mask=mask)
-    tl.store(h + sequences * H + columns, y, mask=mask)
+    found = y
+    if output is not None:
+        found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
+    tl.store(h + sequences * H + columns, found, mask=mask)
     if output is not None:
         tl.store(output + rows * H + columns, y, mask=mask)
 
@@ -143,6 +155,9 @@ def lstm_backward(
     d_side,  # (N, 4H), the same, kept
     y,  # (N, H), written: what the step put out before a projection; None if there is none
     sums,  # (programs, 10H), added to: gradients of gain, bias, gain_c, shift_c
+    cuts,  # (N, 1), or None
+    d_reset_h,  # (B, H), added to, or None; not looked at where h was projected
+    d_reset_c,  # (B, H), added to, or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -171,8 +186,10 @@ def lstm_backward(
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
         before = tl.load(cells + rows * H + columns, mask=mask, other=0.0)
         later = tl.load(d_c + sequences * H + columns, mask=mask, other=0.0)
+        later = taken_back(later, cuts, d_reset_c, rows, sequences * H + columns, exists, mask)
         d_y = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
         if d_output is not None:
+            d_y = taken_back(d_y, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
             d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 10, exists, 0, 4, ACC)
 
@@ -243,6 +260,9 @@ def forward(
     centered: bool,
     eps: float,
     keep: bool,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
+    reset_c: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_lstm``."""
     order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
@@ -260,14 +280,18 @@ def forward(
         constants=constants(
             dtype, hidden, SPANS=spans_of(spans), JOINT=joint, CELL=cell, CENTERED=centered, EPS=eps
         ),
-        read={"x": flat(x)},
+        read={"x": flat(x), "cuts": byte_rows(cuts)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h, "c": c},
         scratch={
             "product": h_0.new_empty(order.batch, 4 * hidden),
             "y": None if weight_hr is None else h_0.new_empty(order.batch, hidden),
         },
-        fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+        fixed={
+            **_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+            "reset_h": plain(reset_h),
+            "reset_c": plain(reset_c),
+        },
     )
     GRAPHS.run(loop, order)
     return output.view(*x.shape[:-1], h_0.shape[1]), h, c, side, cells, stats
@@ -299,6 +323,9 @@ def backward(
     cell: str | None,
     centered: bool,
     eps: float,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
+    reset_c: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_lstm_backward``."""
     order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
@@ -306,6 +333,7 @@ def backward(
     batch, total, projected = order.batch, order.total, weight_hr is not None
     programs, blocks = blocks_of(batch, hidden)
     d_h, d_c = copied(d_h_n, dtype), copied(d_c_n, wide)
+    d_resets = {"d_reset_h": zeros_of(reset_h), "d_reset_c": zeros_of(reset_c)}
     sums = h_0.new_zeros(programs, 10 * hidden, dtype=wide)
     d_x = None if joint else x.new_empty(total, 4 * hidden)
     d_side = h_0.new_empty(total, 4 * hidden)
@@ -329,9 +357,10 @@ def backward(
             "side": side,
             "cells": cells,
             "stats": stats,
+            "cuts": byte_rows(cuts),
         },
         written={"d_x": d_x, "d_side": d_side, "d_projected": d_projected, "y": y},
-        state={"d_h": d_h, "d_c": d_c, "sums": sums},
+        state={"d_h": d_h, "d_c": d_c, "sums": sums, **d_resets},
         scratch={
             "d_product": h_0.new_empty(batch, 4 * hidden),
             "d_sum": h_0.new_empty(batch, h_0.shape[1]) if projected else None,
@@ -340,7 +369,7 @@ def backward(
         fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
     )
     GRAPHS.run(loop, order, backward=True)
-    before = order.before(flat(output), h_0)
+    before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
     affine_grads = summed(
         sums, [4 * hidden, 4 * hidden, hidden, hidden], [gain, bias_hh, gain_c, shift_c]
     )
@@ -351,6 +380,8 @@ def backward(
         d_side.t().mm(before),
         *affine_grads,
         h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
+        sum_of(d_resets["d_reset_h"], reset_h, x),
+        sum_of(d_resets["d_reset_c"], reset_c, x),
     )
 
 
@@ -378,6 +409,12 @@ def _forward_step(
     launch(lstm_forward, constants, {**t, "h": t["y"], "output": None}, first, live)
     torch.mm(t["y"][:live], t["weight_hr"].t(), out=t["h"][:live])
     t["output"][first : first + live].copy_(t["h"][:live])
+    if t["cuts"] is not None:
+        h, cut = t["h"][:live], t["cuts"][first : first + live] != 0
+        if t["reset_h"] is None:
+            h.masked_fill_(cut, 0)
+        else:
+            h.copy_(torch.where(cut, t["reset_h"][:live], h))
 
 
 def _backward_step(
@@ -388,6 +425,11 @@ def _backward_step(
         launch(lstm_backward, constants, t, first, live)
     else:
         here = slice(first, first + live)
+        if t["cuts"] is not None:
+            d_h, cut = t["d_h"][:live], t["cuts"][here] != 0
+            if t["d_reset_h"] is not None:
+                t["d_reset_h"][:live] += d_h.masked_fill(~cut, 0)
+            d_h.masked_fill_(cut, 0)
         torch.add(t["d_h"][:live], t["d_output"][here], out=t["d_sum"][:live])
         t["d_projected"][here].copy_(t["d_sum"][:live])
         torch.mm(t["d_sum"][:live], t["weight_hr"], out=t["d_y"][:live])

@@ -50,6 +50,36 @@ def rows_of_tile(tile, first, live, inside, BB: tl.constexpr):
 
 
 @triton.jit
+def handed_on(v, cuts, reset, rows, at, exists, mask):
+    """Return what the next step finds of ``v``: the reset state in rows that are cut.
+
+    Without a reset state, given at ``reset + at``, those are zeros.
+    """
+    if cuts is not None:
+        cut = tl.load(cuts + rows, mask=exists, other=0) != 0
+        if reset is None:
+            v = tl.where(cut, 0.0, v)
+        else:
+            v = tl.where(cut, tl.load(reset + at, mask=mask, other=0.0).to(v.dtype), v)
+    return v
+
+
+@triton.jit
+def taken_back(d, cuts, d_reset, rows, at, exists, mask):
+    """Return the gradient of what a row left from that of what the next step found.
+
+    In rows that are cut there is none: it is added to the reset state's, if that is wanted.
+    """
+    if cuts is not None:
+        cut = tl.load(cuts + rows, mask=exists, other=0) != 0
+        if d_reset is not None:
+            before = tl.load(d_reset + at, mask=mask, other=0.0)
+            tl.store(d_reset + at, before + tl.where(cut, d, 0.0), mask=mask)
+        d = tl.where(cut, 0.0, d)
+    return d
+
+
+@triton.jit
 def load_gates(base, at, mask, GATES: tl.constexpr, H: tl.constexpr, ACC: tl.constexpr):
     """Return the gates that lie H apart from ``base + at`` on; zeros if ``base`` is None."""
     gates = ()

@@ -23,6 +23,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    handed_on,
     load_gates,
     load_moments,
     measure,
@@ -33,6 +34,7 @@ from lnrnn.ops.triton_norm import (
     save_moments,
     store_gates,
     sum_rows,
+    taken_back,
     tanh,
     units_of_tile,
 )
@@ -40,13 +42,16 @@ from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
     blocks_of,
+    byte_rows,
     copied,
     flat,
     plain,
     product_then,
+    sum_of,
     summed,
     then_product,
     widened,
+    zeros_of,
 )
 
 MOMENTS = 1
@@ -62,6 +67,8 @@ def rnn_forward(
     output,  # (N, H), the same
     side,  # (N, H), W h kept, or None
     stats,  # (N, 2), or None
+    cuts,  # (N, 1), or None: where the next step finds the reset state
+    reset_h,  # (B, H), or None for zeros
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -95,7 +102,8 @@ def rnn_forward(
         y = tl.where(z[0] < 0, 0.0, z[0])  # not a maximum: NaN has to stay NaN
     else:
         y = tanh(z[0])
-    tl.store(h + sequences * H + columns, y, mask=mask)
+    found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
+    tl.store(h + sequences * H + columns, found, mask=mask)
     tl.store(output + rows * H + columns, y, mask=mask)
 
 
@@ -112,6 +120,8 @@ def rnn_backward(
     d_product,  # (B, H), written: gradient of W h
     d_side,  # (N, H), the same, kept
     sums,  # (programs, 2H), added to: gradients of gain and bias
+    cuts,  # (N, 1), or None
+    d_reset_h,  # (B, H), added to, or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -135,6 +145,7 @@ def rnn_backward(
         v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
         d = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d = taken_back(d, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
 
@@ -172,6 +183,8 @@ def forward(
     centered: bool,
     eps: float,
     keep: bool,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_rnn``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
@@ -184,11 +197,16 @@ def forward(
         name="ln_rnn",
         step=product_then(rnn_forward),
         constants=constants(dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, EPS=eps),
-        read={"x": flat(x)},
+        read={"x": flat(x), "cuts": byte_rows(cuts)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
         state={"h": h},
         scratch={"product": h_0.new_empty(order.batch, hidden)},
-        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+        fixed={
+            "weight": plain(weight_hh),
+            "gain": plain(gain),
+            "bias": plain(bias_hh),
+            "reset_h": plain(reset_h),
+        },
     )
     GRAPHS.run(loop, order)
     return output.view(x.shape), h, side, stats
@@ -212,11 +230,13 @@ def backward(
     relu: bool,
     centered: bool,
     eps: float,
+    cuts: Tensor | None = None,
+    reset_h: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_rnn_backward``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
     programs, blocks = blocks_of(order.batch, hidden)
-    d_h = copied(d_h_n, dtype)
+    d_h, d_reset_h = copied(d_h_n, dtype), zeros_of(reset_h)
     sums = h_0.new_zeros(programs, 2 * hidden, dtype=widened(dtype))
     d_side = h_0.new_empty(order.total, hidden)
     d_x = None if joint else x.new_empty(order.total, hidden)
@@ -226,16 +246,24 @@ def backward(
         constants=constants(
             dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, blocks=blocks
         ),
-        read={"d_output": flat(d_output), "x": flat(x), "side": side, "stats": stats},
+        read={
+            "d_output": flat(d_output),
+            "x": flat(x),
+            "side": side,
+            "stats": stats,
+            "cuts": byte_rows(cuts),
+        },
         written={"d_x": d_x, "d_side": d_side},
-        state={"d_h": d_h, "sums": sums},
+        state={"d_h": d_h, "sums": sums, "d_reset_h": d_reset_h},
         scratch={"d_product": h_0.new_empty(order.batch, hidden)},
         fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
     )
     GRAPHS.run(loop, order, backward=True)
+    before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
     return (
         (d_side.to(x.dtype) if d_x is None else d_x).view(x.shape),
         d_h,
-        d_side.t().mm(order.before(flat(output), h_0)),
+        d_side.t().mm(before),
         *summed(sums, [hidden, hidden], [gain, bias_hh]),
+        sum_of(d_reset_h, reset_h, x),
     )

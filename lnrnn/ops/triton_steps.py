@@ -45,6 +45,15 @@ class Steps:
             return torch.cat(shifted)
         return torch.cat(self._pieces(output, h_0))
 
+    def handed_on(self, output: Tensor, cuts: Tensor | None, reset: Tensor | None) -> Tensor:
+        """Return ``output``, (N, R), with the state after a reset, (B, R), where a row is cut."""
+        if cuts is None:
+            return output
+        where = cuts.reshape(-1, 1)
+        if reset is None:
+            return output.masked_fill(where, 0)
+        return torch.where(where, torch.cat([reset[:live] for live in self.live]), output)
+
     def _pieces(self, output: Tensor, h_0: Tensor) -> list[Tensor]:
         pieces = []
         for t, live in enumerate(self.live):
@@ -204,6 +213,23 @@ def flat(x: Tensor) -> Tensor:
 def copied(state: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a copy that steps may write to."""
     return state.to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def byte_rows(cuts: Tensor | None) -> Tensor | None:
+    """Return which rows are cut, (N, 1), as a kernel reads it."""
+    return None if cuts is None else cuts.reshape(-1, 1).to(torch.uint8)
+
+
+def zeros_of(reset: Tensor | None) -> Tensor | None:
+    """Return what the gradient of a state after a reset is added up in, where there is one."""
+    return None if reset is None else reset.new_zeros(reset.shape, dtype=widened(reset.dtype))
+
+
+def sum_of(d_reset: Tensor | None, reset: Tensor | None, like: Tensor) -> Tensor:
+    """Return the gradient of a state after a reset, empty where there is none."""
+    if d_reset is None or reset is None:
+        return like.new_empty(0)
+    return d_reset.to(reset.dtype)
 
 
 def summed(sums: Tensor, widths: Sequence[int], like: Sequence[Tensor | None]) -> list[Tensor]:

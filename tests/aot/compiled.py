@@ -101,7 +101,13 @@ def launches(target: str, wanted: str) -> Iterator[list[Any]]:
 
 
 def compile_kernel(
-    kernel: str, target: str, dtype: torch.dtype, hidden: int, case: Case | None = None
+    kernel: str,
+    target: str,
+    dtype: torch.dtype,
+    hidden: int,
+    case: Case | None = None,
+    *,
+    resets: bool = False,
 ) -> Any:
     """Return a kernel as a layer's call compiles it.
 
@@ -111,17 +117,19 @@ def compile_kernel(
         dtype: Of weights and hidden states; the rest is as in a layer under autocast.
         hidden: H.
         case: The variant, `CellNorm()` if not given.
+        resets: Whether the state is reset inside the sequences, to a given one.
     """
     cell = kernel.partition("_")[0]
     case = case or DEFAULTS[cell]
     tensors, options = _call(case, dtype, hidden)
-    module = CELLS[cell]
+    module, states = CELLS[cell], 2 if cell == "lstm" else 1
+    cuts = torch.zeros(1, BATCH, dtype=torch.bool)
+    last = (cuts, *tensors[1 : 1 + states]) if resets else ()  # shaped as the initial states
     with launches(target, kernel) as found:
-        results = module.forward(*tensors, None, False, *options, 1e-5, True)
+        results = module.forward(*tensors, None, False, *options, 1e-5, True, *last)
         if kernel.endswith("backward"):
-            states = 2 if cell == "lstm" else 1
             grads = results[: 1 + states]
-            module.backward(*grads, *tensors, *results, None, False, *options, 1e-5)
+            module.backward(*grads, *tensors, *results, None, False, *options, 1e-5, *last)
     (compiled,) = found
     return compiled
 

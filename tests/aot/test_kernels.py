@@ -76,6 +76,20 @@ def test_variants_compile(case: Case, way: str) -> None:
     assert found.barriers <= most_barriers(case)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_resets_compile_and_cost_a_byte_a_state(kernel: str) -> None:
+    """Of a row that, and what the state is reset to, are read besides; no barrier is added."""
+    plain = resources(compile_kernel(kernel, "sm_90", torch.float32, 512))
+    found = resources(compile_kernel(kernel, "sm_90", torch.float32, 512, resets=True))
+    assert found.spilled == 0
+    assert found.barriers == plain.barriers
+    states = 2 if kernel.startswith("lstm") else 1
+    assert found.loads[1] == states
+    wide = sum(n for width, n in found.loads.items() if width > 1) - sum(plain.loads.values())
+    assert wide == states  # four units a thread, in one load
+    assert found.instructions <= 1.15 * plain.instructions
+
+
 @pytest.mark.parametrize("hidden", [5, 200, 1000, 2048])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_any_size_compiles(kernel: str, hidden: int) -> None:

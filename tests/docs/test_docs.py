@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pages import PAGES, ROOT, read_fences
+from pages import PAGES, ROOT, SERVING, read_fences
 
 import lnrnn
 
@@ -30,7 +30,9 @@ def run_page(page: str, name: str) -> int:
     return sum(fence.language == "python" for fence in fences)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != SERVING], ids=lambda page: page.name
+)
 def test_page_prints_what_it_shows(page: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # a page may train
     with torch.random.fork_rng():
@@ -90,11 +92,12 @@ def test_block_that_raises_fails_and_names_its_line() -> None:
 
 def test_published_settings_build_their_cell() -> None:
     page = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
-    settings = re.findall(r"\| (RNN|LSTM|GRU) \| `(CellNorm\(.*?\))` \|", page)
+    settings = re.findall(r"\| (RNN|LSTM|GRU) \| `(CellNorm\(.*?\))` \| `(\w+)` \|", page)
     assert len(settings) >= 15
-    for cell, setting in settings:
+    for cell, setting, name in settings:
         norm = eval(setting, {"CellNorm": lnrnn.CellNorm})
-        getattr(lnrnn, cell)(3, 5, norm=norm)
+        assert getattr(lnrnn, cell).from_preset(name, 3, 5).norm == norm
+    assert {name for *_, name in settings} == set(lnrnn.presets) - {"torchaudio_emformer"}
 
 
 @pytest.mark.parametrize(("page", "least"), [("resume.md", 20), ("scaling.md", 8)])

@@ -320,7 +320,7 @@ def test_inputs_are_checked(name: str) -> None:
 def test_features_have_the_dtype_of_the_weights(options: dict | None) -> None:
     name = "transformer-pre-rotary" if options is None else "gru-None"
     encoder = build(name, num_features=FEATURES, **(options or {})).float()
-    message = r"weights' dtype, torch.float32, got torch.float64; .* input.to\(torch.float32\), or"
+    message = r"\(torch.float64\) does not match weight dtype .* input.to\(torch.float32\), or"
     for lengths in (None, LENGTHS):
         with pytest.raises(ValueError, match=message):
             encoder(draw("features"), lengths)

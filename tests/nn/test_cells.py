@@ -117,7 +117,7 @@ def test_bfloat16_takes_back_the_states_it_gives(cell: str) -> None:
     module = randomized(CELLS[cell](3, 7, norm="cell", dtype=torch.bfloat16))
     x = torch.randn(2, 3, dtype=torch.bfloat16)
     state = step(module, x, step(module, x, None))
-    assert [s.dtype for s in state] == [torch.bfloat16] + [torch.float32] * (cell == "lstm")
+    assert {s.dtype for s in state} == {torch.bfloat16}
 
 
 @every_cell
@@ -140,7 +140,7 @@ def test_the_fused_argument(cell: str) -> None:
     [
         (torch.randn(2, 4), r"input_size=3 features .* got shape \(2, 4\)"),
         (torch.randn(5, 2, 3), r"must be \(B, I\) or \(I,\), got shape \(5, 2, 3\)"),
-        (torch.randn(2, 3).double(), r"weights' dtype, torch.float32, got torch.float64"),
+        (torch.randn(2, 3).double(), r"\(torch.float64\) does not match weight dtype"),
     ],
 )
 def test_bad_input(cell: str, x: Tensor, message: str) -> None:

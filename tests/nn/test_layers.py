@@ -220,15 +220,21 @@ def test_smaller_dtypes(cell: str, norm: Any) -> None:
 @every_cell
 @inner_norm
 def test_bfloat16_carries_its_cell_state_in_float32(cell: str, norm: Any) -> None:
+    """Within a call, and between two where the first is given one in float32."""
     layer = build(cell, norm, dtype=torch.bfloat16, bidirectional=False)
     x = torch.randn(8, 4, 3, dtype=torch.bfloat16)
-    whole = run(layer, x)
-    first, *state = run(layer, x[:4])
+    zeros = [torch.zeros_like(s) for s in states(layer, 4)]
+    begin = (*zeros[:1], *(s.float() for s in zeros[1:]))
+    whole = run(layer, x, begin)
+    first, *state = run(layer, x[:4], begin)
     second, *last = run(layer, x[4:], tuple(state))
     assert [s.dtype for s in last] == [torch.bfloat16] + [torch.float32] * (cell == "lstm")
     assert_equal(torch.cat([first, second]), whole[0])
     for value, truth in zip(last, whole[1:], strict=True):
         assert_equal(value, truth)
+    output, *narrow = run(layer, x)
+    assert_equal(output, whole[0])
+    assert {s.dtype for s in narrow} == {torch.bfloat16}
 
 
 @every_cell

@@ -66,7 +66,7 @@ class Case:
 
 
 def every_case() -> Iterator[Case]:
-    """Yield every variant that a layer accepts."""
+    """Yield every variant that kernels compute."""
     inputs, spans, kinds = get_args(Inputs), get_args(Span), get_args(Kind)
     for i, s, c, k, bias in product(inputs, spans, ("output", "state", None), kinds, (True, False)):
         norm = CellNorm(inputs=i, span=s, cell=c, kind=k)
@@ -76,6 +76,12 @@ def every_case() -> Iterator[Case]:
         if c != "state" and i != "joint":
             yield Case("gru", norm, bias)
 
+
+# What kernels do not compute: norms of the sum in a GRU.
+JOINT_GRU = [
+    Case("gru", CellNorm(inputs="joint", span=span, kind=kind), bias)
+    for span, kind, bias in product(get_args(Span), get_args(Kind), (True, False))
+]
 
 # One of each kind of computation, for tests that cost more or need no more.
 FEW = [

@@ -68,6 +68,8 @@ class Twin:
         wx = p["weight_ih"] @ x + p.get("bias_ih", zero)
         wh = p["weight_hh"] @ h
         b_hh = p.get("bias_hh", zero)
+        if self.joint and self.cell == "gru":
+            return self.joint_gru(wx.reshape(3, -1), (wh + b_hh).reshape(3, -1), h), c
         if self.joint:
             z = p["gain"] * self.gate_norm(wx + wh) + b_hh
         else:
@@ -83,6 +85,20 @@ class Twin:
     def gru(self, a: Array, u: Array, h: Array) -> Array:
         r, z = sigmoid(a[0] + u[0]), sigmoid(a[1] + u[1])
         n = np.tanh(a[2] + r * u[2])
+        return (1 - z) * n + z * h
+
+    def joint_gru(self, a: Array, u: Array, h: Array) -> Array:
+        gain, shift = self.p["gain"].reshape(3, -1), self.p["shift"].reshape(3, -1)
+        if self.s.span == "all":
+            r, z, n = self.n((a + u).ravel()).reshape(3, -1) * gain + shift
+            z, n = sigmoid(z), np.tanh(sigmoid(r) * n)
+        else:
+            if self.s.span == "gate":
+                rz = np.stack([self.n(a[0] + u[0]), self.n(a[1] + u[1])])
+            else:
+                rz = self.n((a[:2] + u[:2]).ravel()).reshape(2, -1)
+            r, z = sigmoid(rz * gain[:2] + shift[:2])
+            n = np.tanh(self.n(a[2] + r * u[2]) * gain[2] + shift[2])
         return (1 - z) * n + z * h
 
     def lstm(self, z: Array, c: Array) -> tuple[Array, Array]:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+# Its blocks compile and start processes: tests/builds/test_serving.py runs them.
+SERVING = ROOT / "docs/serving.md"
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
 
 

@@ -99,3 +99,31 @@ def op(case: Case, *, project: bool = True, **more: Any) -> Callable[..., tuple[
         return function(**dict(zip(names(case, project=project), args, strict=True)), **options)
 
     return call
+
+
+def reset_mask(rows: tuple[int, ...], share: float = 0.4) -> Tensor:
+    """Return where resets are: some of everything, the first step included."""
+    return torch.rand(rows, generator=torch.Generator().manual_seed(3)) < share
+
+
+def states_of(case: Case) -> list[str]:
+    return ["h", "c"] if case.cell == "lstm" else ["h"]
+
+
+def with_states(case: Case, args: list[Tensor], given: bool = True) -> list[Tensor]:
+    """Return arguments and, if ``given``, states after a reset behind them."""
+    named = dict(zip(names(case), args, strict=True))
+    states = [named[f"{s}_0"] for s in states_of(case)] if given else []
+    return [*args, *(0.7 * torch.randn_like(state) for state in states)]
+
+
+def op_with(case: Case, resets: Tensor, **options: Any) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the recurrence with resets as a function of what `with_states` returns."""
+
+    def call(*args: Tensor) -> tuple[Tensor, ...]:
+        count = len(names(case))
+        keys = [f"reset_{s}" for s in states_of(case)]
+        reset = dict(zip(keys, args[count:], strict=False))
+        return op(case, resets=resets, **reset, **options)(*args[:count])
+
+    return call

@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.ops import fused, reference
+from lnrnn.ops import fused, reference, torch_layers
 from lnrnn.ops.cpu import prebuilt
 from lnrnn.ops.cpu.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp")
+SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "programs.cpp")
 HEADERS = (
     "vectors.hpp",
     "norm.hpp",
@@ -35,11 +35,14 @@ HEADERS = (
     "bfloat16.hpp",
     "product.hpp",
     "inputs.hpp",
+    "resets.hpp",
     "sequence.hpp",
 )
 
 # What the kernels store narrowly and compute in float32.
 NARROW = {torch.bfloat16, torch.float16}
+
+CELL_STATES = ("c_0", "reset_c?")  # which no product reads, and may be wider
 
 # What torch's vector class is compiled for, by torch's name of the capability. Not -march=native:
 # the library may be loaded on another machine of the same capability.
@@ -61,7 +64,7 @@ def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
         return (
             f"kernels take torch.float64 throughout, or narrower types, and tensors are in {names}"
         )
-    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name != "c_0"}
+    matrices = {t.dtype for name, t in tensors.items() if t.dim() > 1 and name not in CELL_STATES}
     if len(matrices) > 1 and not torch.is_autocast_enabled("cpu"):
         names = ", ".join(sorted(map(str, matrices)))
         return f"states and weights must be of one dtype outside of autocast, and are in {names}"
@@ -85,11 +88,12 @@ def run(
     op: fused.Op,
     prepared: fused.Prepared,
     batch_sizes: Tensor | None,
+    cuts: Tensor | None,
     options: Sequence[Any],
     again: Callable[..., Any],
 ) -> Any:
     """Run a kernel and return hidden states in the dtype that the reference would."""
-    results = fused.run(op, prepared.tensors, batch_sizes, options, prepared.storage, again)
+    results = fused.run(op, prepared.tensors, batch_sizes, cuts, options, prepared.storage, again)
     output, h_n, *c_n = results
     return output.to(prepared.dtype), h_n.to(prepared.dtype), *c_n
 
@@ -191,6 +195,7 @@ def _build(sources: Path, name: str, root: Path) -> None:
     capability = torch.backends.cpu.get_cpu_capability()
     _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
     (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
+    (root / "schemas.inc").write_text(_schemas())
     flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
     if capability in CAPABILITIES:
         flags += [f"-DCPU_CAPABILITY_{capability}", *CAPABILITIES[capability]]
@@ -202,7 +207,9 @@ def _build(sources: Path, name: str, root: Path) -> None:
             name,
             [str(sources / source) for source in SOURCES],
             extra_cflags=flags,
-            extra_ldflags=["-fopenmp"],
+            # Without Python's library, which is among those that torch names, C++ programs load it.
+            extra_ldflags=["-fopenmp", *(["-Wl,--as-needed"] if sys.platform == "linux" else [])],
+            extra_include_paths=[str(root)],
             build_directory=str(root),
             is_python_module=False,
         )
@@ -214,9 +221,15 @@ def _build(sources: Path, name: str, root: Path) -> None:
 def _digest(sources: Path) -> str:
     """Return a hash of everything that the library is made of."""
     digest = hashlib.sha256(f"{torch.__version__} {CAPABILITIES} {sys.version_info[:2]}".encode())
+    digest.update(_schemas().encode())
     for name in (*SOURCES, *HEADERS):
         digest.update((sources / name).read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _schemas() -> str:
+    """Return the operators' declarations as a list of C++ strings."""
+    return "".join(f'"{schema}",\n' for schema in (*fused.SCHEMAS, torch_layers.SCHEMA))
 
 
 def _missing_tool() -> str | None:

@@ -13,7 +13,8 @@ namespace {
 
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+    std::tuple<
+        Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 constexpr int64_t kMoments = 3;  // one a gate
 
@@ -55,7 +56,7 @@ Results ln_gru(
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep) {
+    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -65,6 +66,7 @@ Results ln_gru(
   const Tensor bias = or_zeros(bias_, width, x);
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, false);
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
@@ -80,7 +82,8 @@ Results ln_gru(
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
     const Run<T> run{
-        w, width, hidden, layer.in, state, output.data_ptr<T>(), side, projected, storage};
+        w, width, hidden, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
+        storage};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       Moments<T> m[kMoments], of_a[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
@@ -106,7 +109,8 @@ Gradients ln_gru_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    const Maybe& cuts, const Maybe& reset_h) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
@@ -116,6 +120,7 @@ Gradients ln_gru_backward(
   const Tensor bias = or_zeros(bias_, width, x);
   InputGradients d_inputs(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, true);
   Tensor d_weight = zeros_if(needed[1], {width, hidden}, x);
   Tensor d_affine = at::zeros({5, width}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
@@ -134,6 +139,7 @@ Gradients ln_gru_backward(
         hidden,
         h_0.const_data_ptr<T>(),
         hs,
+        resets.with<T>(),
         side,
         projected,
         d_h_0.data_ptr<T>(),
@@ -152,8 +158,7 @@ Gradients ln_gru_backward(
       for (int64_t s = low; s < high; s++, v += width, a += width, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
         const T* d_out = d_hs + row * hidden;
-        const T* before = steps.before(hs, t, s, hidden);
-        if (before == nullptr) before = to.h_0 + s * hidden;
+        const T* before = to.before(steps, t, s);
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
         sweep<T>(hidden, [&](int64_t j, auto lanes) {
@@ -179,7 +184,7 @@ Gradients ln_gru_backward(
   });
   const std::vector<Tensor> s = d_affine.unbind();
   return {d_inputs.x,   d_h_0,        d_weight,     s[0].clone(), s[1].clone(), d_inputs.weight,
-          s[4].clone(), s[2].clone(), s[3].clone()};
+          s[4].clone(), s[2].clone(), s[3].clone(), resets.d_state};
 }
 
 TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {

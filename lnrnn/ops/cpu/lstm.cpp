@@ -19,7 +19,7 @@ using Results =
     std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients = std::tuple<
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-    Tensor>;
+    Tensor, Tensor, Tensor>;
 
 constexpr int64_t kCell = 4, kMoments = 5;  // of four gates and the cell
 
@@ -94,7 +94,8 @@ Results ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep,
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -108,6 +109,7 @@ Results ln_lstm(
   Tensor output = for_all_rows(rows_of(x, features), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor c_n = c_0.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, false), resets_c(cuts, reset_c, c_0, false);
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
@@ -132,6 +134,7 @@ Results ln_lstm(
         shift_c.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *cs = c_n.data_ptr<T>();
     T *kept_cells = cells.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Resets<T> of_c = resets_c.with<T>();
     T* const open = opens.data_ptr<T>();
     T* const y = projects ? wide.data_ptr<T>() : state;  // (B, H) either way
     const auto step = [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
@@ -142,13 +145,15 @@ Results ln_lstm(
         if (keep) std::memcpy(kept_cells + row * hidden, c, hidden * sizeof(T));
         forward_row(layer, row, v, a, c, m, y + s * hidden, open + low * hidden);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
+        of_c.replace(row, s, cs);
       }
       if (!projects) return;
       if (storage) round_to(*storage, y + low * hidden, (high - low) * hidden);
       w_hr.multiply(high - low, y + low * hidden, {nullptr, 0}, state + low * features);
     };
     const Run<T> run{
-        w, width, features, layer.in, state, output.data_ptr<T>(), side, projected, storage};
+        w, width, features, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
+        storage};
     run_forward(steps, run, step);
   });
   return {output, h_n, c_n, side.result(), projected.result(), input_stats, cells, stats};
@@ -230,7 +235,8 @@ Gradients ln_lstm_backward(
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
@@ -244,6 +250,7 @@ Gradients ln_lstm_backward(
   InputGradients d_inputs(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
   Tensor d_c_0 = d_c_n.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, true), resets_c(cuts, reset_c, c_0, true);
   Tensor d_weight = zeros_if(needed[1], {width, features}, x);
   Tensor d_affine = at::zeros({4 * width + 2 * hidden}, x.options());
   Tensor d_down = at::zeros(down.sizes(), x.options());
@@ -270,6 +277,7 @@ Gradients ln_lstm_backward(
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     T *d_state = d_h_0.data_ptr<T>(), *d_cs = d_c_0.data_ptr<T>();
     T* const memory = memories.data_ptr<T>();
+    const Resets<T> of_c = resets_c.with<T>();
     const Projection<T> projection{
         {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, narrow},
         features,
@@ -286,6 +294,7 @@ Gradients ln_lstm_backward(
         features,
         h_0.const_data_ptr<T>(),
         output.const_data_ptr<T>(),
+        resets.with<T>(),
         side,
         projected,
         d_state,
@@ -307,6 +316,7 @@ Gradients ln_lstm_backward(
       for (int64_t s = low; s < high; s++, at++, v += width, a += next, d_v += width, d_a += width) {
         const int64_t row = first + s;
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
+        of_c.take_back(row, s, d_cs);
         const T* d_y = projects ? projection.d_wide + at * hidden : d_state + s * hidden;
         backward_row(
             layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : d_hs + row * hidden,
@@ -324,7 +334,7 @@ Gradients ln_lstm_backward(
       d_affine.split_with_sizes({width, width, width, width, hidden, hidden});
   return {d_inputs.x,   d_h_0,        d_c_0,  d_weight,        s[0].clone(),
           s[1].clone(), s[4].clone(), s[5].clone(), d_down, d_inputs.weight,
-          s[3].clone(), s[2].clone(), s[1].clone()};
+          s[3].clone(), s[2].clone(), s[1].clone(), resets.d_state, resets_c.d_state};
 }
 
 TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {

@@ -11,14 +11,15 @@ namespace {
 
 using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 using Gradients =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+    std::tuple<
+        Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Results ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep) {
+    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -27,6 +28,7 @@ Results ln_rnn(
   const Tensor bias = or_zeros(bias_, hidden, x);
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, false);
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, hidden, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), hidden, x, keep, rounded);
@@ -42,7 +44,8 @@ Results ln_rnn(
     T* const state = h_n.data_ptr<T>();
     auto* saved = reinterpret_cast<Moments<T>*>(stats.data_ptr<T>());
     const Run<T> run{
-        w, hidden, hidden, in, state, output.data_ptr<T>(), side, projected, storage};
+        w, hidden, hidden, in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
+        storage};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* z) {
       Moments<T> m, of_z;
       for (int64_t s = low; s < high; s++, v += hidden, z += joint ? 0 : hidden) {
@@ -71,7 +74,8 @@ Gradients ln_rnn_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed) {
+    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    const Maybe& cuts, const Maybe& reset_h) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
@@ -80,6 +84,7 @@ Gradients ln_rnn_backward(
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   InputGradients d(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
+  const ResetTensors resets(cuts, reset_h, h_0, true);
   Tensor d_weight = zeros_if(needed[1], {hidden, hidden}, x);
   Tensor d_affine = at::zeros({4, hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
@@ -97,6 +102,7 @@ Gradients ln_rnn_backward(
         hidden,
         h_0.const_data_ptr<T>(),
         hs,
+        resets.with<T>(),
         side,
         projected,
         d_h_0.data_ptr<T>(),
@@ -130,7 +136,7 @@ Gradients ln_rnn_backward(
   });
   const std::vector<Tensor> s = d_affine.unbind();
   return {d.x,         d_h_0,        d_weight,     s[0].clone(), s[1].clone(), d.weight,
-          s[3].clone(), s[2].clone(), s[1].clone()};
+          s[3].clone(), s[2].clone(), s[1].clone(), resets.d_state};
 }
 
 TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "inputs.hpp"
+#include "resets.hpp"
 
 namespace lnrnn {
 
@@ -47,12 +48,11 @@ struct Steps {
   // The k-th step to be computed.
   int64_t at(int64_t k) const { return reverse ? count - 1 - k : k; }
 
-  // Where a sequence's state before step t was put out, or null where that is its initial state.
-  template <typename T>
-  const T* before(const T* output, int64_t t, int64_t sequence, int64_t width) const {
+  // The row that put out a sequence's state before step t, or -1 where that is its initial state.
+  int64_t before(int64_t t, int64_t sequence) const {
     const int64_t last = reverse ? t + 1 : t - 1;
-    if (last < 0 || last == count || sequence >= rows[last]) return nullptr;
-    return output + (first[last] + sequence) * width;
+    if (last < 0 || last == count || sequence >= rows[last]) return -1;
+    return first[last] + sequence;
   }
 
   // Calls body(shard, low, high) for shares of the sequences, [low, high), with about as many live
@@ -158,6 +158,7 @@ struct Run {
   Inputs<T> inputs;
   T *state, *output;            // (B, R), initial hidden states, final ones in the end; (N, R)
   const Kept &side, &projected; // W h or, joint, the sum with the input; z where it is apart
+  Resets<T> resets;             // of the hidden states
   std::optional<at::ScalarType> storage;  // what hidden states are rounded to, if not T
 };
 
@@ -196,6 +197,9 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       T* const h = run.state + low * features;
       if (run.storage) round_to(*run.storage, h, rows * features);
       std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
+      for (int64_t b = low; run.resets.any() && b < live; b++) {
+        run.resets.replace(steps.first[t] + b, b, run.state);
+      }
     }
   });
 }
@@ -206,6 +210,7 @@ struct Backward {
   const Weight<T>& weight;      // G to R
   int64_t gates, features;      // G, R
   const T *h_0, *output;        // (B, R), (N, R)
+  Resets<T> resets;             // of the hidden states
   const Tensor &side, &projected;  // as the forward kept them
   T* d_state;                   // gradient of the final hidden states, becoming the initial ones'
   bool direct;                  // whether the cell itself passes part of d_state on
@@ -216,6 +221,13 @@ struct Backward {
   bool narrow;                  // whether the weights' gradients are products of bfloat16
   T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
+
+  // A sequence's hidden state before step t.
+  const T* before(const Steps& steps, int64_t t, int64_t sequence) const {
+    const int64_t row = steps.before(t, sequence);
+    if (row < 0) return h_0 + sequence * features;
+    return resets.at(row) ? resets.state + sequence * features : output + row * features;
+  }
 };
 
 // Rows of a chunk of steps: enough for the weight gradient's product to be efficient, few enough for
@@ -266,6 +278,9 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         const T* z = in.joint   ? nullptr
                      : projects ? inputs.read(first, low, n)
                                 : in.x + first * gates;
+        for (int64_t b = low; to.resets.any() && b < live; b++) {
+          to.resets.take_back(steps.first[t] + b, b, to.d_state);
+        }
         step(sums + shard * to.width, t, low, live, v, z, d_v + at, d_input + at, row);
         T* const d_h = to.d_state + low * features;
         to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
@@ -274,10 +289,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
           in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x);
         }
         for (int64_t b = low; to.d_weight && b < live; b++) {
-          const T* h = steps.before(to.output, t, b, features);
-          std::memcpy(
-              before + (row + b - low) * features, h ? h : to.h_0 + b * features,
-              features * sizeof(T));
+          const T* h = to.before(steps, t, b);
+          std::memcpy(before + (row + b - low) * features, h, features * sizeof(T));
         }
       }
     });

@@ -52,6 +52,8 @@ def look_inside(layer: Layer, x: Tensor, h: Tensor) -> Inside:
     if norm is None:
         bias = 0.0 if weights.bias_hh is None else widen(weights.bias_hh)
         from_input, from_state = projected, product + bias
+    elif cell_of(layer) == "gru" and norm.is_joint("gru"):
+        return _inside_joint_gru(layer, norm, weights, projected, product)
     else:
         joint = norm.is_joint(cell_of(layer))
         normed = {"joint": projected + product} if joint else {"ih": projected, "hh": product}
@@ -79,6 +81,31 @@ def _normalize(
         normed["ih"], weights.gain_ih, weights.shift_ih, widths=widths, **settings
     )
     return from_input, from_state
+
+
+def _inside_joint_gru(
+    layer: Layer, norm: CellNorm, weights: Direction, projected: Tensor, product: Tensor
+) -> Inside:
+    """Return what is read where norms cover a GRU's sum, which has the reset in it or before it."""
+    assert weights.gain is not None
+    widths = widths_of(layer, norm)
+    bias = 0.0 if weights.bias_hh is None else widen(weights.bias_hh)
+
+    def normalized(v: Tensor) -> list[Tensor]:
+        settings = {"widths": widths, "kind": norm.kind, "eps": layer.eps}
+        return list(normalize(v, recurrent_gain(weights), weights.shift, **settings).chunk(3, -1))
+
+    read = projected + product + bias
+    r, z, n = normalized(read)
+    if norm.span == "all":
+        n = torch.sigmoid(r) * n
+    else:  # a norm of its own, of a sum that only the reset, known now, completes
+        *_, u_n = (product + bias).chunk(3, -1)
+        read_r, read_z, _ = read.chunk(3, -1)
+        x_n = projected.chunk(3, -1)[2]
+        read = torch.cat([read_r, read_z, x_n + torch.sigmoid(r) * u_n], dim=-1)
+        n = normalized(read)[2]
+    return Inside(dict(zip("rzn", (r, z, n), strict=True)), {"joint": read})
 
 
 def next_cell_state(inside: Inside, c: Tensor) -> Tensor:

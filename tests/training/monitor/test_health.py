@@ -137,7 +137,12 @@ NORMS = {
         lnrnn.CellNorm(inputs="joint", span="gate", cell="state", kind="rms"),
         lnrnn.CellNorm(cell=None, gain_init=0.5),
     ],
-    "gru": [None, "output", "cell", lnrnn.CellNorm(span="all")],
+    "gru": [
+        *(None, "output", "cell", lnrnn.CellNorm(span="all")),
+        lnrnn.CellNorm(inputs="joint"),
+        lnrnn.CellNorm(inputs="joint", span="gate", kind="rms"),
+        lnrnn.CellNorm(inputs="joint", span="all"),
+    ],
 }
 EVERY_NORM = [(cell, norm) for cell, norms in NORMS.items() for norm in norms]
 
@@ -198,6 +203,17 @@ def N(v: Tensor, kind: str = "layer") -> Tensor:
     return (v - v.mean()) / torch.sqrt(v.var(correction=0) + EPS)
 
 
+def inside_joint_gru(p: dict, normed, widths: list[int], a: Tensor, u: Tensor, span: str):
+    """The same for norms of a GRU's sum: the candidate's has the reset in it, or before it."""
+    r, z, n = (p["gain"] * normed(a + u) + p["shift"]).chunk(3)
+    r, z = torch.sigmoid(r), torch.sigmoid(z)
+    if span == "all":
+        return {"r": r, "z": z, "n": torch.tanh(r * n)}, {"joint": (a + u).split(widths)}
+    side = torch.cat([(a + u)[: 2 * HIDDEN], a[2 * HIDDEN :] + r * u[2 * HIDDEN :]])
+    n = (p["gain"] * normed(side) + p["shift"])[2 * HIDDEN :]
+    return {"r": r, "z": z, "n": torch.tanh(n)}, {"joint": side.split(widths)}
+
+
 @torch.no_grad()
 def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
     """Return the gates' activations and what the norms read at one step, by docs/formulas.md."""
@@ -218,6 +234,8 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
         def normed(v: Tensor) -> Tensor:
             return torch.cat([N(part, norm.kind) for part in v.split(widths)])
 
+        if (kind, norm.is_joint(kind)) == ("gru", True):
+            return inside_joint_gru(p, normed, widths, from_x, from_h + p["bias_hh"], norm.span)
         if norm.is_joint(kind):
             read["joint"] = (from_x + from_h).split(widths)
             a, u = 0 * from_x, p["gain"] * normed(from_x + from_h) + p["bias_hh"]

@@ -1,0 +1,377 @@
+"""The operators of `lnrnn` as nodes of ONNX, for `torch.onnx.export`.
+
+A norm inside the step is a Scan, whose body is one step of `lnrnn.ops.reference`; over a single
+step there is no loop. Torch's own recurrence is ONNX's, with the gates in ONNX's order.
+
+Dimensions: T time steps, B sequences, I input features, H hidden units, R recurrent features, G
+gate entries, D directions.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir import convenience
+from onnxscript import evaluator
+
+from lnrnn.ops import fused
+
+Value = ir.Value
+# Torch's gates in ONNX's order.
+ORDERS = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return each operator and what writes it as nodes, by names of their schemas."""
+    found = {getattr(torch.ops.lnrnn, op.name).default: partial(_translate, op) for op in fused.OPS}
+    table: dict[Callable[..., Any], Callable[..., Any]] = {}
+    for target, function in (*found.items(), (torch.ops.lnrnn.torch_layer.default, _torch_layer)):
+        table[target] = _named(function, target.name())
+    return table
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def translate(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    translate.__name__ = name.replace("::", "_")
+    return translate
+
+
+class Nodes:
+    """Nodes in the making, of a graph or of the body of a loop.
+
+    Args:
+        nodes: Where they go.
+        dtype: Of the numbers.
+    """
+
+    def __init__(self, nodes: list[ir.Node], dtype: ir.DataType) -> None:
+        self.nodes = nodes
+        self.dtype = dtype
+
+    def add(self, op: str, *inputs: Value | None, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node and return its output, or a list of several."""
+        given = list(inputs)
+        while given and given[-1] is None:
+            given.pop()
+        node = ir.Node(
+            "", op, given, convenience.convert_attributes(attributes), num_outputs=outputs
+        )
+        self.nodes.append(node)
+        return node.outputs[0] if outputs == 1 else list(node.outputs)
+
+    def number(self, value: float) -> Value:
+        """Add a constant of the numbers' dtype."""
+        return self.add("Constant", value=ir.tensor(np.array(value, self.dtype.numpy())))
+
+    def whole(self, *values: int) -> Value:
+        """Add a constant list of whole numbers."""
+        return self.add("Constant", value=ir.tensor(np.array(values, np.int64)))
+
+    def split(self, value: Value, widths: Sequence[int]) -> list[Value]:
+        """Split the last axis."""
+        if len(widths) == 1:
+            return [value]
+        return self.add("Split", value, self.whole(*widths), outputs=len(widths), axis=-1)
+
+    def parts(self, constant: Value, widths: Sequence[int], axis: int = 0) -> list[Value]:
+        """Cut a parameter up, each part by a node of its own, which can be computed ahead."""
+        if len(widths) == 1:
+            return [constant]
+        edges = np.cumsum([0, *widths]).tolist()
+        return [
+            self.add("Slice", constant, self.whole(low), self.whole(high), self.whole(axis))
+            for low, high in itertools.pairwise(edges)
+        ]
+
+    def joined(self, parts: Sequence[Value], axis: int = -1) -> Value:
+        """Concatenate."""
+        return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=axis)
+
+    def product(self, x: Value, weight: Value) -> Value:
+        """Return ``x`` times a weight of torch's layout, (G, I)."""
+        return self.add("MatMul", x, weight)
+
+    def transposed(self, weight: Value | None) -> Any:
+        """Return a weight as `product` takes it, (I, G)."""
+        return None if weight is None else self.add("Transpose", weight, perm=[1, 0])
+
+    def sum(self, *values: Value | None) -> Value:
+        """Add up what is there."""
+        total, *rest = [value for value in values if value is not None]
+        for value in rest:
+            total = self.add("Add", total, value)
+        return total
+
+
+class Norm(NamedTuple):
+    """A norm whose gains and shifts have been split into its spans.
+
+    Attributes:
+        widths: Sizes of the spans.
+        gains: One a span.
+        shifts: One a span, or None.
+        centered: Whether the mean is taken away.
+        eps: Added inside the root.
+    """
+
+    widths: list[int]
+    gains: list[Value]
+    shifts: list[Value] | None
+    centered: bool
+    eps: float
+
+    @classmethod
+    def of(
+        cls, at: Nodes, gain: Value, shift: Value | None, widths: list[int], given: dict[str, Any]
+    ) -> "Norm":
+        """Split the gain and the shift of a norm."""
+        shifts = None if shift is None else at.parts(shift, widths)
+        return cls(widths, at.parts(gain, widths), shifts, given["centered"], given["eps"])
+
+    def __call__(self, at: Nodes, value: Value) -> Value:
+        """Normalize (..., G)."""
+        shifts = self.shifts or [None] * len(self.widths)
+        spans = zip(at.split(value, self.widths), self.gains, shifts, strict=True)
+        return at.joined([self._span(at, *span) for span in spans])
+
+    def _span(self, at: Nodes, value: Value, gain: Value, shift: Value | None) -> Value:
+        if self.centered:
+            return at.add("LayerNormalization", value, gain, shift, axis=-1, epsilon=self.eps)
+        square = at.add("Mul", value, value)
+        mean = at.add("ReduceMean", square, at.whole(-1), keepdims=1)
+        root = at.add("Sqrt", at.add("Add", mean, at.number(self.eps)))
+        return at.sum(at.add("Mul", at.add("Div", value, root), gain), shift)
+
+
+# One step: nodes, input side (B, G) and states (B, H) to states, of which the first is the output.
+Step = Callable[[Nodes, Value, list[Value]], list[Value]]
+
+
+def _translate(op: fused.Op, *args: Any) -> list[Value]:
+    """Write a recurrence with a norm inside the step."""
+    given = dict(zip(op.takes, args, strict=True))
+    _check(op, given)
+    x, weight = given["x"], given["weight_hh"]
+    at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    hidden = weight.shape[0] // op.gates
+    widths = [hidden * n for n in given.get("spans", [1])]
+    if given["weight_ih"] is not None:
+        x = at.sum(at.product(x, at.transposed(given["weight_ih"])), given["bias_ih"])
+        if given["gain_ih"] is not None:
+            x = Norm.of(at, given["gain_ih"], given["shift_ih"], widths, given)(at, x)
+    norm = Norm.of(at, given["gain"], given["bias_hh"], widths, given)
+    recurrent = at.transposed(weight)
+    if op.cell == "lstm":
+        norm_c = None
+        if given["gain_c"] is not None:
+            norm_c = Norm.of(at, given["gain_c"], given["shift_c"], [hidden], given)
+        step = _lstm_step(
+            recurrent,
+            partial(_sides, norm, given["joint"]),
+            norm_c,
+            given["cell"],
+            at.transposed(given["weight_hr"]),
+            hidden,
+        )
+    elif op.cell == "gru":
+        step = _gru_step(recurrent, norm, hidden)
+    else:
+        step = _rnn_step(recurrent, partial(_sides, norm, given["joint"]), given["relu"])
+    state = [given["h_0"], *([given["c_0"]] if op.states == 2 else [])]
+    single = given["x"].shape[0] == 1
+    run = _one_step if single else _scan
+    results = run(at, step, x, state, [4 * hidden, hidden][0], given["reverse"])
+    nothing = at.number(0.0)
+    # What is kept for a backward is asked for by nobody.
+    return [*results, *(at.add("Identity", nothing) for _ in op.saved)]
+
+
+def _check(op: fused.Op, given: dict[str, Any]) -> None:
+    known = {
+        *(name.rstrip("?") for name in op.tensors),
+        *("batch_sizes", "reverse", "joint", "spans", "cell", "relu", "centered", "eps"),
+        *("storage", "narrow", "keep"),
+    }
+    unknown = [name for name in given if name not in known and given[name] is not None]
+    if unknown or given["batch_sizes"] is not None:
+        raise NotImplementedError(
+            f"an ONNX file has no {', '.join(unknown) or 'packed input'}; give padded input alone"
+        )
+    if given["storage"] is not None:
+        raise NotImplementedError(
+            "an ONNX file of a norm inside the step computes in float32 or float64; export "
+            "module.float(), outside of autocast"
+        )
+
+
+def _sides(norm: Norm | None, joint: bool, at: Nodes, x: Value, product: Value) -> Value:
+    """Return the sum of both sides, normalized."""
+    if norm is None:
+        return at.add("Add", x, product)
+    if joint:
+        return norm(at, at.add("Add", x, product))
+    return at.add("Add", x, norm(at, product))
+
+
+def _rnn_step(weight: Value, sides: Callable[..., Value], relu: bool) -> Step:
+    def step(at: Nodes, x: Value, state: list[Value]) -> list[Value]:
+        total = sides(at, x, at.product(state[0], weight))
+        return [at.add("Relu" if relu else "Tanh", total)]
+
+    return step
+
+
+def _lstm_step(
+    weight: Value,
+    sides: Callable[..., Value],
+    norm_c: Norm | None,
+    cell: str | None,
+    projection: Value | None,
+    hidden: int,
+) -> Step:
+    def step(at: Nodes, x: Value, state: list[Value]) -> list[Value]:
+        h, c = state
+        z = sides(at, x, at.product(h, weight))
+        i, f, g, o = at.split(z, [hidden] * 4)
+        kept = at.add("Mul", at.add("Sigmoid", f), c)
+        c = at.add("Add", kept, at.add("Mul", at.add("Sigmoid", i), at.add("Tanh", g)))
+        if norm_c is not None and cell == "state":
+            c = norm_c(at, c)
+        seen = norm_c(at, c) if norm_c is not None and cell == "output" else c
+        h = at.add("Mul", at.add("Sigmoid", o), at.add("Tanh", seen))
+        return [h if projection is None else at.product(h, projection), c]
+
+    return step
+
+
+def _gru_step(weight: Value, norm: Norm, hidden: int) -> Step:
+    def step(at: Nodes, x: Value, state: list[Value]) -> list[Value]:
+        (h,) = state
+        u_r, u_z, u_n = at.split(norm(at, at.product(h, weight)), [hidden] * 3)
+        x_r, x_z, x_n = at.split(x, [hidden] * 3)
+        r = at.add("Sigmoid", at.add("Add", x_r, u_r))
+        z = at.add("Sigmoid", at.add("Add", x_z, u_z))
+        n = at.add("Tanh", at.add("Add", x_n, at.add("Mul", r, u_n)))
+        old, new = at.add("Mul", z, h), at.add("Mul", at.add("Sub", at.number(1.0), z), n)
+        return [at.add("Add", new, old)]
+
+    return step
+
+
+def _one_step(at: Nodes, step: Step, x: Value, state: list[Value], *_: Any) -> list[Value]:
+    """Run a step over (1, B, G); return the output, (1, B, R), and the states."""
+    state = step(at, at.add("Squeeze", x, at.whole(0)), state)
+    return [at.add("Unsqueeze", state[0], at.whole(0)), *(at.add("Identity", s) for s in state)]
+
+
+def _scan(
+    at: Nodes, step: Step, x: Value, state: list[Value], width: int, reverse: bool
+) -> list[Value]:
+    """Run a step over (T, B, G); return the output, (T, B, R), and the final states."""
+    names = ("h", "c")[: len(state)]
+    number = f"{len(at.nodes)}_{id(x)}"
+    before = [
+        _input(f"{name}_{number}", at.dtype, s.shape) for name, s in zip(names, state, strict=True)
+    ]
+    x_t = _input(f"x_{number}", at.dtype, None)
+    inside = Nodes([], at.dtype)
+    after = step(inside, x_t, before)
+    output = inside.add("Identity", after[0])
+    for i, node in enumerate(inside.nodes):
+        for j, value in enumerate(node.outputs):
+            value.name = f"step_{number}_{i}_{j}"
+    body = ir.Graph([*before, x_t], [*after, output], nodes=inside.nodes, name=f"step_{number}")
+    *final, whole = at.add(
+        "Scan",
+        *state,
+        x,
+        outputs=len(state) + 1,
+        body=body,
+        num_scan_inputs=1,
+        scan_input_directions=[int(reverse)],
+        scan_output_directions=[int(reverse)],
+    )
+    return [whole, *final]
+
+
+def _input(name: str, dtype: ir.DataType, shape: ir.Shape | None) -> Value:
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(dtype))
+
+
+def _torch_layer(
+    x: Value, h_0: Value, c_0: Value | None, weights: Sequence[Value], mode: str, bias: bool
+) -> list[Value]:
+    """Write one layer of torch's own recurrence."""
+    at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    directions = 2 if h_0.shape[0] == 2 else 1  # pyright: ignore[reportOptionalSubscript]
+    each = len(weights) // directions
+    sides = [list(weights[d * each : (d + 1) * each]) for d in range(directions)]
+    if each == (5 if bias else 3):
+        assert c_0 is not None
+        return _projected_lstm(at, x, h_0, c_0, sides, bias)
+    op = mode.partition("_")[0]
+    hidden = weights[1].shape[1]  # pyright: ignore[reportOptionalSubscript]
+    stacked = [
+        at.add("Unsqueeze", at.joined(parts, axis=0), at.whole(0))
+        for w_ih, w_hh, *biases in sides
+        for parts in (
+            *([_reordered(at, w, op, hidden)] for w in (w_ih, w_hh)),
+            [_reordered(at, b, op, hidden) for b in biases],
+        )
+        if parts
+    ]
+    kinds = 3 if bias else 2
+    tensors = [at.joined(stacked[k::kinds], axis=0) for k in range(kinds)]
+    options: dict[str, Any] = {"hidden_size": hidden}
+    options["direction"] = "bidirectional" if directions == 2 else "forward"
+    if op == "GRU":
+        options["linear_before_reset"] = 1
+    if op == "RNN":
+        options["activations"] = ["Relu" if mode.endswith("RELU") else "Tanh"] * directions
+    inputs = [x, *tensors, *([] if bias else [None]), None, h_0, c_0]
+    output, *final = at.add(op, *inputs, outputs=3 if op == "LSTM" else 2, **options)
+    # (T, D, B, H) to (T, B, D * H)
+    output = at.add("Transpose", output, perm=[0, 2, 1, 3])
+    output = at.add("Reshape", output, at.whole(0, 0, directions * hidden))
+    return [output, *final, *([] if op == "LSTM" else [at.number(0.0)])]
+
+
+def _reordered(at: Nodes, tensor: Value, op: str, hidden: int) -> Value:
+    """Put the gates of a weight or bias, (G, ...), in ONNX's order."""
+    order = ORDERS[op]
+    if len(order) == 1:
+        return tensor
+    parts = at.parts(tensor, [hidden] * len(order))
+    return at.joined([parts[i] for i in order], axis=0)
+
+
+def _projected_lstm(
+    at: Nodes, x: Value, h_0: Value, c_0: Value, sides: list[list[Value]], bias: bool
+) -> list[Value]:
+    """Write an LSTM whose hidden state is projected, which ONNX's does not know, as Scans."""
+    results = []
+    for d, (w_ih, w_hh, *rest) in enumerate(sides):
+        hidden = w_hh.shape[0] // 4  # pyright: ignore[reportOptionalSubscript, reportOperatorIssue]
+        projected = at.sum(at.product(x, at.transposed(w_ih)), *(rest[:2] if bias else []))
+        step = _lstm_step(
+            at.transposed(w_hh),
+            partial(_sides, None, False),
+            None,
+            None,
+            at.transposed(rest[-1]),
+            hidden,
+        )
+        state = [at.add("Gather", s, at.add("Constant", value_int=d), axis=0) for s in (h_0, c_0)]
+        run = _one_step if x.shape[0] == 1 else _scan  # pyright: ignore[reportOptionalSubscript]
+        results.append(run(at, step, projected, state, 4 * hidden, d == 1))
+    outputs, *states = zip(*results, strict=True)
+    stacked = [
+        at.joined([at.add("Unsqueeze", s, at.whole(0)) for s in each], axis=0) for each in states
+    ]
+    return [at.joined(outputs), *(at.add("Identity", s) for s in stacked)]

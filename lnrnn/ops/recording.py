@@ -1,0 +1,19 @@
+"""Whether a call is being recorded for somebody else to compute."""
+
+import sys
+
+import torch
+
+
+def is_for_onnx() -> bool:
+    """Return whether `torch.onnx.export` is recording, so that nothing of ours will be run."""
+    return torch.compiler.is_exporting() and _onnx_records()
+
+
+def _onnx_records() -> bool:
+    onnx = sys.modules.get("torch.onnx")  # which takes a while to import
+    return onnx is not None and onnx.is_in_onnx_export()
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.
+_onnx_records._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

@@ -20,6 +20,7 @@ from lnrnn.comparison.arms import (
     readable_runs,
 )
 from lnrnn.comparison.claims import Outcome, compare_arms
+from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
 from lnrnn.comparison.configuration import configuration_differences
 from lnrnn.comparison.endpoints import check_endpoint
 from lnrnn.comparison.failures import compare_failures, given_success
@@ -125,7 +126,7 @@ def compare(
     warnings += check_grid(targets, known)
     if not targets:
         warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
-    warnings += clock_warnings
+    warnings += [*clock_warnings, *check_clock(cost), *check_clipping(known), *check_ceiling(known)]
     warnings += check_tuning(tuned, seeds) if tuned else []
     warnings += [*check_looks(looks), *check_named(primary, named)]
     halfway = targets[0]["target"] if targets else None

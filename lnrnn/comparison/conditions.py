@@ -45,8 +45,8 @@ def check_clipping(arms: Mapping[str, Sequence[Run]]) -> list[str]:
     listed = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     return [
         f"the gradient is clipped in different shares of the steps ({listed}): where most steps "
-        "are clipped, trainer.gradient_clip_val sets their size, so the arms differ in more than their "
-        "configuration says"
+        "are clipped, trainer.gradient_clip_val sets their size, so the arms differ in more than "
+        "their configuration says"
     ]
 
 

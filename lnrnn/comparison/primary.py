@@ -51,7 +51,7 @@ def mark_primary(pairs: Sequence[dict[str, Any]], endpoint: str, look: int) -> N
             pair["primary"] = {"endpoint": endpoint, **{name: entry[name] for name in names}}
         return
     rungs = [_headline(pair) for pair in pairs]
-    corrected = holm([rung and larger(rung["p"], rung["p_choice"]) for rung in rungs])
+    corrected = holm([larger(rung["p"], rung["p_choice"]) if rung else None for rung in rungs])
     for pair, rung, p_holm in zip(pairs, rungs, corrected, strict=True):
         pair["primary"] = {
             "endpoint": endpoint,

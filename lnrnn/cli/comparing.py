@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lnrnn.study.plan import (
     Runs,
     build_once,
     compared_runs,
+    looks_before,
+    named_primary,
     result_folder,
     result_name,
     seeds_before,
@@ -42,16 +45,20 @@ def run(settings: Settings) -> int:
     """
     if are_folders(settings):
         folders = folders_of(settings)
-        result = compare(folders)
-        folder = Path("runs") / result["data"] / "compare" / result_name(settings.arms, "")
+        data = compare(folders)["data"]
+        folder = Path("runs") / data / "compare" / result_name(settings.arms, "")
         check_files(folder)
+        result = compare(folders, primary=settings.primary, looks=looks_before(folder))
         report(result, folders, folder)
         return conclude(settings, result, [], None)
+    first = next(iter(compared_runs(replace(settings, seeds=1), {}).values()))[0]
+    folder = result_folder(settings, first)
+    check_files(folder)  # before hours of training
+    named = named_primary(folder, settings)
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
     folder = result_folder(settings, tasks[0].experiment)
-    check_files(folder)  # before hours of training
     if settings.train:
         build_once(runs)
         failures += train_all("training", tasks, settings.jobs, console)
@@ -60,7 +67,15 @@ def run(settings: Settings) -> int:
     cost, problem = cost_or_problem(settings, runs, folder)
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
     try:
-        result = compare(folders, cost=cost, tuning=tuning)
+        result = compare(
+            folders,
+            cost=cost,
+            tuning=tuning if settings.tuning_seeds else None,
+            grid=None if settings.tuning_seeds else tuning,
+            primary=settings.primary,
+            named=named,
+            looks=looks_before(folder),
+        )
         report(result, folders, folder)
     except EXPECTED:
         name_problems(failures, problem)  # of the runs, which this error must not hide

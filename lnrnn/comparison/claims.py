@@ -1,17 +1,19 @@
 """When a difference may be claimed, and whether one seed decides about it.
 
 One outcome of all arms is one family: Holm corrects its p-values together, one an arm beside the
-baseline.
+baseline. Where the arms chose their learning rates on the same seeds, the p-value is the larger of
+two: of the sign-flip test at the chosen rates, and of the test that makes the choice anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lnrnn.comparison.statistics import (
-    ALPHA,
     CLAIM_PAIRS,
+    LEVEL,
     RANDOM_FLIPS,
     Paired,
+    alpha_of,
     bootstrap_interval,
     compare_pairs,
     holm,
@@ -21,6 +23,9 @@ from lnrnn.comparison.statistics import (
 QUICK_FLIPS = 9_999  # beyond 20 pairs, to leave out one seed after the other in seconds
 
 Values = Mapping[int, float]  # an arm's outcome by seed
+Choice = Callable[[int | None], float | None]
+"""Returns the p-value of a test that makes an arm's and the baseline's choice of a learning rate
+anew, on all seeds, or on all but one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Outcome:
         supported: Whether a difference may be claimed.
         fragile: The seeds without any one of which the claim, or that there is none, turns.
         bootstrap: The second interval, by resampling; None where there is nothing to resample.
+        p_choice: The p-value of the test that makes the choice of learning rates anew; None where
+            none was chosen on these seeds.
     """
 
     paired: Paired
@@ -40,10 +47,16 @@ class Outcome:
     supported: bool
     fragile: tuple[int, ...] = ()
     bootstrap: tuple[float, float] | None = None
+    p_choice: float | None = None
 
 
 def compare_arms(
-    baseline: Values, arms: Sequence[Values], *, higher_is_better: bool
+    baseline: Values,
+    arms: Sequence[Values],
+    *,
+    higher_is_better: bool,
+    choices: Sequence[Choice] | None = None,
+    look: int = 1,
 ) -> list[Outcome]:
     """Compare every arm with the baseline on the seeds that both have.
 
@@ -51,9 +64,12 @@ def compare_arms(
         baseline: The baseline's values by seed.
         arms: Every other arm's.
         higher_is_better: The outcome's direction.
+        choices: One an arm, where learning rates were chosen on these seeds.
+        look: 1 if nobody has seen a result of this comparison yet, 2 after one extension, ...
     """
-    claims = claim(baseline, arms, higher_is_better=higher_is_better)
-    fragile = fragile_seeds(baseline, arms, claims, higher_is_better=higher_is_better)
+    direction = {"higher_is_better": higher_is_better, "look": look}
+    claims = claim(baseline, arms, choices=choices, **direction)
+    fragile = fragile_seeds(baseline, arms, claims, choices=choices, **direction)
     return [
         Outcome(
             outcome.paired,
@@ -63,6 +79,7 @@ def compare_arms(
             bootstrap_interval(
                 [arm[s] - baseline[s] for s in sorted(baseline.keys() & arm.keys())]
             ),
+            outcome.p_choice,
         )
         for outcome, arm, seeds in zip(claims, arms, fragile, strict=True)
     ]
@@ -74,28 +91,60 @@ def claim(
     *,
     higher_is_better: bool,
     flips: int = RANDOM_FLIPS,
+    choices: Sequence[Choice] | None = None,
+    look: int = 1,
+    left_out: int | None = None,
 ) -> list[Outcome]:
-    """Decide for every arm whether a difference may be claimed; arguments as ``compare_arms``."""
+    """Decide for every arm whether a difference may be claimed.
+
+    Args:
+        baseline: The baseline's values by seed.
+        arms: Every other arm's.
+        higher_is_better: The outcome's direction.
+        flips: As for ``sign_flip_p``.
+        choices: As for ``compare_arms``.
+        look: As for ``compare_arms``.
+        left_out: The seed that the values lack, so that choices leave it out too.
+    """
     found = []
+    level = LEVEL if look == 1 else 1 - alpha_of(look)
     for arm in arms:
         seeds = sorted(baseline.keys() & arm.keys())
         values = [baseline[seed] for seed in seeds], [arm[seed] for seed in seeds]
-        found.append(compare_pairs(*values, higher_is_better=higher_is_better, flips=flips))
-    corrected = holm([paired.p_sign_flip for paired in found])
+        found.append(
+            compare_pairs(*values, higher_is_better=higher_is_better, level=level, flips=flips)
+        )
+    chosen = [choice(left_out) for choice in choices] if choices else [None] * len(arms)
+    corrected = holm(
+        [larger(paired.p_sign_flip, p) for paired, p in zip(found, chosen, strict=True)]
+    )
     return [
-        Outcome(paired, p_holm, supported(paired.n, paired.interval, p_holm))
-        for paired, p_holm in zip(found, corrected, strict=True)
+        Outcome(paired, p_holm, supported(paired.n, paired.interval, p_holm, look), p_choice=p)
+        for paired, p_holm, p in zip(found, corrected, chosen, strict=True)
     ]
 
 
-def supported(n: int, interval: tuple[float, float] | None, p_holm: float | None) -> bool:
+def supported_failures(p_holm: float | None, look: int = 1) -> bool:
+    """Return whether it may be claimed that an arm fails more or less often than the baseline."""
+    return p_holm is not None and p_holm < alpha_of(look)
+
+
+def larger(p: float | None, p_choice: float | None) -> float | None:
+    """Return the p-value that decides: none without a test, and the larger of two."""
+    return p if p is None or p_choice is None else max(p, p_choice)
+
+
+def supported(
+    n: int, interval: tuple[float, float] | None, p_holm: float | None, look: int = 1
+) -> bool:
     """Return whether a difference may be claimed.
 
-    It takes six pairs or more, a corrected p-value below 0.05 and an interval without zero.
+    It takes six pairs or more, a corrected p-value below what this look may spend and an interval
+    without zero.
     """
     if interval is None or p_holm is None or n < CLAIM_PAIRS:
         return False
-    return p_holm < ALPHA and not interval[0] <= 0 <= interval[1]
+    return p_holm < alpha_of(look) and not interval[0] <= 0 <= interval[1]
 
 
 def fragile_seeds(
@@ -104,6 +153,8 @@ def fragile_seeds(
     claims: Sequence[Outcome],
     *,
     higher_is_better: bool,
+    choices: Sequence[Choice] | None = None,
+    look: int = 1,
 ) -> list[tuple[int, ...]]:
     """Return, for each arm, the seeds whose leaving out alone turns its claim.
 
@@ -117,6 +168,8 @@ def fragile_seeds(
         arms: Every other arm's.
         claims: What ``claim`` decided about them.
         higher_is_better: The outcome's direction.
+        choices: As for ``compare_arms``.
+        look: As for ``compare_arms``.
     """
     tests = sum(outcome.p_holm is not None for outcome in claims)
     found: list[list[int]] = [[] for _ in arms]
@@ -126,9 +179,12 @@ def fragile_seeds(
             [_without(arm, seed) for arm in arms],
             higher_is_better=higher_is_better,
             flips=QUICK_FLIPS,
+            choices=choices,
+            look=look,
+            left_out=seed,
         )
         for seeds, arm, before, after in zip(found, arms, claims, rest, strict=True):
-            if seed in arm and _turned(before, after, tests):
+            if seed in arm and _turned(before, after, pairs_needed(tests, look)):
                 seeds.append(seed)
     return [tuple(seeds) for seeds in found]
 
@@ -137,13 +193,13 @@ def _without(values: Values, seed: int) -> Values:
     return {other: value for other, value in values.items() if other != seed}
 
 
-def _turned(before: Outcome, after: Outcome, tests: int) -> bool:
+def _turned(before: Outcome, after: Outcome, needed: int) -> bool:
     first, second = before.paired.difference, after.paired.difference
     if not (before.supported or after.supported) or first is None or second is None:
         return False
     if (first > 0) != (second > 0):
         return True
-    if before.supported and after.paired.n < pairs_needed(tests):
+    if before.supported and after.paired.n < needed:
         interval = after.paired.interval
         return interval is None or interval[0] <= 0 <= interval[1]
     return before.supported != after.supported

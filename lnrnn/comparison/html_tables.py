@@ -180,7 +180,8 @@ def cost(result: Mapping[str, Any]) -> Table:
     threads = "1 thread" if measured["threads"] == 1 else f"{measured['threads']} threads"
     notes = (
         f"Medians of {measured['rounds']} rounds in one process, the arms taking turns, {threads}, "
-        f"{pairs_text(measured['machine'])}. Ratio: to the first arm in the same round."
+        f"{pairs_text(measured['machine'])}. "
+        "Ratio: of the medians; its middle half: of ratios within a round."
     )
     return _table("Cost of a training step", "arm", columns, _alone(tables.costs(measured)), notes)
 

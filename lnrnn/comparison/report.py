@@ -2,10 +2,12 @@
 
 The first outcome is the test metric at the end; the second the mean of the validation metric over
 training, which shows faster learning where the end is equal; the third its best value. Each is one
-Holm family: as many tests as there are arms beside the baseline, which is the first arm.
+Holm family: as many tests as there are arms beside the baseline, which is the first arm. One of
+them, or the speed, is primary.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lnrnn.comparison.arms import (
@@ -18,12 +20,33 @@ from lnrnn.comparison.arms import (
     readable_runs,
 )
 from lnrnn.comparison.claims import Outcome, compare_arms
+from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
 from lnrnn.comparison.configuration import configuration_differences
+from lnrnn.comparison.endpoints import check_endpoint
+from lnrnn.comparison.failures import compare_failures, given_success
+from lnrnn.comparison.primary import (
+    PARTS as PRIMARY_PARTS,
+)
+from lnrnn.comparison.primary import (
+    check_looks,
+    check_named,
+    describe_primary,
+    looks_with,
+    mark_primary,
+)
 from lnrnn.comparison.records import RecordError, Run, RunOrFolder, Unreadable, read_runs
 from lnrnn.comparison.speed import Cost, speed
-from lnrnn.comparison.statistics import LEVEL, mean_and_sd
+from lnrnn.comparison.statistics import LEVEL, alpha_of, mean_and_sd
 from lnrnn.comparison.targets import check_grid, steps_to_target
-from lnrnn.comparison.tuning import Tuning, check_tuning, describe_tuning
+from lnrnn.comparison.tuning import (
+    EVERY_SEED,
+    OWN_SEEDS,
+    GridPair,
+    Tuning,
+    check_tuning,
+    describe_tuning,
+    read_grid,
+)
 from lnrnn.comparison.validity import (
     check_arm,
     check_initial_values,
@@ -35,7 +58,14 @@ from lnrnn.comparison.validity import (
     differing,
     without_result,
 )
-from lnrnn.comparison.wording import PARTS, decimals, sentences, speed_verdict, verdict
+from lnrnn.comparison.wording import (
+    PARTS,
+    decimals,
+    failure_verdict,
+    sentences,
+    speed_verdict,
+    verdict,
+)
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Known = Mapping[str, Sequence[Run]]  # the runs that could be read
@@ -48,6 +78,10 @@ def compare(
     *,
     cost: Mapping[str, Any] | None = None,
     tuning: Tuning | None = None,
+    grid: Tuning | None = None,
+    primary: str = "final",
+    named: str | None = None,
+    looks: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Compare arms with the first of them, run by run with the same seed.
 
@@ -57,6 +91,12 @@ def compare(
         cost: What ``lnrnn.study.step_cost`` returned for the same arms; without it nothing is
             said about seconds.
         tuning: Arm -> learning rate -> its runs, on seeds of their own, where the arms were tuned.
+            No test knows of that choice.
+        grid: Arm -> learning rate -> its runs, on the seeds of the comparison; ``arms`` holds those
+            at the rates that ``choose_rates(grid)`` chose. The tests make the choice anew.
+        primary: The endpoint that the comparison is about: "final", "area" or "steps_to_90".
+        named: The endpoint that was named before the runs, where that is known.
+        looks: How many seeds each earlier result of this comparison had that somebody saw.
 
     Returns:
         What ``compare.json`` holds, in the order in which it holds it. A number that does not exist
@@ -64,17 +104,21 @@ def compare(
 
     Raises:
         ValueError: If there is no arm, no readable run, one seed twice in an arm, or if the runs
-            are of different data or metrics, which nothing could compare.
+            are of different data or metrics, which nothing could compare; or no such endpoint.
     """
+    check_endpoint(primary)
     runs: Arms = {name: read_runs(folders) for name, folders in arms.items()}
     known = {name: readable_runs(members) for name, members in runs.items()}
     readable = [run for members in known.values() for run in members]
     _check_comparable(runs, readable)
     first = readable[0]
-    outcomes = {measure: _outcomes(known, measure) for measure in MEASURES}
+    seeds = sorted({run.seed for run in readable})
+    looks = looks_with(looks, len(seeds))
+    grids = _grid_pairs(grid, known)
+    outcomes = {measure: _outcomes(known, measure, grids, len(looks)) for measure in MEASURES}
     targets = steps_to_target(known, _step_times(cost))
-    speeds, clock_warnings = _speed(known, targets, cost)
-    tuned = None if tuning is None else describe_tuning(tuning)
+    speeds, clock_warnings = _speed(known, targets, cost, grids, len(looks))
+    tuned = _describe_tuning(tuning, grid)
     validity, validity_warnings = _validity(runs, known)
     warnings = [line for name, members in runs.items() for line in check_arm(name, members)]
     warnings += [*check_surroundings(readable), *validity_warnings]
@@ -82,22 +126,37 @@ def compare(
     warnings += check_grid(targets, known)
     if not targets:
         warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
-    warnings += clock_warnings
-    warnings += check_tuning(tuned, [run.seed for run in readable]) if tuned else []
+    warnings += [*clock_warnings, *check_clock(cost), *check_clipping(known), *check_ceiling(known)]
+    warnings += check_tuning(tuned, seeds) if tuned else []
+    warnings += [*check_looks(looks), *check_named(primary, named)]
+    halfway = targets[0]["target"] if targets else None
+    failures = compare_failures(known, halfway, len(looks))
+    succeeded = given_success(known, halfway, TEST_VALUE, grids, len(looks))
+    pairs = [
+        _describe_pair(
+            known,
+            arm,
+            {m: outcomes[m][place] for m in MEASURES},
+            rungs,
+            (failures[place], succeeded[place]),
+            primary,
+            len(looks),
+        )
+        for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
+    ]
+    mark_primary(pairs, primary, len(looks))
     return {
         "data": first.data,
         "metric": first.metric,
         "higher_is_better": first.higher_is_better,
-        "seeds": sorted({run.seed for run in readable}),
+        "primary": describe_primary(primary, named, looks),
+        "seeds": seeds,
         "commit": _shared([run.commit for run in readable]),
         "versions": _shared_table([run.versions for run in readable]),
         "machine": _shared_table([run.machine for run in readable]),
         "data_fingerprint": _shared([run.data_fingerprint for run in readable]),
         "arms": [describe_arm(name, members) for name, members in runs.items()],
-        "pairs": [
-            _describe_pair(known, arm, {m: outcomes[m][place] for m in MEASURES}, rungs)
-            for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
-        ],
+        "pairs": pairs,
         "steps_to_target": targets,
         "cost": cost,
         "tuning": tuned,
@@ -135,10 +194,33 @@ def _shared_table(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: None if key in apart else merged[key] for key in sorted(merged)}
 
 
-def _outcomes(known: Known, measure: Measure) -> list[Outcome]:
+def _grid_pairs(grid: Tuning | None, known: Known) -> list[GridPair] | None:
+    """Return the grids of every arm beside the first; None where no rate was chosen on them."""
+    if grid is None:
+        return None
+    first, *others = known
+    read = read_grid(grid)
+    return [GridPair(read[first], read[arm]) for arm in others]
+
+
+def _describe_tuning(tuning: Tuning | None, grid: Tuning | None) -> dict[str, Any] | None:
+    if grid is not None:
+        return describe_tuning(grid, EVERY_SEED)
+    return None if tuning is None else describe_tuning(tuning, OWN_SEEDS)
+
+
+def _outcomes(
+    known: Known, measure: Measure, grids: Sequence[GridPair] | None, look: int
+) -> list[Outcome]:
     """Compare every arm with the first on the seeds that both have, and correct the p-values."""
     baseline, *others = [by_seed(members, measure) for members in known.values()]
-    return compare_arms(baseline, others, higher_is_better=_any_run(known).higher_is_better)
+    return compare_arms(
+        baseline,
+        others,
+        higher_is_better=_any_run(known).higher_is_better,
+        choices=None if grids is None else [partial(pair.p, measure) for pair in grids],
+        look=look,
+    )
 
 
 def _any_run(known: Known) -> Run:
@@ -151,17 +233,22 @@ def _step_times(cost: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def _speed(
-    known: Known, targets: Sequence[Mapping[str, Any]], cost: Mapping[str, Any] | None
+    known: Known,
+    targets: Sequence[Mapping[str, Any]],
+    cost: Mapping[str, Any] | None,
+    grids: Sequence[GridPair] | None,
+    look: int,
 ) -> tuple[list[list[dict[str, Any]]], list[str]]:
     """Return the speed-up ladder of every arm beside the first, and why seconds are missing."""
     baseline, *others = known
+    asked = {"grids": grids, "look": look}
     if cost is None:
         text = "no step times were measured side by side, so nothing is said about seconds"
-        return speed(known, targets), [text] if others else []
+        return speed(known, targets, **asked), [text] if others else []
     measured = {arm["name"]: arm for arm in cost["arms"]}
     if others and next(iter(measured), None) != baseline:
         text = f"the step times are not relative to {baseline}, so nothing is said about seconds"
-        return speed(known, targets), [text]
+        return speed(known, targets, **asked), [text]
     costs = {
         name: Cost(measured[name]["ratio"], tuple(measured[name]["ratio_quartiles"]))
         for name in others
@@ -169,7 +256,7 @@ def _speed(
     }
     missing = [name for name in others if name not in costs]
     reason = "its step time was not measured, so nothing is said about seconds"
-    return speed(known, targets, costs), [f"{name}: {reason}" for name in missing]
+    return speed(known, targets, costs, **asked), [f"{name}: {reason}" for name in missing]
 
 
 def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
@@ -197,28 +284,37 @@ def _describe_pair(
     arm: str,
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
+    success: tuple[Mapping[str, Any], Outcome],
+    primary: str,
+    look: int,
 ) -> dict[str, Any]:
-    parts = _verdict_parts(known, arm, outcomes, rungs)
+    failures, succeeded = success
+    parts = _verdict_parts(known, arm, outcomes, rungs, success)
+    parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
+    level = LEVEL if look == 1 else 1 - alpha_of(look)
     return {
         "baseline": next(iter(known)),
         "arm": arm,
-        **_describe_outcome(outcomes[TEST_VALUE]),
-        "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN]),
-        "best_difference": _describe_outcome(outcomes[BEST]),
+        **_describe_outcome(outcomes[TEST_VALUE], level),
+        "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN], level),
+        "best_difference": _describe_outcome(outcomes[BEST], level),
+        "failures": failures,
+        "given_success": _describe_outcome(succeeded, level),
         "speed": rungs,
         "verdict": f"{parts['title']}: {sentences(parts)}",
         "verdict_parts": parts,
     }
 
 
-def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
+def _describe_outcome(outcome: Outcome, level: float) -> dict[str, Any]:
     paired = outcome.paired
     return {
         "n": paired.n,
         "difference": paired.difference,
         "interval": None if paired.interval is None else list(paired.interval),
-        "level": LEVEL,
+        "level": level,
         "p_sign_flip": paired.p_sign_flip,
+        "p_choice": outcome.p_choice,
         "p_holm": outcome.p_holm,
         "probability_better": paired.probability_better,
         "bootstrap": None if outcome.bootstrap is None else list(outcome.bootstrap),
@@ -232,6 +328,7 @@ def _verdict_parts(
     arm: str,
     outcomes: Mapping[Measure, Outcome],
     rungs: Sequence[Mapping[str, Any]],
+    success: tuple[Mapping[str, Any], Outcome],
 ) -> dict[str, str | None]:
     """Say of one arm how fast it learns and where it ends; None where there is nothing to say."""
     baseline = next(iter(known))
@@ -245,6 +342,7 @@ def _verdict_parts(
         "over_training": _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known),
         "speed": speed_verdict(rungs),
         "at_end": _in_words(f"test {metric}", TEST_VALUE, outcomes, known),
+        "failures": _failures_in_words(f"test {metric}", success, known),
     }
 
 
@@ -254,6 +352,19 @@ def _in_words(
     sds = [mean_and_sd([*by_seed(members, measure).values()])[1] for members in known.values()]
     direction = _any_run(known).higher_is_better
     return verdict(name, outcomes[measure], higher_is_better=direction, digits=decimals(sds))
+
+
+def _failures_in_words(
+    name: str, success: tuple[Mapping[str, Any], Outcome], known: Known
+) -> str | None:
+    """Say how often runs fail, and how the others compare; None where none failed."""
+    failures, succeeded = success
+    if not failures["baseline"] + failures["arm"]:
+        return None
+    sds = [mean_and_sd([*by_seed(runs, TEST_VALUE).values()])[1] for runs in known.values()]
+    direction = _any_run(known).higher_is_better
+    others = verdict(name, succeeded, higher_is_better=direction, digits=decimals(sds))
+    return failure_verdict(failures, others)
 
 
 def _check_pairs(known: Known, outcomes: Sequence[Outcome]) -> list[str]:

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from lnrnn.comparison.claims import supported
+from lnrnn.comparison.claims import larger, supported
 from lnrnn.comparison.records import Run
-from lnrnn.comparison.statistics import LEVEL, holm, paired_t_interval, sign_flip_p
+from lnrnn.comparison.statistics import LEVEL, alpha_of, holm, paired_t_interval, sign_flip_p
 from lnrnn.comparison.targets import first_step
+from lnrnn.comparison.tuning import GridPair
 
 ENDED = ("finished", "failed")  # others may still arrive, so they say nothing about arriving
 
@@ -85,6 +86,8 @@ def speed(
     arms: Mapping[str, Sequence[Run]],
     targets: Sequence[Mapping[str, Any]],
     costs: Mapping[str, Cost] | None = None,
+    grids: Sequence[GridPair] | None = None,
+    look: int = 1,
 ) -> list[list[dict[str, Any]]]:
     """Return, for each arm beside the first, its speed-up to each target.
 
@@ -93,6 +96,8 @@ def speed(
         targets: What ``steps_to_target`` returned.
         costs: What each arm's step takes over the baseline's; without it nothing is said about
             seconds.
+        grids: One for each arm beside the first, where learning rates were chosen on these seeds.
+        look: As for ``alpha_of``.
 
     Returns:
         One list an arm, one entry a target: the entry ``"speed"`` of a pair in ``compare.json``.
@@ -103,12 +108,37 @@ def speed(
         [_field(baseline, runs, target["target"], budget) for target in targets]
         for _, runs in others
     ]
-    steps = _family(fields, [EQUAL for _ in others])
-    seconds = _family(fields, [(costs or {}).get(name) for name, _ in others])
+    found = []
+    for prices in ([EQUAL for _ in others], [(costs or {}).get(name) for name, _ in others]):
+        anew = [
+            [_p_choice(grid, target["target"], budget, price) for target in targets]
+            for grid, price in zip(grids or [None] * len(others), prices, strict=True)
+        ]
+        found.append(_family(fields, prices, anew, look))
+    steps, seconds = found
     return [
         [_describe_rung(*rung) for rung in zip(targets, *arm, strict=True)]
         for arm in zip(fields, steps, seconds, strict=True)
     ]
+
+
+def _p_choice(grid: GridPair | None, target: float, budget: int, cost: Cost | None) -> float | None:
+    """Return the p-value of the test that chooses the learning rates anew.
+
+    It is that of the mean logarithm; a run that never arrives has taken twice the budget.
+    """
+    if grid is None or cost is None:
+        return None
+
+    def taken(run: Run) -> float | None:
+        step = first_step(run, target)
+        return math.log(max(1, 2 * budget if step is None else step)) if _ended(run) else None
+
+    return grid.p(taken, shift=math.log(cost.ratio))
+
+
+def _ended(run: Run) -> bool:
+    return run.status in ENDED
 
 
 def _last_step(run: Run) -> int:
@@ -224,37 +254,48 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _family(
-    fields: Sequence[Sequence[Sequence[Runners]]], costs: Sequence[Cost | None]
+    fields: Sequence[Sequence[Sequence[Runners]]],
+    costs: Sequence[Cost | None],
+    anew: Sequence[Sequence[float | None]],
+    look: int,
 ) -> list[list[dict[str, Any] | None]]:
     """Return the entries of all arms and targets, their p-values corrected together."""
+    level = LEVEL if look == 1 else 1 - alpha_of(look)
     found = [
-        [None if cost is None else _run(field, cost.ratio) for field in rungs]
+        [None if cost is None else _run(field, cost.ratio, level) for field in rungs]
         for rungs, cost in zip(fields, costs, strict=True)
     ]
-    corrected = iter(holm([None if one is None else one.p for rungs in found for one in rungs]))
+    p_values = [
+        None if one is None else larger(one.p, p)
+        for rungs, arm in zip(found, anew, strict=True)
+        for one, p in zip(rungs, arm, strict=True)
+    ]
+    corrected = iter(holm(p_values))
     return [
         [
-            None if one is None or cost is None else _describe(one, p_holm, cost)
-            for one, p_holm in zip(rungs, islice(corrected, len(rungs)), strict=True)
+            None if one is None or cost is None else _describe(one, p, p_holm, cost, look)
+            for one, p, p_holm in zip(rungs, arm, islice(corrected, len(rungs)), strict=True)
         ]
-        for rungs, cost in zip(found, costs, strict=True)
+        for rungs, arm, cost in zip(found, anew, costs, strict=True)
     ]
 
 
-def _run(field: Sequence[Runners], cost: float) -> SpeedUp:
-    return speed_up(
-        [Race(0.0, 0.0, 0.0) if runners.same else race(*runners[:4], cost) for runners in field]
-    )
+def _run(field: Sequence[Runners], cost: float, level: float) -> SpeedUp:
+    races = [Race(0.0, 0.0, 0.0) if runners.same else race(*runners[:4], cost) for runners in field]
+    return speed_up(races, level)
 
 
-def _describe(one: SpeedUp, p_holm: float | None, cost: Cost) -> dict[str, Any]:
+def _describe(
+    one: SpeedUp, p_choice: float | None, p_holm: float | None, cost: Cost, look: int
+) -> dict[str, Any]:
     return {
         "n": one.n,
         "ratio": None if one.middle is None else _ratio(one.middle),
         "interval": None if one.interval is None else [_ratio(bound) for bound in one.interval],
         "p": one.p,
+        "p_choice": p_choice,
         "p_holm": p_holm,
-        "supported": supported(one.n, _with_clock(one.interval, cost), p_holm),
+        "supported": supported(one.n, _with_clock(one.interval, cost), p_holm, look),
         "censored": one.censored,
     }
 
@@ -272,6 +313,19 @@ def _with_clock(interval: tuple[float, float] | None, cost: Cost) -> tuple[float
 
 def _ratio(logarithm: float) -> float | None:
     return math.exp(logarithm) if math.isfinite(logarithm) else None
+
+
+def logarithms(
+    interval: Sequence[float | None] | None,
+) -> tuple[float, float] | None:
+    """Return an interval of ratios, a side of which may be open, as one of logarithms."""
+    if interval is None:
+        return None
+    low, high = interval
+    return (
+        -math.inf if low is None else math.log(low),
+        math.inf if high is None else math.log(high),
+    )
 
 
 def _describe_rung(

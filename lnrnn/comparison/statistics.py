@@ -16,12 +16,33 @@ from scipy import stats
 from lnrnn.comparison.records import Curve
 
 LEVEL = 0.95  # of every interval
-ALPHA = 0.05  # a p-value supports a claim below this, never at it
+ALPHA = 0.05  # of false claims, over all looks at one comparison
+FIRST_LOOK = 0.8  # of ALPHA is spent at the first look, and of what is left at each further one
 CLAIM_PAIRS = 6  # fewer cannot reach p < ALPHA: the smallest sign-flip p is 2 / 2**n
 STEADY_PAIRS = 10  # with fewer, intervals of skewed differences cover a few per cent too little
 EXACT_PAIRS = 20  # up to here every sign flip is enumerated: 2**19 sums
 RANDOM_FLIPS = 99_999
 RESAMPLES = 9_999  # of the bootstrap
+
+
+def alpha_of(look: int) -> float:
+    """Return below which corrected p-value a claim is supported at the first look, the second, ...
+
+    A comparison to which seeds are added after its result was seen is another chance of a false
+    claim. Each look spends a part of what the looks before it left of ``ALPHA``, so that all of
+    them together, however many, stay within it.
+
+    Args:
+        look: 1 for a comparison whose result nobody has seen yet.
+
+    Example:
+        >>> [round(alpha_of(look), 5) for look in (1, 2, 3)]
+        [0.04, 0.008, 0.0016]
+
+    Reference:
+        Lan and DeMets, "Discrete Sequential Boundaries for Clinical Trials", Biometrika 70 (1983).
+    """
+    return ALPHA * FIRST_LOOK * (1 - FIRST_LOOK) ** (look - 1)
 
 
 @dataclass(frozen=True)
@@ -239,15 +260,19 @@ def probability_better(
     return float(np.mean((gains > 0) + 0.5 * (gains == 0)))
 
 
-def pairs_needed(tests: int) -> int:
+def pairs_needed(tests: int, look: int = 1) -> int:
     """Return the fewest pairs with which the strongest of ``tests`` results can pass Holm.
+
+    Args:
+        tests: How many p-values are corrected together.
+        look: As for ``alpha_of``.
 
     Example:
         >>> pairs_needed(1), pairs_needed(2)
         (6, 7)
     """
     n = 1
-    while max(tests, 1) * 2.0 ** (1 - n) >= ALPHA:
+    while max(tests, 1) * 2.0 ** (1 - n) >= alpha_of(look):
         n += 1
     return n
 

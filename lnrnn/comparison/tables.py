@@ -199,7 +199,7 @@ def _cost_cells(arm: Mapping[str, Any], *, first: bool) -> Cells:
 
 
 def rates(tuning: Mapping[str, Any]) -> list[Row]:
-    """Return each arm's mean best validation loss at each learning rate; columns as ``0.001``.
+    """Return each arm's robust mean best loss at each learning rate; columns as ``0.001``.
 
     Args:
         tuning: The entry ``"tuning"`` of a result.
@@ -208,7 +208,7 @@ def rates(tuning: Mapping[str, Any]) -> list[Row]:
     for place, arm in enumerate(tuning["arms"]):
         cells = {
             f"{entry['rate']:g}": Cell(
-                "loss", (entry["mean"], entry["diverged"], entry["rate"] == arm["best"])
+                "loss", (entry["robust_mean"], entry["diverged"], entry["rate"] == arm["best"])
             )
             for entry in arm["rates"]
         }

@@ -139,7 +139,10 @@ def _cost_table(cost: Mapping[str, Any]) -> Table:
 def _tuning_table(tuning: Mapping[str, Any]) -> Table:
     """Return each arm's mean best validation loss at each learning rate, its best one marked."""
     seeds = ", ".join(map(str, tuning["seeds"]))
-    caption = f"mean best validation loss, seeds {seeds}; (2 lost): diverged or failed; >: chosen"
+    caption = (
+        f"best validation loss, mean over seeds {seeds} without the lowest and the highest fifth; "
+        "(2 lost): diverged or failed; >: chosen"
+    )
     table = _empty_table("learning rates", caption)
     rates = [f"{rate:g}" for rate in tuning["grid"]]
     for heading in (*rates, "octaves within 5 %"):

@@ -9,8 +9,15 @@ from lnrnn.comparison.statistics import CLAIM_PAIRS, LEVEL
 from lnrnn.comparison.targets import HEADLINE
 
 TOO_FEW = "too few pairs to conclude"
-PARTS = {"same_runs": "", "over_training": "over training, ", "speed": "", "at_end": "at the end, "}
-"""What a verdict says besides its title, in its order, and how its sentence begins."""
+PARTS = {
+    "same_runs": "",
+    "at_end": "at the end, ",
+    "over_training": "over training, ",
+    "speed": "",
+    "failures": "",
+}
+"""What a verdict says besides its title, in its order, and how its sentence begins; the primary
+part comes before the others."""
 
 
 def decimals(spreads: Sequence[float | None]) -> int:
@@ -66,11 +73,36 @@ def sentences(parts: Mapping[str, str | None]) -> str:
         parts: The entry ``"verdict_parts"`` of a pair, what is said by ``PARTS``.
 
     Example:
-        >>> sentences({"speed": None, "over_training": "better", "at_end": "no difference"})
-        'over training, better. At the end, no difference.'
+        >>> sentences({"at_end": "no difference", "over_training": "better"})
+        'at the end, no difference. Over training, better.'
+        >>> sentences({"at_end": "no difference", "over_training": "b", "primary": "over_training"})
+        'over training, b. Secondary: at the end, no difference.'
     """
-    said = [f"{start}{parts[part]}." for part, start in PARTS.items() if parts.get(part)]
-    return " ".join([said[0], *(f"{text[0].upper()}{text[1:]}" for text in said[1:])])
+    primary = parts.get("primary")
+    said = {part: f"{start}{parts[part]}." for part, start in PARTS.items() if parts.get(part)}
+    if primary in said:
+        (first, *others) = [said.pop(primary), *said.values()]
+        if others:
+            others[0] = f"secondary: {others[0]}"
+    else:
+        first, *others = said.values()
+    return " ".join([first, *(f"{text[0].upper()}{text[1:]}" for text in others)])
+
+
+def failure_verdict(failures: Mapping[str, Any], others: str) -> str:
+    """Say how many runs failed, and what the pairs say in which none did.
+
+    Args:
+        failures: The entry ``"failures"`` of a pair.
+        others: The verdict about the pairs in which neither run failed.
+    """
+    first, second, of = failures["baseline"], failures["arm"], failures["of"]
+    counts = f"{first} of {of} runs of the baseline and {second} of {of} of this arm fail"
+    claim = "no supported difference in how often"
+    if failures["supported"]:
+        claim = f"it fails {'less' if second < first else 'more'} often"
+    p = "" if failures["p_holm"] is None else f", {_holm(failures['p_holm'])}"
+    return f"{counts} ({claim}{p}); where neither does, {others}"
 
 
 def _pairs(n: int) -> str:

@@ -1,13 +1,15 @@
 """From what is asked of a comparison to its runs, checked before any is trained."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lnrnn.comparison.endpoints import check_endpoint
 from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.files import open_own
+from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
 from lnrnn.runs.names import plain, with_hash
 from lnrnn.runs.record import RecordError, parse_json
@@ -37,12 +39,14 @@ class Task:
 
 
 def tuning_runs(settings: Settings) -> dict[str, dict[float, list[Experiment]]]:
-    """Return every arm's runs at every learning rate, on the tuning seeds.
+    """Return every arm's runs at every learning rate: on every seed, or on the tuning seeds.
 
     Raises:
         ConfigurationError: As :func:`compared_runs`.
     """
-    seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
+    seeds = range(settings.seeds)
+    if settings.tuning_seeds:
+        seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + settings.tuning_seeds)
     arms = name_arms(settings.arms)
     found = {
         name: {rate: _compose(settings, arm, seeds, rate) for rate in settings.rates}
@@ -144,7 +148,8 @@ def result_folder(settings: Settings, first: Experiment) -> Path:
     """
     shared = [derive_name(replace(first, overrides=settings.passed))]
     if settings.rates:
-        shared.append("-".join(["tuned", *(f"{rate:g}" for rate in settings.rates)]))
+        word = "tuned" if settings.tuning_seeds else "grid"
+        shared.append("-".join([word, *(f"{rate:g}" for rate in settings.rates)]))
     name = result_name(settings.arms, "-".join(filter(None, shared)))
     return Path("runs") / settings.data / "compare" / name
 
@@ -165,8 +170,40 @@ def short(text: str) -> str:
 
 def seeds_before(folder: Path) -> int:
     """Return over how many seeds the comparison in a folder goes; 0 for none."""
+    return looks_before(folder)[-1]
+
+
+def looks_before(folder: Path) -> list[int]:
+    """Return how many seeds each result had that was in a folder, the one there the last; or 0."""
     try:
         with open_own(folder / "compare.json") as file:
-            return len(parse_json(file.read(), "compare.json")["seeds"])
-    except (OSError, RecordError, KeyError, TypeError):  # it is written again in any case
-        return 0
+            found = parse_json(file.read(), "compare.json")
+        looks = [*found.get("primary", {}).get("looks", []), len(found["seeds"])]
+    except (OSError, RecordError, LookupError, TypeError, AttributeError):
+        return [0]  # none yet, or damaged, and then it is written again
+    return looks if all(type(seeds) is int for seeds in looks) else [0]
+
+
+def named_primary(folder: Path, settings: Settings) -> str:
+    """Return the primary endpoint that was named for a comparison before its runs.
+
+    The first call writes it down, in ``plan.json``, with what else was planned.
+    """
+    path = folder / "plan.json"
+    try:
+        with open_own(path) as file:
+            named = parse_json(file.read(), path)["primary"]
+        check_endpoint(named)
+        return named
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+        pass
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {
+        "primary": settings.primary,
+        "arms": list(settings.arms),
+        "seeds": settings.seeds,
+        "rates": list(settings.rates),
+        "tuning_seeds": settings.tuning_seeds,
+    }
+    replace_text(path, json.dumps(plan, indent=2) + "\n")
+    return settings.primary

@@ -34,7 +34,9 @@ class Settings:
         jobs: How many runs are trained at a time.
         train: Whether what is missing is trained.
         rates: The learning rates that every arm is tuned over, ascending; empty: no tuning.
-        tuning_seeds: How many seeds tune, from ``FIRST_TUNING_SEED`` up.
+        tuning_seeds: How many seeds tune, from ``FIRST_TUNING_SEED`` up; None: every seed of the
+            comparison runs every rate.
+        primary: The endpoint that the comparison is about.
         cost: Whether the cost of a step is measured.
         require_speedup: The speed-up below which the exit code is 1; None for none.
         passed: The overrides for the training of all arms.
@@ -46,7 +48,8 @@ class Settings:
     jobs: int
     train: bool
     rates: tuple[float, ...]
-    tuning_seeds: int
+    tuning_seeds: int | None
+    primary: str
     cost: bool
     require_speedup: float | None
     passed: tuple[str, ...]
@@ -77,15 +80,16 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         jobs=_count(config, "jobs", "how many runs are trained at a time"),
         train=_switch(config, "train"),
         rates=rates,
-        tuning_seeds=_count(config, "tuning_seeds", f"how many, from {FIRST_TUNING_SEED} up"),
+        tuning_seeds=_tuning_seeds(config),
+        primary=_primary(config.primary),
         cost=_switch(config, "cost"),
         require_speedup=_speedup(config.require_speedup),
         passed=passed,
     )
-    if rates and settings.seeds > FIRST_TUNING_SEED:
+    if settings.tuning_seeds and rates and settings.seeds > FIRST_TUNING_SEED:
         raise ConfigurationError(
-            f"with lr=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning seeds begin, "
-            f"got {settings.seeds}"
+            f"with tuning_seeds=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning "
+            f"seeds begin, got {settings.seeds}"
         )
     return settings
 
@@ -170,6 +174,21 @@ def _count(config: DictConfig, key: str, meaning: str) -> int:
         raise ConfigurationError(
             f"{key} must be at least 1, and a whole number: {meaning}; got {value}"
         )
+    return value
+
+
+def _tuning_seeds(config: DictConfig) -> int | None:
+    meaning = f"how many, from {FIRST_TUNING_SEED} up"
+    return None if config.tuning_seeds is None else _count(config, "tuning_seeds", meaning)
+
+
+def _primary(value: Any) -> str:
+    from lnrnn.comparison.endpoints import check_endpoint  # here: its package imports scipy
+
+    try:
+        check_endpoint(value)
+    except ValueError as error:
+        raise ConfigurationError(f"primary={value}: {error}") from error
     return value
 
 

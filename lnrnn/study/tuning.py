@@ -19,7 +19,9 @@ class TuningError(RuntimeError):
 
 
 def tune(settings: Settings, console: Console) -> tuple[dict[str, float], Folders, Failures]:
-    """Train every arm at every rate on the tuning seeds, and choose by the validation loss.
+    """Train every arm at every rate, and choose by the validation loss.
+
+    The seeds are those of the comparison, or tuning seeds where they were asked for.
 
     Returns:
         Each arm's rate, all folders, and the runs that diverged.

@@ -92,6 +92,28 @@ def test_an_arm_with_itself_at_its_best_rate_makes_no_difference(call, monkeypat
         assert json.load(file) == found
 
 
+def test_every_seed_runs_the_whole_grid_and_added_seeds_are_another_look(call):
+    asked = ("arms=[rnn,rnn_ln]", "lr=[1e-2,1e-6]", "primary=area")
+    assert call(*asked, "seeds=2")[0] == 0
+    folder = f"{ROOT}/rnn-vs-rnn_ln-hidden_size-8-max_epochs-1-grid-1e-06-0.01"
+    with open(f"{folder}/compare.json") as file:
+        found = json.load(file)
+    assert (found["tuning"]["procedure"], found["tuning"]["seeds"]) == ("every seed", [0, 1])
+    assert found["pairs"][0]["p_choice"] is not None
+    assert found["primary"]["named_before_the_runs"] == "area"
+    with open(f"{folder}/plan.json") as file:
+        assert json.load(file)["primary"] == "area"
+    # As if six seeds had been seen before: nothing is trained, and another endpoint is told.
+    found["primary"]["looks"] = [6]
+    with open(f"{folder}/compare.json", "w") as file:
+        json.dump(found, file)
+    assert call("arms=[rnn,rnn_ln]", "lr=[1e-2,1e-6]", "seeds=2", "train=false")[0] == 0
+    with open(f"{folder}/compare.json") as file:
+        again = json.load(file)
+    assert again["primary"]["looks"] == [6]
+    assert any("primary=final afterwards" in text for text in again["warnings"])
+
+
 def test_rates_at_which_everything_diverges_leave_nothing_to_choose(call):
     code, printed, errors = call("arms=[rnn,rnn]", "lr=[1e30,1e35]", "tuning_seeds=1", "seeds=1")
     assert code == 2

@@ -34,7 +34,7 @@ def rule(tables):
         corrected[place] = max((len(p) - rank) * p[place], *corrected)  # the others are smaller
     intervals = [stats.ttest_1samp(d, 0).confidence_interval(0.95) for d in tables]
     return [
-        (bool(len(d) >= 6 and q < 0.05 and (i.low > 0 or i.high < 0)), np.sign(d.mean()), i)
+        (bool(len(d) >= 6 and q < 0.04 and (i.low > 0 or i.high < 0)), np.sign(d.mean()), i)
         for d, q, i in zip(tables, corrected, intervals, strict=True)
     ]
 

@@ -33,7 +33,16 @@ def printed(result, width=100):
 def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     result = compare(three_arms)
     assert list(result) == [
-        *("data", "metric", "higher_is_better", "seeds", "commit", "versions", "machine"),
+        *(
+            "data",
+            "metric",
+            "higher_is_better",
+            "primary",
+            "seeds",
+            "commit",
+            "versions",
+            "machine",
+        ),
         *("data_fingerprint", "arms", "pairs", "steps_to_target", "cost", "tuning", "validity"),
         "warnings",
     ]
@@ -52,20 +61,21 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     run_keys = ("seed", "folder", "status", "value", "validation_mean", "best", "error", "diverged")
     assert tuple(result["arms"][0]["runs"][0]) == run_keys
     statistics = [
-        *("n", "difference", "interval", "level", "p_sign_flip", "p_holm", "probability_better"),
-        *("bootstrap", "supported", "fragile"),
+        *("n", "difference", "interval", "level", "p_sign_flip", "p_choice", "p_holm"),
+        *("probability_better", "bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
-    added = ["validation_difference", "best_difference", "speed", "verdict", "verdict_parts"]
-    assert list(pair) == ["baseline", "arm", *statistics, *added]
+    added = ["validation_difference", "best_difference", "failures", "given_success", "speed"]
+    words = ["verdict", "verdict_parts", "primary"]
+    assert list(pair) == ["baseline", "arm", *statistics, *added, *words]
     assert list(pair["validation_difference"]) == statistics
     assert list(pair["best_difference"]) == statistics
-    parts = ["title", "same_runs", "over_training", "speed", "at_end"]
+    parts = ["title", "same_runs", "at_end", "over_training", "speed", "failures", "primary"]
     assert list(pair["verdict_parts"]) == parts
     rung = pair["speed"][0]
     assert list(rung) == ["target", "share", "steps", "seconds", "reached", "of"]
     assert list(rung["steps"]) == [
-        *("n", "ratio", "interval", "p", "p_holm", "supported", "censored"),
+        *("n", "ratio", "interval", "p", "p_choice", "p_holm", "supported", "censored"),
     ]
     assert list(result["validity"])[:3] == [
         *("paired_initial_values", "checked_parameters", "paired_streams"),
@@ -95,10 +105,9 @@ def test_numbers_are_those_of_scipy(three_arms):
 
 def test_verdicts_claim_what_is_supported_and_no_more(three_arms):
     first, second = (pair["verdict"] for pair in compare(three_arms)["pairs"])
-    title = "rnn_ln against rnn: over training, better mean validation accuracy, 0.1"
-    assert first.startswith(title)
-    assert "At the end, better test accuracy, 0.04" in first
-    assert "At the end, no supported difference in test accuracy" in second
+    assert first.startswith("rnn_ln against rnn: at the end, better test accuracy, 0.04")
+    assert "Secondary: over training, better mean validation accuracy, 0.1" in first
+    assert "at the end, no supported difference in test accuracy" in second
 
 
 def test_lower_is_better(write_run):
@@ -113,7 +122,7 @@ def test_lower_is_better(write_run):
     pair = compare(arms)["pairs"][0]
     assert pair["difference"] == pytest.approx(0.5)
     assert pair["probability_better"] == 0
-    assert "At the end, worse test error, 0.50" in pair["verdict"]
+    assert "at the end, worse test error, 0.50" in pair["verdict"]
     assert "higher" in pair["verdict"]
 
 
@@ -193,7 +202,7 @@ def test_the_number_of_pairs_is_judged_with_holm(three_arms):
     assert any("at least 7 seeds" in text for text in six)
     seven = compare(three_arms)["warnings"]
     assert "caution, only 7 pairs: 10 or more are recommended" in seven[0]
-    assert not any("7 pairs cannot support any claim" in text for text in seven)
+    assert not any("7 pairs cannot support any claim," in text for text in seven)
     one_pair = compare({name: three_arms[name][:6] for name in ("rnn", "rnn_ln")})["warnings"]
     assert not any("any claim, because" in text for text in one_pair)
 

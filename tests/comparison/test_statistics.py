@@ -82,13 +82,13 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@pytest.mark.parametrize(("tests", "pairs"), [(0, 6), (1, 6), (2, 7), (3, 7), (4, 8), (12, 9)])
+@pytest.mark.parametrize(("tests", "pairs"), [(0, 6), (1, 6), (2, 7), (3, 8), (4, 8), (12, 10)])
 def test_pairs_needed_is_the_first_n_whose_smallest_p_passes_holm(tests, pairs):
     def corrected(n):
         return sign_flip_p(np.ones(n)) * max(tests, 1)
 
     assert pairs_needed(tests) == pairs
-    assert corrected(pairs) < 0.05 <= corrected(pairs - 1)
+    assert corrected(pairs) < 0.04 <= corrected(pairs - 1)
 
 
 def test_probability_better_counts_ties_half_and_knows_the_direction():

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from lnrnn.comparison import Run, Unreadable, choose_rates
-from lnrnn.comparison.tuning import check_tuning, describe_tuning
+from lnrnn.comparison.tuning import EVERY_SEED, check_tuning, describe_tuning
 
 
 def run(seed, losses, status="finished"):
@@ -15,6 +15,11 @@ def run(seed, losses, status="finished"):
 def runs(*losses, status="finished"):
     """One run a loss, its best, which is not its last."""
     return [run(1000 + i, (9.0, loss, loss + 1), status) for i, loss in enumerate(losses)]
+
+
+def warnings_of(tuning, seeds):
+    """What weakens a choice that the tests make anew."""
+    return check_tuning(describe_tuning(tuning, EVERY_SEED), seeds)
 
 
 def test_the_best_rate_has_the_lowest_mean_of_best_losses():
@@ -51,13 +56,20 @@ def test_a_lost_run_counts_as_infinite_and_is_counted(lost):
 def test_there_is_always_a_choice_and_a_warning():
     one_left = {"a": {0.01: runs(0.1, math.nan), 0.03: runs(math.nan, math.nan)}}
     assert choose_rates(one_left) == {"a": 0.01}
-    (text,) = check_tuning(describe_tuning(one_left), [0])
+    (text,) = warnings_of(one_left, [0])
     assert text.startswith("a: no learning rate finished on all tuning seeds; 0.01 was chosen")
     assert text.endswith("lost the fewest runs")
     nothing = {"a": {0.03: runs(1, 1, status="failed"), 0.01: runs(1, 1, status="failed")}}
     assert choose_rates(nothing) == {"a": 0.01}
-    (text,) = check_tuning(describe_tuning(nothing), [0])
+    (text,) = warnings_of(nothing, [0])
     assert text.endswith("lost every run")
+
+
+def test_one_stuck_seed_in_three_decides_nothing():
+    tuning = {"a": {0.01: runs(0.4, 0.4, 9.0), 0.001: runs(0.6, 0.6, 0.6)}}
+    assert choose_rates(tuning) == {"a": 0.01}
+    entry = describe_tuning(tuning)["arms"][0]["rates"][1]
+    assert (entry["mean"], entry["robust_mean"]) == (pytest.approx(9.8 / 3), 0.4)
 
 
 def test_octaves_are_those_of_the_unbroken_stretch_around_the_best():
@@ -75,14 +87,14 @@ def test_octaves_are_those_of_the_unbroken_stretch_around_the_best():
 @pytest.mark.parametrize(("losses", "edge"), [((1, 2, 3), "lowest"), ((3, 2, 1), "highest")])
 def test_a_best_rate_at_the_edge_is_a_warning(losses, edge):
     grid = dict(zip((0.001, 0.01, 0.1), map(runs, losses), strict=True))
-    (text,) = check_tuning(describe_tuning({"a": grid}), [0, 1])
+    (text,) = warnings_of({"a": grid}, [0, 1])
     assert f"is the {edge} one tried" in text
 
 
 def test_a_best_rate_inside_is_none_and_neither_is_a_single_rate():
     inside = dict(zip((0.001, 0.01, 0.1), map(runs, (3, 1, 2)), strict=True))
-    assert check_tuning(describe_tuning({"a": inside}), [0, 1]) == []
-    assert check_tuning(describe_tuning({"a": {0.1: runs(1)}}), [0, 1]) == []
+    assert warnings_of({"a": inside}, [0, 1]) == []
+    assert warnings_of({"a": {0.1: runs(1)}}, [0, 1]) == []
 
 
 def test_unequal_treatment_is_named():
@@ -91,8 +103,9 @@ def test_unequal_treatment_is_named():
         "b": {0.1: runs(1), 0.2: runs(0.5)},
     }
     texts = check_tuning(describe_tuning(tuning), [1000])
-    assert "share seeds, so the results look better than they are: 1000" in texts[0]
-    assert texts[1] == "b: tuned on a smaller grid than other arms, without the rates 0.4"
+    assert "chosen once, on 1 seed of their own, and no test knows of that choice" in texts[0]
+    assert "share seeds, so the results look better than they are: 1000" in texts[1]
+    assert texts[2] == "b: tuned on a smaller grid than other arms, without the rates 0.4"
     with pytest.raises(ValueError, match="a has none"):
         choose_rates({"a": {}})
 

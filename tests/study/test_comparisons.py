@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,7 +96,11 @@ def plan(*arguments: str):
             "cannot be given in the arm 'rnn_ln",
         ),
         (["lr=[1,2]", "tuning_seeds=0"], "tuning_seeds must be at least 1"),
-        (["lr=[1,2]", "seeds=1001"], "seeds must be at most 1000, where the tuning seeds begin"),
+        (
+            ["lr=[1,2]", "tuning_seeds=3", "seeds=1001"],
+            "seeds must be at most 1000, where the tuning seeds begin",
+        ),
+        (["primary=best"], "must be one of final, area, steps_to_90, got 'best'"),
         (["tuning_seeds=5"], "tuning_seeds has no effect without rates"),
         (["job=2"], "there is no key job. Did you mean jobs?.*Keys of a comparison: arms, data"),
         (["seedss=2"], "there is no key seedss. Did you mean seeds?"),
@@ -142,7 +147,9 @@ def test_comparisons_that_train_differently_lie_apart():
     assert folder("data=mnist1d") == "runs/mnist1d/compare/rnn-vs-rnn_ln"
     longer = folder("trainer.max_epochs=5")
     assert longer == f"{plain}-max_epochs-5"
-    assert folder("trainer.max_epochs=5", "lr=[3e-3,1e-3]") == f"{longer}-tuned-0.001-0.003"
+    rates = ("trainer.max_epochs=5", "lr=[3e-3,1e-3]")
+    assert folder(*rates) == f"{longer}-grid-0.001-0.003"
+    assert folder(*rates, "tuning_seeds=3") == f"{longer}-tuned-0.001-0.003"
     # A key that only these arms' models have.
     heads, _ = plan("seeds=1", "arms=[transformer,transformer_post]", "model.num_heads=2")
     root = "runs/japanese_vowels/compare/"
@@ -182,6 +189,8 @@ def test_every_arm_is_tuned_over_the_same_rates_on_seeds_of_their_own():
         for rate, members in tuning[arm].items():
             assert [run.config.optimizer.lr for run in members] == [rate, rate]
             assert [run.config.seed for run in members] == [1000, 1001]
+    every_seed = tuning_runs(replace(settings, tuning_seeds=None))
+    assert [run.config.seed for run in every_seed["rnn"][1e-3]] == [0, 1]
     runs = compared_runs(settings, {"rnn": 1e-3, "rnn_ln": 1e-2})
     assert [[run.config.optimizer.lr for run in members] for members in runs.values()] == [
         [1e-3, 1e-3],

@@ -155,7 +155,7 @@ def _words(tuning: Mapping[str, Any]) -> Caption:
     seeds = len(tuning["seeds"])
     return Caption(
         "Learning rates tried",
-        f"dot: one of {seeds} tuning {'seed' if seeds == 1 else 'seeds'}; line: mean; "
+        f"dot: one of {seeds} {'seed' if seeds == 1 else 'seeds'}; line: mean; "
         "ring: chosen; cross above: diverged or failed (how many)",
         " ".join(_sentence(arm) for arm in tuning["arms"]),
     )

@@ -68,6 +68,7 @@ class Stack(tools.Recurrent):
         self.fused = fused
         self._cell = mode.partition("_")[0].lower()
         self._cell_norm = as_cell_norm(norm, self._cell)
+        self._interrupts = self._cell_norm is None
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
         for layer in range(num_layers):
@@ -285,10 +286,6 @@ class Stack(tools.Recurrent):
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
-
-    @property
-    def _interrupts(self) -> bool:
-        return self._cell_norm is None
 
     @property
     def _directions(self) -> int:

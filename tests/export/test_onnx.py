@@ -146,7 +146,7 @@ def stream(path: Path, layer: Any, x: Tensor) -> Tensor:
 class Scores(nn.Module):
     """A model without its state."""
 
-    def __init__(self, norm: str) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
         encoder = RecurrentEncoder("lstm", num_features=3, hidden_size=8, norm=norm)
         self.model = SequenceModel(encoder, ClassificationHead(4, input_size=8))

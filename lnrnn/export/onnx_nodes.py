@@ -186,7 +186,7 @@ def _translate(op: fused.Op, *args: Any) -> list[Value]:
     state = [given["h_0"], *([given["c_0"]] if op.states == 2 else [])]
     single = given["x"].shape[0] == 1
     run = _one_step if single else _scan
-    results = run(at, step, x, state, [4 * hidden, hidden][0], given["reverse"])
+    results = run(at, step, x, state, given["reverse"])
     nothing = at.number(0.0)
     # What is kept for a backward is asked for by nobody.
     return [*results, *(at.add("Identity", nothing) for _ in op.saved)]
@@ -270,9 +270,7 @@ def _one_step(at: Nodes, step: Step, x: Value, state: list[Value], *_: Any) -> l
     return [at.add("Unsqueeze", state[0], at.whole(0)), *(at.add("Identity", s) for s in state)]
 
 
-def _scan(
-    at: Nodes, step: Step, x: Value, state: list[Value], width: int, reverse: bool
-) -> list[Value]:
+def _scan(at: Nodes, step: Step, x: Value, state: list[Value], reverse: bool) -> list[Value]:
     """Run a step over (T, B, G); return the output, (T, B, R), and the final states."""
     names = ("h", "c")[: len(state)]
     number = f"{len(at.nodes)}_{id(x)}"
@@ -305,18 +303,18 @@ def _input(name: str, dtype: ir.DataType, shape: ir.Shape | None) -> Value:
 
 
 def _torch_layer(
-    x: Value, h_0: Value, c_0: Value | None, weights: Sequence[Value], mode: str, bias: bool
+    x: Any, h_0: Any, c_0: Value | None, weights: Sequence[Any], mode: str, bias: bool
 ) -> list[Value]:
     """Write one layer of torch's own recurrence."""
     at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-    directions = 2 if h_0.shape[0] == 2 else 1  # pyright: ignore[reportOptionalSubscript]
+    directions = 2 if h_0.shape[0] == 2 else 1
     each = len(weights) // directions
     sides = [list(weights[d * each : (d + 1) * each]) for d in range(directions)]
     if each == (5 if bias else 3):
         assert c_0 is not None
         return _projected_lstm(at, x, h_0, c_0, sides, bias)
     op = mode.partition("_")[0]
-    hidden = weights[1].shape[1]  # pyright: ignore[reportOptionalSubscript]
+    hidden = weights[1].shape[1]
     stacked = [
         at.add("Unsqueeze", at.joined(parts, axis=0), at.whole(0))
         for w_ih, w_hh, *biases in sides
@@ -352,12 +350,12 @@ def _reordered(at: Nodes, tensor: Value, op: str, hidden: int) -> Value:
 
 
 def _projected_lstm(
-    at: Nodes, x: Value, h_0: Value, c_0: Value, sides: list[list[Value]], bias: bool
+    at: Nodes, x: Any, h_0: Any, c_0: Any, sides: list[list[Any]], bias: bool
 ) -> list[Value]:
     """Write an LSTM whose hidden state is projected, which ONNX's does not know, as Scans."""
     results = []
     for d, (w_ih, w_hh, *rest) in enumerate(sides):
-        hidden = w_hh.shape[0] // 4  # pyright: ignore[reportOptionalSubscript, reportOperatorIssue]
+        hidden = w_hh.shape[0] // 4
         projected = at.sum(at.product(x, at.transposed(w_ih)), *(rest[:2] if bias else []))
         step = _lstm_step(
             at.transposed(w_hh),
@@ -368,8 +366,8 @@ def _projected_lstm(
             hidden,
         )
         state = [at.add("Gather", s, at.add("Constant", value_int=d), axis=0) for s in (h_0, c_0)]
-        run = _one_step if x.shape[0] == 1 else _scan  # pyright: ignore[reportOptionalSubscript]
-        results.append(run(at, step, projected, state, 4 * hidden, d == 1))
+        run = _one_step if x.shape[0] == 1 else _scan
+        results.append(run(at, step, projected, state, d == 1))
     outputs, *states = zip(*results, strict=True)
     stacked = [
         at.joined([at.add("Unsqueeze", s, at.whole(0)) for s in each], axis=0) for each in states

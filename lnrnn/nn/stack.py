@@ -69,6 +69,7 @@ class Stack(FromPreset, Weights, tools.Recurrent):
         self.eps = eps
         self.fused = fused
         self._cell_norm = as_cell_norm(norm, self._cell)
+        self._interrupts = self._cell_norm is None
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
         self._gains_seen = norm is None
@@ -387,10 +388,6 @@ class Stack(FromPreset, Weights, tools.Recurrent):
 
     def _suffixes_of_directions(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
-
-    @property
-    def _interrupts(self) -> bool:
-        return self._cell_norm is None
 
 
 def _ordered(state: State, order: Tensor | None) -> State:

@@ -257,7 +257,7 @@ def run(
     options = (*options, storage, None)  # the kernels know the CPU they run on
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     # What torch.jit.trace records is for inference: it cannot hold a function of Python's.
-    if wanted and not torch.jit.is_tracing():
+    if wanted and not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return _Fused.apply(op, again, batch_sizes, cuts, options, *tensors)
     first, last = _apart(op, cuts, tensors)
     return _forward(op)(*first, batch_sizes, *options, False, *last)[: 1 + op.states]

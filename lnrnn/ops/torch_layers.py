@@ -103,15 +103,12 @@ def _run_backward(
     mode: str,
     bias: bool,
 ) -> list[Tensor]:
-    given = [x, h_0, *([] if c_0 is None else [c_0]), *weights]
+    states = [h_0] if c_0 is None else [h_0, c_0]
     with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in given]
-        states = leaves[1 : 2 if c_0 is None else 3]
-        results = _forward(
-            leaves[0], *states, *([None] if c_0 is None else []), leaves[1 + len(states) :],
-            mode, bias,
-        )  # fmt: skip
-    count = 1 + len(states)
+        leaves = [t.detach().requires_grad_() for t in (x, *states, *weights)]
+        again, count = leaves[1 : 1 + len(states)], 1 + len(states)
+        last = None if c_0 is None else again[1]
+        results = _forward(leaves[0], again[0], last, leaves[count:], mode, bias)
     grads = [d_output, d_h_n, d_c_n][:count]
     found = list(torch.autograd.grad(results[:count], leaves, grads))
     if c_0 is None:

@@ -33,7 +33,7 @@ def nodes(path: Path) -> list[str]:
 
 
 def settled(module: Any) -> Any:
-    """Draw gains alone: under larger weights than torch's, roundings may grow from step to step."""
+    """Draw gains alone: under larger weights, roundings may grow where nothing normalizes."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if name.startswith("gain"):
@@ -44,7 +44,9 @@ def settled(module: Any) -> Any:
 @pytest.mark.parametrize("norm", NORMS.values(), ids=list(NORMS))
 @pytest.mark.parametrize("cell", LAYERS)
 def test_a_layer_runs_at_other_lengths_from_given_states(cell: str, norm: Any, path: Path) -> None:
-    layer = settled(LAYERS[cell](3, 7, num_layers=2, bidirectional=True, norm=norm)).eval()
+    layer = LAYERS[cell](3, 7, num_layers=2, bidirectional=True, norm=norm).eval()
+    # A norm inside the step magnifies the roundings of small states, which small weights make.
+    (randomized if norm == "cell" else settled)(layer)
     lnrnn.export.onnx(layer, path, initial_state=True)
     file = File(path)
     names = ["h", "c"] if cell == "lstm" else ["h"]
@@ -146,7 +148,7 @@ def stream(path: Path, layer: Any, x: Tensor) -> Tensor:
 class Scores(nn.Module):
     """A model without its state."""
 
-    def __init__(self, norm: str) -> None:
+    def __init__(self, norm: Any) -> None:
         super().__init__()
         encoder = RecurrentEncoder("lstm", num_features=3, hidden_size=8, norm=norm)
         self.model = SequenceModel(encoder, ClassificationHead(4, input_size=8))

@@ -16,7 +16,7 @@ MODES: dict[str, dict[str, Any]] = {
     "dynamic": {"fullgraph": True, "dynamic": True},
     "interrupted": {"dynamic": True},
 }
-FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}
+FLOAT32: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
 
 
 @pytest.fixture(autouse=True)

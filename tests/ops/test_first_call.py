@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,7 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dynamic = torch.export.Dim.DYNAMIC
     program = torch.export.export(model, (x,), dynamic_shapes={"x": {0: dynamic, 1: dynamic}})
     torch.export.save(program, folder / "program.pt2")
-    torch.jit.trace(model, (x,), check_trace=False).save(folder / "traced.pt")
+    traced: Any = torch.jit.trace(model, (x,), check_trace=False)
+    traced.save(folder / "traced.pt")
     other = torch.randn(11, 2, 5)
     with torch.no_grad():
         torch.save((other, model(other)), folder / "truth.pt")

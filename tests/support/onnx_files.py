@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import torch
 from torch import Tensor
 
 # Of values of order one in float32, after up to 500 steps: what the export promises.
-PROMISED = {"rtol": 1e-5, "atol": 1e-5}
+PROMISED: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 class File:

@@ -219,7 +219,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise RecordError(f"{path}: the key {key!r} must be {kind.__name__}, got {value!r}")
     if key in _INNER:
-        entries = value.values() if isinstance(value, dict) else value
+        entries = value.values() if isinstance(value, dict) else cast(list, value)
         if not all(isinstance(entry, _INNER[key]) for entry in entries):
             rule = " or ".join(kind.__name__ for kind in _INNER[key])
             raise RecordError(f"{path}: what {key!r} holds must be {rule}, got {value!r}")

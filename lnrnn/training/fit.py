@@ -276,7 +276,10 @@ class Status(Callback):
         if isinstance(exception, Interrupted):
             changes |= {"signal": exception.signal.name, "exit_code": exception.code}
         with best_effort("run.json still says that the run goes on"):
-            self.folder.update_record(**changes)
+            try:
+                self.folder.update_record(**changes)
+            except RuntimeError:  # torch's handler of a lost loader process raises anywhere, once
+                self.folder.update_record(**changes)
         if isinstance(exception, Interrupted) and exception.signal == SIGUSR1:
             # The record comes first: SLURM may be quick.
             exception.requeue = f", {ask_for_requeue()}"

@@ -7,6 +7,7 @@ import pytest
 from experiments import compose
 
 from lnrnn.data import embedded, hub_table, table_files, text_files
+from lnrnn.data.streams import Streams
 from lnrnn.training import ConfigurationError
 from lnrnn.training.build import build_data
 
@@ -25,7 +26,9 @@ def test_only_what_was_typed_is_a_pattern(name, given, tmp_path, monkeypatch):
     table = table_files(files=files, num_classes=2)
     assert sum(len(split) for split in table.splits.values()) == 30
     text = text_files(files=files, batch_size=1, window=5)
-    assert bytes(text.splits["train"].text[:4].tolist()) == b"text"
+    train = text.splits["train"]
+    assert isinstance(train, Streams)
+    assert bytes(train.text[:4].tolist()) == b"text"
 
 
 @pytest.mark.parametrize("name", STRANGE)

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,12 @@ def test_a_loader_process_that_memory_ran_out_for_is_an_error_with_a_way_out(mon
 
 def test_a_batch_that_no_shared_memory_is_left_for_ends_the_run(monkeypatch, tmp_path):
     """A full /dev/shm, met by the thread of a loader process that hands batches over."""
-    monkeypatch.setattr("multiprocessing.reduction.ForkingPickler.dumps", full)
+    main, dumps = os.getpid(), ForkingPickler.dumps
+
+    def dump(value, protocol=None):
+        return dumps(value, protocol) if os.getpid() == main else full()
+
+    monkeypatch.setattr(ForkingPickler, "dumps", dump)
     with pytest.raises(ConfigurationError, match=r"a loader process failed .*exited"):
         train(compose(*SMALL, "data.num_workers=1"), tmp_path)
 

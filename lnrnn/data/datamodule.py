@@ -194,7 +194,8 @@ def _listen_to_the_parent(worker: int) -> None:
     And when a batch cannot be handed over, because /dev/shm is full: Python would print that and
     drop the batch, for which the training process would wait forever.
     """
-    Queue._on_queue_feeder_error = staticmethod(_end_at_once)
+    feeder: Any = Queue  # whose hook is there for others to replace, and in no stub
+    feeder._on_queue_feeder_error = staticmethod(_end_at_once)
     Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
 
 

@@ -195,7 +195,7 @@ def _run(
     trainer = training.trainer
     # Lightning restores weights first and converts the module later: float64 would lose its end.
     task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
-    with fresh_memory_as_it_is(), explained_loaders():
+    with fresh_memory_as_it_is(), explained_loaders(datamodule.num_workers):
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
             trainer.test(task, datamodule=datamodule, verbose=False)
@@ -208,16 +208,24 @@ def _run(
             raise status.exception from None
 
 
+_LOADER_ERROR = "DataLoader worker|DataLoader timed out|shared memory|shm"
+
+
 @contextmanager
-def explained_loaders() -> Iterator[None]:
+def explained_loaders(workers: int) -> Iterator[None]:
     """Turn what becomes of loader processes into a ConfigurationError with the way out.
 
-    Torch says by a RuntimeError's text that one was killed, or has failed.
+    Torch says by a RuntimeError's text that one was killed, or has failed; or the connection to it
+    ends first.
+
+    Args:
+        workers: How many there are.
     """
     try:
         yield
-    except RuntimeError as error:
-        if not re.search("DataLoader worker|DataLoader timed out|shared memory|shm", str(error)):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        lost = not isinstance(error, RuntimeError) or re.search(_LOADER_ERROR, str(error))
+        if not workers or not lost:
             raise
         raise ConfigurationError(
             f"a loader process failed ({str(error).strip(' .')}). Perhaps memory, or room in "

@@ -42,7 +42,7 @@ def run_originals(program: str, folder: Path, out: Path) -> None:
 def difference(path: Path) -> float:
     """Return how far a layer built from an original's parameters is from what that computed."""
     source = path.stem
-    written = dict(np.load(path))
+    written = dict(np.load(path, allow_pickle=False))
     state = {k.removeprefix("state/"): v for k, v in written.items() if k.startswith("state/")}
     layer: Any = lnrnn.convert.load(source, state, eps=EPS.get(source))
     output, final = layer(torch.from_numpy(written["x"]))

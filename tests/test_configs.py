@@ -116,7 +116,7 @@ def test_every_data_set_trains_a_model(data, files, tmp_path):
         (["data=adding", "head=classification", "data.num_classes=2"], "num_classes"),
         (["head.pooling=flatten"], "flatten"),
         (["head=tokens", "head.tied=true"], "tied"),
-        (["model=gru", "model.norm={_target_:lnrnn.nn.CellNorm,inputs:joint}"], "reset gate"),
+        (["model=gru", "model.norm={_target_:lnrnn.nn.CellNorm,cell:state}"], "cell state"),
         (["model=rnn", "model.norm={_target_:lnrnn.nn.CellNorm,cell:state}"], "cell state"),
         (["model=rnn_ln", "model.hidden_size=1"], "single value"),
         (["model.norm=batch"], "norm must be"),

@@ -155,7 +155,7 @@ Step = Callable[[Nodes, Value, list[Value]], list[Value]]
 
 def _translate(op: fused.Op, *args: Any) -> list[Value]:
     """Write a recurrence with a norm inside the step."""
-    given = dict(zip(op.takes, args, strict=True))
+    given = fused.by_name(op.takes, args)
     _check(op, given)
     x, weight = given["x"], given["weight_hh"]
     at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]

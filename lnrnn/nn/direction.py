@@ -137,7 +137,7 @@ def warn_of_zero_gains(module: nn.Module, names: Iterable[str], gain_init: float
         Whether the parameters have been looked at: not where others stand in for them, while a call
         is compiled, transformed or without data.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return False
     gains = {name: getattr(module, name) for name in names if name.startswith("gain")}
     if not all(type(gain) is nn.Parameter and not gain.is_meta for gain in gains.values()):

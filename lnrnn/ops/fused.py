@@ -136,7 +136,7 @@ def _names(schema: str) -> list[str]:
     return [argument.split()[-1].removesuffix("=None") for argument in schema.split(", ")]
 
 
-def _given(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
+def by_name(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
     """Return an operator's arguments by name; torch leaves out the last where they are missing."""
     return {**dict.fromkeys(names), **dict(zip(names, args, strict=False))}
 
@@ -208,7 +208,7 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     found = [name for name in op.results if name not in PROJECTION]
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
-        given = _given(op.takes, args)
+        given = by_name(op.takes, args)
         values = forward(**{name: given[name] for name in given if name not in left_out})
         results = dict(zip(found, values, strict=True))
         width = given["weight_hh"].shape[0]
@@ -217,7 +217,7 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
         return tuple(results[name] for name in op.results)
 
     def whole_backward(*args: Any) -> tuple[Tensor, ...]:
-        given = _given(op.backward_takes, args)
+        given = by_name(op.backward_takes, args)
         grads = backward(**{name: given[name] for name in given if name not in left_out})
         return tuple(op.with_inputs(grads, [_empty(given["x"], 0) for _ in INPUTS]))
 
@@ -364,7 +364,7 @@ def _fake_forward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     """Return what makes results of the right shapes and dtypes."""
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = _given(op.takes, args)
+        given = by_name(op.takes, args)
         cells = [given["c_0"]] if "c_0" in given else []
         return *_outputs(given["x"], given["h_0"], *cells), *_fake_kept(op, given)
 
@@ -375,7 +375,7 @@ def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     """Return what makes gradients shaped as the tensors; of a missing one nothing is promised."""
 
     def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = _given(op.backward_takes, args)
+        given = by_name(op.backward_takes, args)
         unwanted = {name for name, needed in zip(LARGE, given["needed"], strict=True) if not needed}
         tensors = {name: given[name.rstrip("?")] for name in op.differentiated}
         return tuple(

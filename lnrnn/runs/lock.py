@@ -72,7 +72,7 @@ def _take(path: Path, me: dict[str, Any]) -> None:
             if owner and _may_live(owner, me):
                 raise ConfigurationError(_refusal(path, owner, me))
             file.truncate(0)
-            file.write(json.dumps(me) + "\n")
+            file.write(_line(me))
             file.flush()
             os.fsync(file.fileno())
             return
@@ -93,7 +93,8 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
         return
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if _read(file) in (None, me):
+        file.seek(0)
+        if _line(me).startswith(file.read()):  # half of it, or nothing, if a Ctrl-C came
             path.unlink(missing_ok=True)
 
 
@@ -104,6 +105,10 @@ def _read(file: IO[str]) -> dict[str, Any] | None:
     except ValueError:  # killed while it wrote, before it trained; a RecordError is one too
         return None
     return owner if isinstance(owner, dict) else None
+
+
+def _line(owner: dict[str, Any]) -> str:
+    return json.dumps(owner) + "\n"
 
 
 def _describe(pid: int) -> dict[str, Any]:

@@ -21,7 +21,16 @@ from lnrnn.study.plan import compared_runs
 from lnrnn.study.settings import read_settings
 from lnrnn.training import train
 
-FREE = ("git", "cd", "export", ".", "docker", "tensorboard", "pip-audit")  # not ours to check
+FREE = (
+    "git",
+    "cd",
+    "export",
+    ".",
+    "docker",
+    "tensorboard",
+    "pip-audit",
+    "c++",
+)  # not ours to check
 SCRIPTS = {"benchmark.py": benchmark._parser}
 COMPOSED = ("train", "evaluate", "compare")
 

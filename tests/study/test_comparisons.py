@@ -339,10 +339,11 @@ def test_a_cost_is_measured_again_where_nobody_can_tell_what_changed(measure, mo
 def test_arms_that_are_the_same_run_share_their_cost(measure):
     cost = costing.cost_of(first_runs("arms=[rnn,rnn_ln,rnn]"), Path("result"), measure=True)
     assert cost is not None
-    assert cost["arms"] == [
-        {"name": "rnn", "ratio": None},
-        {"name": "rnn_ln", "ratio": 2.0},
-        {"name": "rnn (2)", "ratio": 1.0, "ratio_quartiles": [1.0, 1.0]},
+    found = [(arm["name"], arm["ratio"], arm["ratio_quartiles"]) for arm in cost["arms"]]
+    assert found == [
+        ("rnn", None, None),
+        ("rnn_ln", 2.0, [1.9, 2.1]),
+        ("rnn (2)", 1.0, [1.0, 1.0]),
     ]
 
 

@@ -133,7 +133,7 @@ def test_a_batch_that_no_shared_memory_is_left_for_ends_the_run(monkeypatch, tmp
 @pytest.mark.parametrize("what", ["metrics.jsonl", "config.yaml", "run.json"])
 def test_a_full_disk_is_an_error_that_names_the_file(what, monkeypatch, tmp_path):
     """Whichever of the run's files meets it."""
-    opened = Path.open
+    path_open, builtin_open = Path.open, open
 
     class Full:
         def __init__(self, file):
@@ -148,12 +148,19 @@ def test_a_full_disk_is_an_error_that_names_the_file(what, monkeypatch, tmp_path
         def __exit__(self, *exception):
             self.file.close()
 
-    def open_full(path, mode="r", *args, **kwargs):
-        file = opened(path, mode, *args, **kwargs)
-        return Full(file) if what in path.name and ("w" in mode or "a" in mode) else file
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    def filling(opened):
+        def open_full(path, mode="r", *args, **kwargs):
+            file = opened(path, mode, *args, **kwargs)
+            return Full(file) if what in str(path) and set("wax") & set(mode) else file
+
+        return open_full
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Path, "open", open_full)
+    monkeypatch.setattr(Path, "open", filling(path_open))
+    monkeypatch.setattr("builtins.open", filling(builtin_open))
     monkeypatch.setattr(train_command, "check_command_line", lambda: None)
     with pytest.raises(OSError, match=rf"No space left on device: '.*{what}'"):
         train(compose(*SMALL), tmp_path)
@@ -163,9 +170,12 @@ def test_what_cleans_up_a_write_that_failed_hides_it_not(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise PermissionError("refused")
 
-    monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(OSError, match="No space left"), replacing(tmp_path / "file"):
+    def fail():
+        monkeypatch.setattr(Path, "unlink", refuse)
         full()
+
+    with pytest.raises(OSError, match="No space left"), replacing(tmp_path / "file"):
+        fail()
 
 
 def test_a_failure_that_follows_is_a_line(capsys):

@@ -73,6 +73,8 @@ def train_each(config: DictConfig) -> None:
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # a disk that is full or may not be written, which names the file
+        if error.filename is None:
+            raise
         sys.exit(
             f"error: {error}. The checkpoints are intact: make room or allow writing there, and "
             "start the same command again."

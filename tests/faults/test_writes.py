@@ -60,15 +60,16 @@ class Disk:
 
     def __init__(self, patch, left, error):
         self.left, self.error = left, error
-        opened = Path.open
+        opened, removed = Path.open, Path.unlink
 
         def open_failing(path, mode="r", *args, **kwargs):
             file = opened(path, mode, *args, **kwargs)
-            return Failing(file, self) if mode == "wb" and path.suffix == ".tmp" else file
+            return Failing(file, self) if mode == "xb" and path.suffix == ".tmp" else file
 
         patch.setattr(Path, "open", open_failing)
         if isinstance(error, Killed):
-            patch.setattr(Path, "unlink", lambda *args, **kwargs: None)
+            # What is left of one death is there when the next process comes.
+            patch.setattr(Path, "unlink", lambda *a, **k: removed(*a, **k) if self.left >= 0 else 0)
 
 
 def full() -> OSError:

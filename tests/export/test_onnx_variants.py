@@ -19,7 +19,8 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.parametrize("case", distinct(), ids=str)
 def test_every_variant_keeps_its_numbers(case: Case, tmp_path: Path) -> None:
-    layer = case.layer(torch.float32, bidirectional=True).eval()
+    # In float32 a norm over a gate of seven can magnify roundings beyond any useful bound.
+    layer = case.layer(torch.float64, bidirectional=True).eval()
     lnrnn.export.onnx(layer, tmp_path / "layer.onnx", initial_state=True)
-    x, state = torch.randn(40, 3, INPUT_SIZE), states(layer, 3)
+    x, state = torch.randn(40, 3, INPUT_SIZE, dtype=torch.float64), states(layer, 3)
     assert_kept(File(tmp_path / "layer.onnx")(x, *state), run(layer, x, state))

@@ -152,7 +152,7 @@ def build_trainer(
     timer, signals = StepTimer(), Signals()
     versions = installed_versions()
     world = {"commit": current_commit(), **versions}
-    callbacks: list[Callback] = [signals, StepSeed(config.seed), timer]
+    callbacks: list[Callback] = [StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar() if on_terminal else Lines())
@@ -186,6 +186,7 @@ def build_trainer(
         num_sanity_val_steps=0,
     )
     use_own_loops(trainer)
+    signals.keep_from(trainer)
     world = {"processes": trainer.world_size, **world}
     return Training(trainer, timer, checkpoints, signals, world)
 

@@ -6,12 +6,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from lnrnn.runs.interruption import STOPPING, was_pressed
 
 
-class Signals(Callback):
+class Signals:
     """Notes SIGINT, SIGTERM and SIGUSR1 while it is entered; :class:`Checkpoints` asks for them.
 
     Nothing is done inside a handler but to note the number. A second SIGINT ends the process at
@@ -33,13 +33,13 @@ class Signals(Callback):
         for number, handler in self._before.items():
             _handle(number, handler)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM back from Lightning, whose handler calls collectives from anywhere."""
-        self._listen()
+    def keep_from(self, trainer: Trainer) -> None:
+        """Let a trainer not listen itself.
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do as for training."""
-        self._listen()
+        Lightning's handler calls collectives from anywhere, and what it raises at the next batch
+        ends the process with 0, unsaved.
+        """
+        trainer._signal_connector.register_signal_handlers = _nothing
 
     def _listen(self) -> None:
         for number in STOPPING:
@@ -62,6 +62,10 @@ class Signals(Callback):
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
             number = int(flag)
         return signal.Signals(number) if number else None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _handle(number: signal.Signals, handler: Any) -> None:

@@ -10,6 +10,7 @@ from experiments import compose, only
 
 from lnrnn.runs.interruption import ask_for_requeue
 from lnrnn.training import Interrupted, RunFolder, SequenceTask, train
+from lnrnn.training.callbacks import Records
 from lnrnn.training.signals import Signals
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
@@ -44,6 +45,24 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
     assert (folder.checkpoints / "last").read_text() == "step-00000004.ckpt\n"
     after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
     assert after == before
+
+
+def test_a_signal_while_a_trainer_sets_up_is_not_lightnings(tmp_path, monkeypatch):
+    """Lightning listens from before its first hook, and would end the process with 0, unsaved."""
+    heard, original = [], Records.on_fit_start
+
+    def start(self, trainer, pl_module):
+        original(self, trainer, pl_module)
+        heard.append(signal.getsignal(signal.SIGTERM))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Records, "on_fit_start", start)
+    with pytest.raises(Interrupted) as caught:
+        train(compose(*SHORT), tmp_path)
+    assert caught.value.code == 143
+    folder = RunFolder(only(tmp_path.glob("*/*/seed0")))
+    assert (folder.checkpoints / "last").read_text() == "step-00000001.ckpt\n"
+    assert isinstance(heard[0].__self__, Signals)
 
 
 def test_a_validation_is_left_and_done_from_its_start(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -77,6 +77,7 @@ def interrupt_until_finished(played: Played, place: Path, twin: Path, seconds: f
     case = played.case
     folders = [place / run.relative_to(twin) for run in run_folders(twin)]
     for number, stop in enumerate((*case.stops, None), start=1):
+        stale = leftovers(place)  # of a session that was killed
         with Launch(case.words, place, case.ranks, case.start) as launch:
             sent = interrupt(launch, stop, folders, seconds) if stop is not None else []
             if sent:
@@ -86,7 +87,7 @@ def interrupt_until_finished(played: Played, place: Path, twin: Path, seconds: f
         if sent:
             played.tried[-1] += f": exit code {code}"
             played.codes.append(code)
-        problems = problems_of(case, place, code, [name for name, _ in sent])
+        problems = problems_of(case, place, code, [name for name, _ in sent], stale)
         played.problems += [f"session {number}: {text}" for text in problems]
         (place / OUTPUT).rename(place / f"{number}-{OUTPUT}")
         if code == 0:
@@ -163,7 +164,9 @@ def wait_for(launch: Launch, place: Path) -> int:
     return code
 
 
-def problems_of(case: Case, place: Path, code: int, sent: list[str]) -> Iterator[str]:
+def problems_of(
+    case: Case, place: Path, code: int, sent: list[str], stale: Sequence[str] = ()
+) -> Iterator[str]:
     """Yield what is wrong after one session: exit code, traceback, files left, records."""
     several = case.form == "torchrun"  # where one rank is lost, others end as they can
     allowed = {0, *(128 + signal.Signals[name] for name in sent)}
@@ -174,7 +177,8 @@ def problems_of(case: Case, place: Path, code: int, sent: list[str]) -> Iterator
     if says_traceback(place) and not several:
         yield "a traceback"
     if code >= 0 and not several:  # it has ended by itself
-        yield from (f"it has ended by itself and left {name}" for name in leftovers(place))
+        left = (name for name in leftovers(place) if name not in stale)
+        yield from (f"it has ended by itself and left {name}" for name in left)
     for folder in run_folders(place):
         try:
             record = json.loads((folder / "run.json").read_text())

@@ -7,10 +7,10 @@ import time
 
 import pytest
 from experiments import compose, only
+from lightning.pytorch import Trainer
 
 from lnrnn.runs.interruption import ask_for_requeue
 from lnrnn.training import Interrupted, RunFolder, SequenceTask, train
-from lnrnn.training.callbacks import Records
 from lnrnn.training.signals import Signals
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
@@ -48,15 +48,16 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
 
 
 def test_a_signal_while_a_trainer_sets_up_is_not_lightnings(tmp_path, monkeypatch):
-    """Lightning listens from before its first hook, and would end the process with 0, unsaved."""
-    heard, original = [], Records.on_fit_start
+    """Lightning would listen from before its first stage, and end two processes with 0, unsaved."""
+    heard, original = [], Trainer._run_stage
 
-    def start(self, trainer, pl_module):
-        original(self, trainer, pl_module)
-        heard.append(signal.getsignal(signal.SIGTERM))
-        os.kill(os.getpid(), signal.SIGTERM)
+    def run_stage(self):
+        if not heard:
+            heard.append(signal.getsignal(signal.SIGTERM))
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self)
 
-    monkeypatch.setattr(Records, "on_fit_start", start)
+    monkeypatch.setattr(Trainer, "_run_stage", run_stage)
     with pytest.raises(Interrupted) as caught:
         train(compose(*SHORT), tmp_path)
     assert caught.value.code == 143

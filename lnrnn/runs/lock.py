@@ -72,7 +72,7 @@ def _take(path: Path, me: dict[str, Any]) -> None:
             if owner and _may_live(owner, me):
                 raise ConfigurationError(_refusal(path, owner, me))
             file.truncate(0)
-            file.write(_line(me))
+            file.write(json.dumps(me) + "\n")
             file.flush()
             os.fsync(file.fileno())
             return
@@ -93,8 +93,8 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
         return
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        if _line(me).startswith(file.read()):  # half of it, or nothing, if a Ctrl-C came
+        # It is empty where a Ctrl-C came before it was written.
+        if os.fstat(file.fileno()).st_size == 0 or _read(file) == me:
             path.unlink(missing_ok=True)
 
 
@@ -105,10 +105,6 @@ def _read(file: IO[str]) -> dict[str, Any] | None:
     except ValueError:  # killed while it wrote, before it trained; a RecordError is one too
         return None
     return owner if isinstance(owner, dict) else None
-
-
-def _line(owner: dict[str, Any]) -> str:
-    return json.dumps(owner) + "\n"
 
 
 def _describe(pid: int) -> dict[str, Any]:

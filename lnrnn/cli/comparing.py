@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
 from lnrnn.runs.folder import check_files, folder_of
+from lnrnn.runs.record import RecordError, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.missing import Failures, name_missing, threads_of_one, train_all
@@ -45,8 +46,7 @@ def run(settings: Settings) -> int:
     """
     if are_folders(settings):
         folders = folders_of(settings)
-        data = compare(folders)["data"]
-        folder = Path("runs") / data / "compare" / result_name(settings.arms, "")
+        folder = Path("runs") / data_of(folders) / "compare" / result_name(settings.arms, "")
         check_files(folder)
         result = compare(folders, primary=settings.primary, looks=looks_before(folder))
         report(result, folders, folder)
@@ -58,7 +58,6 @@ def run(settings: Settings) -> int:
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
-    folder = result_folder(settings, tasks[0].experiment)
     if settings.train:
         build_once(runs)
         failures += train_all("training", tasks, settings.jobs, console)
@@ -81,6 +80,24 @@ def run(settings: Settings) -> int:
         name_problems(failures, problem)  # of the runs, which this error must not hide
         raise
     return conclude(settings, result, failures, problem)
+
+
+def data_of(folders: Mapping[str, Sequence[Path]]) -> str:
+    """Return what the runs in some folders were trained on, from the first that says so.
+
+    Raises:
+        RecordError: If none can be read.
+    """
+    problem = "no folder is given"
+    for path in (path for members in folders.values() for path in members):
+        try:
+            data = read_record(path / "run.json").data
+        except RecordError as error:
+            problem = str(error)
+            continue
+        if data is not None:
+            return data
+    raise RecordError(problem)
 
 
 def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:

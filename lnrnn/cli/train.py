@@ -23,6 +23,7 @@ from rich.table import Table
 from lnrnn.config import CONF
 from lnrnn.config.compose import Experiment, check_overrides, current_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import is_of_the_disk
 from lnrnn.runs.finished import finished_result
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.processes import is_first_process
@@ -73,11 +74,11 @@ def train_each(config: DictConfig) -> None:
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     except OSError as error:  # a disk that is full or may not be written, which names the file
-        if error.filename is None:
+        if not is_of_the_disk(error):
             raise
         sys.exit(
-            f"error: {error}. The checkpoints are intact: make room or allow writing there, and "
-            "start the same command again."
+            f"error: {error}. Checkpoints that were saved are intact: make room or allow writing "
+            "there, and start the same command again."
         )
     if record is not None:
         print_result(folder, record, experiment.config.monitor)

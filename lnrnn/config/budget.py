@@ -72,6 +72,8 @@ def _check_interval(trainer: DictConfig) -> None:
             "trainer.val_check_interval must be a whole number of optimizer steps, such as 100, or "
             f"a share of an epoch, such as 0.25 (1.0 is at its end); got {interval!r}"
         )
+    if not share:
+        trainer.val_check_interval = int(interval)  # 1e2 is a float to YAML
     every = trainer.get("check_val_every_n_epoch")
     if counts_steps(interval) and every is not None:
         raise ConfigurationError(

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 # Windows has neither. The second returns at once from opening a pipe that nobody writes to.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# A link that wandb makes, anew in every session, into the user's cache. Nothing here opens it.
+_OF_WANDB = "wandb/*run-*/logs/debug-core.log"
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as `replacing` names them
 
 
@@ -57,6 +59,12 @@ def _open_unfollowed(path: str, flags: int) -> int:
         raise OSError(f"{path} is a link, which is not followed: put a copy in its place") from None
 
 
+def is_of_the_disk(error: OSError) -> bool:
+    """Return whether a disk is full, broken or may not be written, and not something else amiss."""
+    disk = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+    return error.errno in disk
+
+
 def misplaced(folder: Path) -> str | None:
     """Return what is wrong with a run's or a comparison's folder, if something in it is elsewhere.
 
@@ -70,6 +78,8 @@ def misplaced(folder: Path) -> str | None:
         except FileNotFoundError:  # another process has just removed it
             continue
         if stat.S_ISLNK(mode):
+            if path.relative_to(folder).match(_OF_WANDB):
+                continue
             of_a_logger = path.parent not in (folder, folder / "checkpoints")
             if not (of_a_logger and path.resolve().is_relative_to(home)):
                 return (

@@ -6,11 +6,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lnrnn.config.compose import Experiment
+from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
 from lnrnn.runs.lock import remove_stale_lock
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.runs.processes import is_first_process
-from lnrnn.runs.record import RunRecord
+from lnrnn.runs.record import RecordError, RunRecord
 
 # Made by the package itself: the same version makes the same data from the same configuration.
 OWN_DATA = tuple(
@@ -42,6 +43,9 @@ def complete(folder: RunFolder) -> None:
     """Make what a finished run lacks, and remove the lock that it should not have.
 
     A process may have been killed as it ended, and somebody may have removed the picture.
+
+    Raises:
+        ConfigurationError: If there is no picture, and the records are not what a run writes.
     """
     if not is_first_process() or not os.access(folder.path, os.W_OK):
         return
@@ -49,7 +53,13 @@ def complete(folder: RunFolder) -> None:
     if folder.metrics.exists() and not folder.curves.exists():
         from lnrnn.runs.curves import plot_curves  # takes a second to import, and is rarely needed
 
-        plot_curves(folder.metrics, folder.curves)
+        try:
+            plot_curves(folder.metrics, folder.curves)
+        except RecordError as error:
+            raise ConfigurationError(
+                f"the run is finished, but its curves cannot be drawn again: {error}. Put the file "
+                "back, or move the run's folder away and start from scratch"
+            ) from error
 
 
 def has_the_same_data(record: RunRecord, config: DictConfig) -> bool:

@@ -4,6 +4,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 
+from lnrnn.runs.files import is_of_the_disk
 from lnrnn.runs.record import DIVERGED
 from lnrnn.training import (
     CheckpointError,
@@ -40,9 +41,11 @@ def attempt(experiment: Experiment) -> Failure | None:
         train(experiment)
     except NonFiniteError as error:
         return Failure(str(error), diverged=True)
-    except (ConfigurationError, CheckpointError, OSError) as error:
+    except (ConfigurationError, CheckpointError) as error:
         return Failure(str(error))
     except Exception as error:  # a run's own trouble, such as memory that is used up
+        if isinstance(error, OSError) and is_of_the_disk(error):
+            return Failure(str(error))
         with suppress(OSError):  # the disk that the output goes to may be full
             traceback.print_exc()
         return Failure(f"{type(error).__name__}: {error}")

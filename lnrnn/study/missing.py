@@ -70,10 +70,13 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
         failure = diverged_before(folder)
         if failure is not None:
             diverged.append((task, failure))
-        elif is_finished(folder, task.experiment.config):
-            complete(folder)
-        else:
+        elif not is_finished(folder, task.experiment.config):
             waiting.append(task)
+        else:
+            try:
+                complete(folder)
+            except ConfigurationError:  # as above
+                waiting.append(task)
     return waiting, diverged
 
 

@@ -184,10 +184,15 @@ def looks_before(folder: Path) -> list[int]:
     return looks if all(type(seeds) is int for seeds in looks) else [0]
 
 
-def named_primary(folder: Path, settings: Settings) -> str:
-    """Return the primary endpoint that was named for a comparison before its runs.
+def named_primary(folder: Path, settings: Settings) -> str | None:
+    """Return the primary endpoint that was named for a comparison before its runs; None if unknown.
 
-    The first call writes it down, in ``plan.json``, with what else was planned.
+    The first call writes it down, in ``plan.json``, with what else was planned, unless there are
+    results or runs already.
+
+    Args:
+        folder: The comparison's.
+        settings: What was asked for.
     """
     path = folder / "plan.json"
     try:
@@ -195,8 +200,12 @@ def named_primary(folder: Path, settings: Settings) -> str:
             named = parse_json(file.read(), path)["primary"]
         check_endpoint(named)
         return named
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged
+    except FileNotFoundError:
         pass
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: what it said is not known
+        return None
+    if not settings.train or (folder / "compare.json").exists() or _has_begun(settings):
+        return None
     folder.mkdir(parents=True, exist_ok=True)
     plan = {
         "primary": settings.primary,
@@ -207,3 +216,13 @@ def named_primary(folder: Path, settings: Settings) -> str:
     }
     replace_text(path, json.dumps(plan, indent=2) + "\n")
     return settings.primary
+
+
+def _has_begun(settings: Settings) -> bool:
+    """Return whether a run of any arm is there, on whichever seed."""
+    one = replace(settings, seeds=1)
+    runs = [members[0] for members in compared_runs(one, {}).values()]
+    if settings.rates:
+        runs += [run[0] for rates in tuning_runs(one).values() for run in rates.values()]
+    arms = {folder_of(run).path.parent for run in runs}
+    return any(record for arm in arms for record in arm.glob("seed*/run.json"))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.lightning_nodes import check_trainer
-from lnrnn.config.values import check_keys, check_trust
+from lnrnn.config.values import check_keys, check_nodes, check_trust
 from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
 from lnrnn.runs.folder import RunFolder, check_files
 from lnrnn.training.build import build_data, build_task, quiet_lightning
@@ -47,6 +47,7 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
     """
     checkpoint, folder, config = _locate(run)
     _settle_trust(config, trust)
+    check_nodes(config, ("data", "head", "model", "trainer"), ())
     check_keys(config, trust=trust)
     check_trainer(config.trainer)
     datamodule = build_data(config)

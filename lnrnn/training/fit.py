@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -208,7 +209,8 @@ def _run(
             raise status.exception from None
 
 
-_LOADER_ERROR = "DataLoader worker|DataLoader timed out|shared memory|shm"
+# Not what a worker hands on of its data set's own error: "Caught ... in DataLoader worker process".
+_LOST = r"DataLoader worker \(pid|DataLoader timed out|/dev/shm|</?torch_|shared memory object"
 
 
 @contextmanager
@@ -224,7 +226,10 @@ def explained_loaders(workers: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        lost = not isinstance(error, RuntimeError) or re.search(_LOADER_ERROR, str(error))
+        if isinstance(error, RuntimeError):
+            lost = re.search(_LOST, str(error)) is not None
+        else:
+            lost = _comes_from_loaders(error)
         if not workers or not lost:
             raise
         raise ConfigurationError(
@@ -232,6 +237,12 @@ def explained_loaders(workers: int) -> Iterator[None]:
             "/dev/shm, has run out. data.num_workers=0 needs neither; with it or without, the same "
             "command resumes."
         ) from error
+
+
+def _comes_from_loaders(error: BaseException) -> bool:
+    """Return whether an error was raised where a process is spoken with, and not by a logger."""
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any("multiprocessing" in Path(file).parts for file in files)
 
 
 @contextmanager

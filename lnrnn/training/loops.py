@@ -33,11 +33,19 @@ class EpochLoop(_TrainingEpochLoop):
     @property
     def ends_training(self) -> bool:
         """Whether the batch that was just made is the last of the run."""
-        fit, steps = self.trainer.fit_loop, self.max_steps
-        if 0 < steps <= self.global_step or (self.trainer.should_stop and fit._can_stop_early):
+        fit, steps, ends_epoch = (
+            self.trainer.fit_loop,
+            self.max_steps,
+            self._num_ready_batches_reached(),
+        )
+        if 0 < steps <= self.global_step:
             return True
-        last_epoch = 0 < (fit.max_epochs or 0) <= fit.epoch_progress.current.ready
-        return last_epoch and self._num_ready_batches_reached()
+        epochs = fit.epoch_progress.current  # its count of processed ones lags behind this batch
+        made = epochs.ready if ends_epoch else epochs.processed
+        enough = made >= (fit.min_epochs or 0) and self.global_step >= (self.min_steps or 0)
+        if self.trainer.should_stop and enough:
+            return True
+        return ends_epoch and 0 < (fit.max_epochs or 0) <= epochs.ready
 
     @property
     def validates(self) -> bool:
@@ -76,6 +84,19 @@ def steps_per_epoch(trainer: Trainer, batches: int) -> int:
     return math.ceil(batches / trainer.accumulate_grad_batches)
 
 
+def last_step(trainer: Trainer, batches: int) -> int:
+    """Return the optimizer step at which training ends, by the first of its limits.
+
+    Args:
+        trainer: With at least one limit, in epochs or steps.
+        batches: Training batches of an epoch.
+    """
+    limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if (trainer.max_epochs or 0) > 0:
+        limits.append(cast(int, trainer.max_epochs) * steps_per_epoch(trainer, batches))
+    return min(limits)
+
+
 def first_limit(trainer: Trainer, batches: int) -> str | None:
     """Say which of two limits ends training; None where there is only one.
 
@@ -90,5 +111,5 @@ def first_limit(trainer: Trainer, batches: int) -> str | None:
     first = "max_steps" if steps <= of_epochs else "max_epochs"
     return (
         f"trainer.max_epochs={epochs} is {of_epochs} steps and trainer.max_steps={steps}: training "
-        f"ends after {min(steps, of_epochs)}, by {first}"
+        f"ends after {last_step(trainer, batches)}, by {first}"
     )

@@ -15,7 +15,7 @@ from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
 from lnrnn.training.ahead import Flag, keep_kernel, use_fused
 from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
-from lnrnn.training.loops import steps_per_epoch
+from lnrnn.training.loops import last_step
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
 from lnrnn.training.ranks import average, gather, joined_state, share_of_state
 
@@ -233,18 +233,11 @@ class SequenceTask(LightningModule):
             return (step + 1) / self.warmup_steps
         if self.schedule is None:
             return 1.0
-        last = self._last_step()
+        data = cast(DataModule, self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+        last = last_step(self.trainer, data.batches_per_epoch())
         progress = (step - self.warmup_steps) / max(1, last - self.warmup_steps)
         left = 1.0 - min(1.0, progress)
         return left if self.schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))
-
-    def _last_step(self) -> int:
-        """Return the optimizer step at which training ends, by epochs or steps."""
-        data, trainer = cast(DataModule, self.trainer.datamodule), self.trainer  # pyright: ignore[reportAttributeAccessIssue]
-        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            limits.append(trainer.max_epochs * steps_per_epoch(trainer, data.batches_per_epoch()))
-        return min(limits)
 
     def configure_gradient_clipping(
         self,

@@ -114,6 +114,18 @@ def test_every_seed_runs_the_whole_grid_and_added_seeds_are_another_look(call):
     assert any("primary=final afterwards" in text for text in again["warnings"])
 
 
+def test_an_endpoint_is_not_named_before_runs_that_are_there(call):
+    asked = ("arms=[rnn,rnn_ln]", "seeds=2")
+    assert call(*asked)[0] == 0
+    folder = f"{ROOT}/rnn-vs-rnn_ln-hidden_size-8-max_epochs-1"
+    os.remove(f"{folder}/plan.json")
+    os.remove(f"{folder}/compare.json")
+    assert call(*asked, "primary=area", "train=false")[0] == 0
+    with open(f"{folder}/compare.json") as file:
+        assert json.load(file)["primary"]["named_before_the_runs"] is None
+    assert not os.path.exists(f"{folder}/plan.json")
+
+
 def test_rates_at_which_everything_diverges_leave_nothing_to_choose(call):
     code, printed, errors = call("arms=[rnn,rnn]", "lr=[1e30,1e35]", "tuning_seeds=1", "seeds=1")
     assert code == 2

@@ -111,6 +111,9 @@ def test_a_logger_may_keep_links_to_its_own(folder, tmp_path):
     """As Weights & Biases does."""
     (folder.path / "wandb" / "run-1").mkdir(parents=True)
     (folder.path / "wandb" / "latest-run").symlink_to("run-1")
+    (folder.path / "wandb" / "run-1" / "logs").mkdir()
+    log = folder.path / "wandb" / "run-1" / "logs" / "debug-core.log"
+    log.symlink_to(tmp_path / "of-wandb.log")  # absolute, into the user's cache
     assert misplaced(folder.path) is None
     (folder.path / "wandb" / "hparams.yaml").symlink_to(tmp_path / "elsewhere")
     assert "hparams.yaml is a link" in (misplaced(folder.path) or "")

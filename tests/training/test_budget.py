@@ -6,7 +6,7 @@ import pytest
 from experiments import compose
 from omegaconf import OmegaConf
 
-from lnrnn.training import RunFolder, train
+from lnrnn.training import RunFolder, SequenceTask, train
 
 # An epoch has 7 batches.
 SMALL = ("model.hidden_size=8", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
@@ -39,6 +39,7 @@ def validated(folder: RunFolder) -> list[int]:
             ],
             [5, 10, 12],
         ),
+        (["trainer.max_steps=6", "trainer.val_check_interval=4e0"], [4, 6]),
         (["trainer=debug"], [5]),
     ],
 )
@@ -74,3 +75,20 @@ def test_the_loss_of_the_last_steps_comes_before_their_validation(tmp_path):
     names = [json.loads(line)["name"] for line in folder.metrics.read_text().splitlines()]
     assert names[0] == "train/loss"
     assert names.count("train/loss") == 1
+
+
+def test_a_stop_that_must_wait_for_its_epochs_validates_the_last_weights(tmp_path, monkeypatch):
+    original = SequenceTask.training_step
+
+    def step(self, batch, batch_idx):
+        if self.global_step == 5:
+            self.trainer.should_stop = True
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(SequenceTask, "training_step", step)
+    overrides = ["trainer.max_epochs=6", "+trainer.min_epochs=3"]
+    folder, record = train(
+        compose(*SMALL, *overrides, "+trainer.check_val_every_n_epoch=2"), tmp_path
+    )
+    assert record.steps == 21
+    assert validated(folder) == [14, 21]

@@ -15,6 +15,7 @@ from lnrnn.runs.reporting import best_effort
 from lnrnn.training import CheckpointError, ConfigurationError, Interrupted, RunFolder, train
 from lnrnn.training.callbacks import Records
 from lnrnn.training.checkpoint_io import CheckpointFiles
+from lnrnn.training.fit import explained_loaders
 
 SMALL = (
     *("model=rnn", "model.hidden_size=8", "trainer.max_epochs=2", "checkpoint_every_n_steps=3"),
@@ -116,6 +117,13 @@ def test_a_loader_process_that_memory_ran_out_for_is_an_error_with_a_way_out(mon
     assert folder_in(tmp_path).read_record().status == "failed"
     _, record = train(compose(*SMALL, "data.num_workers=0"), tmp_path)
     assert [entry["checkpoint"] for entry in record.resumed] == ["step-00000003.ckpt"]
+
+
+def test_an_error_of_a_data_set_in_a_loader_process_is_its_own():
+    text = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: sizes differ"
+    for error in (RuntimeError(text), EOFError("tracking server"), ConnectionError("refused")):
+        with pytest.raises(type(error), match=str(error)), explained_loaders(2):
+            raise error
 
 
 def test_a_batch_that_no_shared_memory_is_left_for_ends_the_run(monkeypatch, tmp_path):

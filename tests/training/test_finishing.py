@@ -8,9 +8,10 @@ import socket
 import pytest
 from experiments import compose, only
 
-from lnrnn.runs.finished import finished_result
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.finished import complete, finished_result
 from lnrnn.runs.lock import LOCK, locked
-from lnrnn.training import Interrupted, RunFolder, fit, train
+from lnrnn.training import Interrupted, RunFolder, evaluate, fit, train
 
 SMALL = ("model.hidden_size=8", "trainer.max_steps=2", "trainer.limit_test_batches=1")
 
@@ -79,3 +80,23 @@ def test_half_a_picture_is_never_left(tmp_path, monkeypatch):
         fit.plot_curves(folder.metrics, folder.curves)
     assert folder.curves.read_bytes() == before
     assert not list(folder.path.glob(".*.tmp"))
+
+
+def test_records_that_were_garbled_are_an_error_and_not_a_traceback(tmp_path):
+    folder, _ = train(compose(*SMALL), tmp_path)
+    folder.curves.unlink()
+    folder.metrics.write_bytes(b"\x00garbled" + folder.metrics.read_bytes()[8:])
+    with pytest.raises(
+        ConfigurationError, match=r"its curves cannot be drawn again: .*metrics\.jsonl"
+    ):
+        complete(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1", "trainer: x", "trainer: null", "trainer: [1]", "data: {}"]
+)
+def test_a_configuration_of_the_wrong_shape_is_an_error_of_evaluate(text, tmp_path):
+    folder, _ = train(compose(*SMALL), tmp_path)
+    folder.config.write_text(text)
+    with pytest.raises(ConfigurationError):
+        evaluate(folder.path)

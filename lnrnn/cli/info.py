@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import lnrnn
-from lnrnn.ops import functional
+from lnrnn.ops import choice
 from lnrnn.runs.machine import cpu_name, current_commit
 
 PACKAGES = ("torch", "triton", "lightning", "hydra-core", "torchmetrics", "datasets", "numpy")
@@ -42,7 +42,7 @@ def main() -> None:
     for line in gpus():
         show("GPU", line)
     print()
-    right = [check_kernels(device) for device in functional.BACKENDS]
+    right = [check_kernels(device) for device in choice.BACKENDS]
     sys.exit(0 if all(right) else WRONG)
 
 
@@ -84,7 +84,7 @@ def check_kernels(device: str) -> bool:
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it would warn of is printed here
-        why = functional.BACKENDS[device].missing()
+        why = choice.BACKENDS[device].missing()
     if why is not None:
         show(f"{device} kernels", f"not used: {why}")
         return True

@@ -69,6 +69,11 @@ def load(
         True
     """
     form = _form(source)
+    if not isinstance(state_dict, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"state_dict must map names to tensors, got {type(state_dict).__name__}; take "
+            "module.state_dict(), or torch.load(path, weights_only=True)"
+        )
     preset = presets[form.preset]
     if eps is None and form.eps == "unknown":
         raise ValueError(
@@ -159,9 +164,15 @@ def save(source: str, layer: Layer, *, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _form(source: str) -> Source:
+    if not isinstance(source, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"source must be a name, got {type(source).__name__}: load(name, state_dict)"
+        )
     if source not in SOURCES:
         close = difflib.get_close_matches(str(source), SOURCES, cutoff=0.5)
-        hint = f"close to it: {', '.join(close)}" if close else f"there are: {', '.join(SOURCES)}"
+        hint = f"there are: {', '.join(SOURCES)}" + (
+            f"; close to it: {', '.join(close)}" if close else ""
+        )
         raise KeyError(f"no checkpoints are known from {source!r}; {hint}")
     return SOURCES[source]
 

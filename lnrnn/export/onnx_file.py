@@ -52,7 +52,10 @@ def onnx(
     Raises:
         ValueError: If the module is in training mode, a bidirectional layer is to run step by step,
             or an argument is missing or does not belong to this module.
-        NotImplementedError: If the module computes in a narrower dtype.
+        TypeError: If ``args`` is not a tuple.
+        NotImplementedError: If the module computes in a narrower dtype or under autocast; if a GRU
+            has one norm over both sides; or if a layer is called with packed input, lengths or
+            resets.
         ImportError: If a package is missing.
 
     Example:
@@ -64,6 +67,9 @@ def onnx(
         raise ValueError(
             "an ONNX file is for inference, and the module is in training mode; call module.eval()"
         )
+    _check_numbers(module)
+    if args is not None and not isinstance(args, tuple):
+        raise TypeError(f"args must be a tuple of arguments, (x,), got {type(args).__name__}")
     given = {"args": args, "dynamic_shapes": dynamic_shapes}
     given |= {"input_names": input_names, "output_names": output_names}
     if isinstance(module, Stack | RNNCell | LSTMCell | GRUCell):
@@ -88,9 +94,15 @@ def onnx(
     with warnings.catch_warnings():
         # That input and states share the batch, which torch reads off them, is meant.
         warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
-        program = torch.onnx.export(
-            **call, dynamo=True, custom_translation_table=translations, verbose=False
-        )
+        try:
+            program = torch.onnx.export(
+                **call, dynamo=True, custom_translation_table=translations, verbose=False
+            )
+        except Exception as error:
+            # What a layer refuses in one sentence is inside of what torch's exporter says.
+            if (refusal := _refusal_in(error)) is not None:
+                raise refusal from error
+            raise
     assert program is not None
     # Weights come in torch's order and are put in ONNX's by nodes, which quantizers do not expect.
     optimizer.fold_constants(
@@ -120,6 +132,31 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
             f"ONNX files need packages of their own ({error}); pip install 'lnrnn[onnx]'"
         ) from error
     return onnx_nodes.translations()
+
+
+def _check_numbers(module: nn.Module) -> None:
+    """Check that a file can compute what the module does: ONNX has float32 and float64 for it."""
+    narrow = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    narrow -= {torch.float32, torch.float64}
+    devices = {p.device.type for p in module.parameters()}
+    cells = (Stack, RNNCell, LSTMCell, GRUCell)
+    if not any(isinstance(part, cells) for part in module.modules()):
+        return
+    if narrow or any(map(torch.is_autocast_enabled, devices)):
+        got = ", ".join(map(str, narrow)) or "autocast"
+        raise NotImplementedError(
+            f"an ONNX file of a recurrent layer computes in float32 or float64, got {got}; export "
+            "module.float(), outside of autocast"
+        )
+
+
+def _refusal_in(error: BaseException | None) -> NotImplementedError | None:
+    """Return what a layer has refused, if that is what an error of torch's exporter is about."""
+    while error is not None:
+        if isinstance(error, NotImplementedError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _check_left_out(module: nn.Module, given: dict[str, Any]) -> None:

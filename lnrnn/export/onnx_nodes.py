@@ -198,10 +198,12 @@ def _check(op: fused.Op, given: dict[str, Any]) -> None:
         *("batch_sizes", "reverse", "joint", "spans", "cell", "relu", "centered", "eps"),
         *("storage", "narrow", "keep"),
     }
-    unknown = [name for name in given if name not in known and given[name] is not None]
-    if unknown or given["batch_sizes"] is not None:
+    if given["batch_sizes"] is not None:
+        raise NotImplementedError("an ONNX file has no packed input; give padded input")
+    if any(name not in known and value is not None for name, value in given.items()):
         raise NotImplementedError(
-            f"an ONNX file has no {', '.join(unknown) or 'packed input'}; give padded input alone"
+            "an ONNX file has no resets inside a sequence; run the pieces between them one by one, "
+            "from the state that the last one returned or from zeros"
         )
     if given["storage"] is not None:
         raise NotImplementedError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lnrnn.nn.direction import affine_shapes
 from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.checks import check_choice, check_eps, check_number
 from lnrnn.ops.gates import GATES
@@ -64,14 +65,23 @@ class Preset:
             raise TypeError(f"a preset's norm must be a lnrnn.CellNorm, got {self.norm!r}")
         as_cell_norm(self.norm, self.cell)
         check_eps(self.eps)
+        has = {"bias_ih", "bias_hh", *affine_shapes(self.norm, self.cell, 1)}
         for name in self.zeros:
-            check_choice("what a preset holds at zero", name, HOLDABLE)
+            check_choice("what a preset holds at zero", name, [n for n in HOLDABLE if n in has])
+        started = any((self.bias_start, self.forget_bias, self.update_bias))
+        if started and self._behind in self.zeros:
+            raise ValueError(f"a preset that holds {self._behind} at zero cannot say its start")
         for name, cell in {"bias_start": None, "forget_bias": "lstm", "update_bias": "gru"}.items():
             value = getattr(self, name)
             if value is not None:
                 check_number(f"a preset's {name}", value)
                 if cell not in (None, self.cell):
                     raise ValueError(f"{name} is for a preset of {cell!r}, got {self.cell!r}")
+
+    @property
+    def _behind(self) -> str:
+        """Return the name of the bias behind the norms of the gates."""
+        return "shift" if self.cell == "gru" and self.norm.is_joint("gru") else "bias_hh"
 
     def start(self, module: nn.Module, suffix: str) -> None:
         """Bring one direction's biases to where they start, and hold at zero what the source lacks.
@@ -80,8 +90,7 @@ class Preset:
             module: A layer or a cell that was made for this preset.
             suffix: What its parameters' names end in.
         """
-        behind = "shift" if self.cell == "gru" and self.norm.is_joint("gru") else "bias_hh"
-        bias = getattr(module, behind + suffix)
+        bias = getattr(module, self._behind + suffix)
         with torch.no_grad():
             if self.bias_start is not None:
                 bias.fill_(self.bias_start)

@@ -69,7 +69,7 @@ class Stack(FromPreset, Weights, tools.Recurrent):
         self.eps = eps
         self.fused = fused
         self._cell_norm = as_cell_norm(norm, self._cell)
-        self._interrupts = self._cell_norm is None
+        self._interrupts = self._runs_in_python
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
         self._gains_seen = norm is None
@@ -213,8 +213,13 @@ class Stack(FromPreset, Weights, tools.Recurrent):
             raise ValueError(f"lengths belong to a padded input, {layout}; this one is packed")
         self._check_input(input, {3: layout})
         batch, steps = input.shape[:2] if self.batch_first else input.shape[1::-1]
+        why = (
+            "their values say how many steps are read; give the padded batch, and mask what follows"
+        )
+        tools.check_recordable("lengths", why, traced=True)
         found = inputs.check_lengths(lengths, batch, steps)
-        if bool((found == steps).all()):
+        # A shortcut, which a trace would take for all lengths.
+        if not torch.jit.is_tracing() and bool((found == steps).all()):  # pyright: ignore[reportPrivateImportUsage]
             output, state = self._run(input, state, resets, reset_state, None)
             assert isinstance(output, Tensor)
             return output, state
@@ -272,6 +277,8 @@ class Stack(FromPreset, Weights, tools.Recurrent):
         resets: Resets,
     ) -> tuple[Tensor, State]:
         """Run every layer by torch's recurrence, each piece between two resets by itself."""
+        why = "torch's own recurrence runs the pieces between them; take a norm inside the step"
+        tools.check_recordable("a mask of resets", why, traced=False)
         if not resets.where.any():
             return self._run_layers(x, state, batch_sizes, None, None)
         sizes = torch.tensor([x.shape[1]] * x.shape[0]) if batch_sizes is None else batch_sizes
@@ -385,6 +392,12 @@ class Stack(FromPreset, Weights, tools.Recurrent):
         shapes = {name: (rows, *middle, size) for name, size in zip(names, sizes, strict=False)}
         normed = self._cell_norm is not None
         return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
+
+    @property
+    def _runs_in_python(self) -> bool:
+        """Whether no fused kernel will run the steps, which a graph would have to write out."""
+        norm = self._cell_norm
+        return norm is None or self.fused is False or (self._cell == "gru" and norm.is_joint("gru"))
 
     def _suffixes_of_directions(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]

@@ -12,7 +12,7 @@ from torch import SymInt, Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.fx import Proxy
 
-from lnrnn.ops.recording import is_for_onnx
+from lnrnn.ops.recording import constant, is_for_onnx
 
 
 class Recurrent(nn.Module):
@@ -63,6 +63,25 @@ def _run_uncompiled(module: nn.Module, *inputs: Any, **options: Any) -> Any:
     return module.forward(*inputs, **options)
 
 
+def check_recordable(what: str, why: str, *, traced: bool) -> None:
+    """Check that a call is not being recorded whose course its arguments' values decide.
+
+    Args:
+        what: The argument.
+        why: How they do, and what to do instead.
+        traced: Whether `torch.jit.trace` can record it.
+
+    Raises:
+        NotImplementedError: If `torch.export`, the writing of an ONNX file, ``fullgraph=True`` or
+            `torch.jit.trace` is recording it.
+    """
+    recorded = torch.compiler.is_exporting() or (
+        torch.compiler.is_dynamo_compiling() and _is_whole()
+    )
+    if recorded or (torch.jit.is_tracing() and not traced):  # pyright: ignore[reportPrivateImportUsage]
+        raise NotImplementedError(f"{what} cannot be recorded as one program here: {why}")
+
+
 def wants_one_node(x: Tensor) -> bool:
     """Return whether torch's own recurrence over ``x``, (T, B, I), is to be one node of a graph.
 
@@ -76,13 +95,10 @@ def wants_one_node(x: Tensor) -> bool:
     return torch.compiler.is_exporting() and (isinstance(x.shape[0], SymInt) or is_for_onnx())
 
 
+@constant
 def _is_whole() -> bool:
     """Return whether the graph that is being compiled may not be interrupted (``fullgraph``)."""
     from torch._dynamo.symbolic_convert import InstructionTranslator
 
     translator = InstructionTranslator.current_tx()
     return bool(translator.one_graph or translator.error_on_graph_break)
-
-
-# What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.
-_is_whole._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

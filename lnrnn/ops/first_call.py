@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops import fused
-from lnrnn.ops.functional import BACKENDS
+from lnrnn.ops.choice import BACKENDS
 
 
 def register() -> None:

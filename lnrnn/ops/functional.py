@@ -1,4 +1,4 @@
-"""Layer-normalized recurrences: what may be asked for, and who computes it.
+"""Layer-normalized recurrences: what may be asked for, and its checks.
 
 Each function checks its arguments and chooses an implementation by device and dtype:
 `lnrnn.ops.reference`, which also defines the numbers, or a fused kernel (`lnrnn.ops.fused`) where
@@ -8,20 +8,14 @@ there is one. Dimensions are those of `lnrnn.ops.reference`: T, B, N, I, H, R, G
 elsewhere, True insists on a kernel, False insists on the reference.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from lnrnn.ops import checks, cpu, cuda, reference
+from lnrnn.ops import checks, reference
 from lnrnn.ops import fused as kernels
-from lnrnn.ops.backend import Backend
-from lnrnn.ops.recording import is_for_onnx
+from lnrnn.ops.choice import projected, run_kernel, takes_kernel
 from lnrnn.ops.resets import begin
-
-BACKENDS: dict[str, Backend] = {"cpu": cpu, "cuda": cuda}  # by torch's type of device
 
 
 def project_input(
@@ -136,12 +130,12 @@ def ln_rnn(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
+    project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not _takes_kernel(kernels.RNN, fused, tensors):
+    if not takes_kernel(kernels.RNN, fused, tensors):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return _run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
+    return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
 
 
 def ln_lstm(
@@ -233,14 +227,14 @@ def ln_lstm(
         kind=kind,
         eps=eps,
     )
-    project = partial(_projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
+    project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    if not _takes_kernel(kernels.LSTM, fused, tensors):
+    if not takes_kernel(kernels.LSTM, fused, tensors):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return _run_kernel(kernels.LSTM, tensors, batch_sizes, cuts, options, project, recurrence)
+    return run_kernel(kernels.LSTM, tensors, batch_sizes, cuts, options, project, recurrence)
 
 
 def ln_gru(
@@ -320,98 +314,11 @@ def ln_gru(
         joint=joint,
         shift=shift,
     )
-    project = partial(_projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
+    project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
     lacking = "a norm of the sum in a GRU is computed by the reference alone" if joint else None
-    if not _takes_kernel(kernels.GRU, fused, tensors, lacking):
+    if not takes_kernel(kernels.GRU, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return _run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)
-
-
-def _projected(
-    x: Tensor, *tensors: Any, op: kernels.Op, span: str, kind: str, eps: float
-) -> Sequence[Any]:
-    """Return a recurrence's tensors with x projected, and without the four that did it."""
-    others, inputs = op.without_inputs((x, *tensors))
-    weight_ih, *vectors = inputs
-    if weight_ih is not None:
-        widths = reference.norm_widths(span, op.gates, weight_ih.shape[0] // op.gates)
-        x = reference.project_input(x, weight_ih, *vectors, widths=widths, kind=kind, eps=eps)
-    return x, *others[1:]
-
-
-def _takes_kernel(
-    op: kernels.Op,
-    fused: bool | None,
-    tensors: Sequence[Tensor | None],
-    lacking: str | None = None,
-) -> bool:
-    """Return whether a kernel runs the call, which may be ``lacking`` one; raise if it must."""
-    if is_for_onnx():
-        if lacking is not None:
-            raise NotImplementedError(
-                f"an ONNX file has no node for this {op.cell.upper()}: {lacking}"
-            )
-        return True  # a node, which ONNX's translation needs, and nobody runs
-    if fused is False:
-        return False
-    given = {name: t for name, t in zip(op.differentiated, tensors, strict=True) if t is not None}
-    why = lacking or _uncovered(given) or _transformed() or _unavailable(given["x"].device.type)
-    if why is not None and fused:
-        raise NotImplementedError(
-            f"fused=True demands a fused kernel, and this call of {op.name} has none: {why}; "
-            "fused=None or fused=False runs the reference, which gives the same numbers"
-        )
-    return why is None
-
-
-def _uncovered(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return what about the tensors no kernel covers, if anything."""
-    devices = sorted({str(t.device) for t in tensors.values()})
-    device = tensors["x"].device.type
-    if len(devices) > 1 or device not in BACKENDS:
-        kinds = " or ".join(BACKENDS)
-        return f"kernels are for one {kinds} device, and tensors are on {', '.join(devices)}"
-    return BACKENDS[device].uncovered(tensors)
-
-
-def _transformed() -> str | None:
-    """Return what is said inside of `torch.func.grad`, `vmap` and their kin, which kernels lack."""
-    if torch._C._are_functorch_transforms_active():
-        return "the call is inside of a transform of torch.func, which kernels do not know"
-    return None
-
-
-def _run_kernel(
-    op: kernels.Op,
-    tensors: Sequence[Tensor | None],
-    batch_sizes: Tensor | None,
-    cuts: Tensor | None,
-    options: Sequence[Any],
-    project: Callable[..., Sequence[Any]],
-    recurrence: Callable[..., Any],
-) -> Any:
-    """Run a device's kernel, which takes the reference for gradients of gradients."""
-    x = tensors[0]
-    assert x is not None
-    backend = BACKENDS[x.device.type]
-    prepared = backend.prepare(op, tensors, project)
-    again = partial(_compute_again, project, recurrence)
-    return backend.run(op, prepared, batch_sizes, cuts, options, again)
-
-
-def _compute_again(
-    project: Callable[..., Sequence[Any]], recurrence: Callable[..., Any], *tensors: Any
-) -> Any:
-    return recurrence(*project(*tensors))
-
-
-def _unavailable(device: str) -> str | None:
-    """Return why this machine has no kernels for a device, if so; the first call builds them."""
-    return BACKENDS[device].missing()
-
-
-# What torch.compiler.assume_constant_result does, which would import all of torch.compile for it.
-_unavailable._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)

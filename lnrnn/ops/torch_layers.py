@@ -82,7 +82,9 @@ def _forward(
     x: Tensor, h_0: Tensor, c_0: Tensor | None, weights: list[Tensor], mode: str, bias: bool
 ) -> tuple[Tensor, ...]:
     hx = h_0 if c_0 is None else (h_0, c_0)
-    settings = (bias, 1, 0.0, False, h_0.shape[0] == 2, False)
+    # cuDNN has a backward only of what it ran for training; without dropout numbers are the same.
+    training = torch.is_grad_enabled()
+    settings = (bias, 1, 0.0, training, h_0.shape[0] == 2, False)
     output, h_n, *c_n = RECURRENCES[mode](x, hx, weights, *settings)
     return output, h_n, c_n[0] if c_n else x.new_empty(0)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime.jit import JITFunction
 
-from lnrnn.ops import cuda, functional
+from lnrnn.ops import choice, cuda
 
 WORD = ctypes.POINTER(ctypes.c_uint64)
 LISTENER = ctypes.CFUNCTYPE(
@@ -94,7 +94,7 @@ def launches(listening: Any, monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
     triton.runtime.driver.set_active(driver)
     monkeypatch.setattr(JITFunction, "run", note)
-    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
+    monkeypatch.setitem(choice.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)
     return found
 

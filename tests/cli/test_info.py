@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lnrnn.cli import info
-from lnrnn.ops import functional
+from lnrnn.ops import choice
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_wrong_kernel_is_named_and_is_the_exit_code(call, monkeypatch):
 
 
 def test_it_says_why_kernels_are_not_used(call, monkeypatch):
-    monkeypatch.setattr(functional.BACKENDS["cpu"], "missing", lambda: "there is no C++ compiler")
+    monkeypatch.setattr(choice.BACKENDS["cpu"], "missing", lambda: "there is no C++ compiler")
     code, printed = call()
     assert code == 0
     assert "cpu kernels   not used: there is no C++ compiler" in printed

@@ -200,6 +200,43 @@ def test_what_cannot_be_written_says_why(path: Path) -> None:
     with pytest.raises(ValueError, match="take bidirectional=False"):
         lnrnn.export.onnx(both, path, step=True)
     narrow = lnrnn.GRU(3, 7, norm="cell").bfloat16().eval()
-    with pytest.raises(Exception, match=r"export\s+module\.float\(\)"):
+    with pytest.raises(NotImplementedError, match=r"got torch\.bfloat16; export module\.float\(\)"):
         lnrnn.export.onnx(narrow, path)
+    assert not path.exists()
+
+
+class Called(nn.Module):
+    """A layer that is called with what an ONNX file cannot hold."""
+
+    def __init__(self, norm: Any, option: str) -> None:
+        super().__init__()
+        self.layer, self.option = lnrnn.GRU(3, 7, norm=norm), option
+
+    def forward(self, x: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return self.layer(x, **{self.option: value})[0]
+
+
+@pytest.mark.parametrize("norm", [None, "cell"])
+@pytest.mark.parametrize("option", ["resets", "lengths"])
+def test_what_a_file_cannot_hold_is_one_sentence(norm: Any, option: str, path: Path) -> None:
+    value = torch.tensor([4, 3]) if option == "lengths" else torch.rand(4, 2) < 0.5
+    fixed = ({}, {})
+    with pytest.raises(NotImplementedError, match=option) as caught:
+        lnrnn.export.onnx(
+            Called(norm, option).eval(), path, (torch.randn(4, 2, 3), value), dynamic_shapes=fixed
+        )
+    assert len(str(caught.value)) < 200
+    assert not path.exists()
+
+
+def test_a_joint_gru_and_autocast_are_refused_too(path: Path) -> None:
+    with pytest.raises(NotImplementedError, match=r"no node for this GRU"):
+        lnrnn.export.onnx(lnrnn.GRU.from_preset("icefall_gru", 3, 7).eval(), path)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(NotImplementedError, match="autocast"),
+    ):
+        lnrnn.export.onnx(lnrnn.LSTM(3, 7).eval(), path)
+    with pytest.raises(TypeError, match=r"args must be a tuple of arguments, \(x,\), got Tensor"):
+        lnrnn.export.onnx(nn.Sequential(nn.Linear(3, 4)).eval(), path, torch.randn(2, 3))  # pyright: ignore[reportArgumentType]
     assert not path.exists()

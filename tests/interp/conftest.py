@@ -20,7 +20,7 @@ import pytest
 import torch
 from interp import strict
 
-from lnrnn.ops import cuda, functional, triton_steps
+from lnrnn.ops import choice, cuda, triton_steps
 from lnrnn.ops.triton_steps import Tile
 
 cuda.register("CPU")
@@ -41,7 +41,7 @@ def cpu_tensors_take_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     functions that are registered for CUDA. Nothing else differs from a GPU: not autograd, autocast,
     the layers, nor the code that launches.
     """
-    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
+    monkeypatch.setitem(choice.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)  # it would look for a GPU
 
 

@@ -225,3 +225,11 @@ def test_a_preset_of_ones_own() -> None:
     gru: Any = GRU.from_preset(mine, 3, 7)
     assert torch.equal(gru.gain_hh_l0, torch.full((21,), 0.1))
     assert not gru.shift_ih_l0.requires_grad
+
+
+def test_a_preset_is_refused_that_could_not_be_kept():
+    joint = CellNorm(inputs="joint")
+    with pytest.raises(ValueError, match="what a preset holds at zero must be"):
+        dataclasses.replace(presets["haste_lstm"], norm=joint)
+    with pytest.raises(ValueError, match="bias_hh at zero cannot say its start"):
+        dataclasses.replace(presets["fastrnns"], zeros=("bias_hh",), forget_bias=1.0)

@@ -8,6 +8,9 @@ from norm_cases import CELLS, LAYERS, randomized
 from numerics import assert_close, assert_equal
 from torch import Tensor, nn
 
+from lnrnn import CellNorm
+from lnrnn.ops import torch_layers
+
 NORMS = {"none": None, "output": "output", "cell": "cell"}
 
 every_cell = pytest.mark.parametrize("cell", list(LAYERS))
@@ -112,3 +115,42 @@ def test_quantize_dynamic_says_that_it_leaves_the_layer(norm: Any) -> None:
     with pytest.warns(UserWarning, match=r"leaves lnrnn's LSTM in full precision; export it with"):
         quantized = torch.ao.quantization.quantize_dynamic(model)
     assert type(quantized.layer) is type(model.layer)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_trace_holds_no_lengths_or_masks_of_its_example() -> None:
+    layer, x = build("lstm", "cell").requires_grad_(False), batch(6, 2, 3)
+
+    def call(x: Tensor, lengths: Tensor) -> Tensor:
+        return layer(x, lengths=lengths)[0]
+
+    traced: Any = torch.jit.trace(call, (x, torch.tensor([6, 6])), check_trace=False)
+    shorter = torch.tensor([6, 3])
+    assert_close(traced(x, shorter), call(x, shorter))
+    plain, mask = build("lstm", None), torch.tensor([[False, True]] * 6)
+    with pytest.raises(NotImplementedError, match="a mask of resets cannot be recorded"):
+        torch.jit.trace(lambda x, mask: plain(x, resets=mask)[0], (x, mask))
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_open_number_of_steps_needs_a_kernel(joint: bool) -> None:
+    norm = CellNorm(inputs="joint") if joint else "cell"
+    layer = build("gru", norm, fused=None if joint else False)
+    steps = torch.export.Dim("steps", min=2)
+    with pytest.raises(NotImplementedError, match="export a fixed number of steps"):
+        torch.export.export(layer, (batch(),), dynamic_shapes={"input": {0: steps}})
+
+
+def test_torchs_recurrence_in_a_graph_is_told_that_it_trains(monkeypatch: Any) -> None:
+    """As cuDNN demands of a forward whose backward will be asked for."""
+    seen, original = [], torch_layers.RECURRENCES["LSTM"]
+
+    def spy(*args: Any) -> Any:
+        seen.append((torch.is_grad_enabled(), args[6]))
+        return original(*args)
+
+    monkeypatch.setitem(torch_layers.RECURRENCES, "LSTM", spy)
+    layer, x = build("lstm", None), batch().requires_grad_()
+    torch.compile(layer, fullgraph=True, backend="aot_eager")(x)[0].sum().backward()
+    assert (True, True) in seen
+    assert all(grad == training for grad, training in seen)

@@ -12,7 +12,7 @@ from recurrences import names, op
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lnrnn.ops import cuda, functional, ln_rnn
+from lnrnn.ops import choice, cuda, ln_rnn
 
 F16, BF16, F32, F64 = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
@@ -24,7 +24,7 @@ def arguments(dtype: torch.dtype = F32) -> list[Tensor]:
 @pytest.fixture
 def cpu_for_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let CPU tensors be judged as CUDA tensors, by a process that has not looked for Triton."""
-    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
+    monkeypatch.setitem(choice.BACKENDS, "cpu", cuda)
     cuda.missing.cache_clear()
     yield
     cuda.missing.cache_clear()
@@ -54,7 +54,7 @@ def test_dtypes(dtypes: list[torch.dtype], covered: bool) -> None:
 def test_factors_of_two_dtypes_are_named(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A float32 state beside a bfloat16 weight is what torch cannot multiply."""
     monkeypatch.setattr(cuda, "missing", lambda: None)
-    monkeypatch.setitem(functional.BACKENDS, "cpu", cuda)
+    monkeypatch.setitem(choice.BACKENDS, "cpu", cuda)
     case = FEW[3]  # it has them all
     tensors = zip(names(case), arguments_of(case, dtype=F32), strict=True)
     args = [t.bfloat16() if name == odd else t for name, t in tensors]
@@ -62,7 +62,7 @@ def test_factors_of_two_dtypes_are_named(odd: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(NotImplementedError, match=rule):
         op(case, fused=True)(*args)
     with torch.autocast("cpu", BF16):
-        assert functional._uncovered(dict(zip(names(case), args, strict=True))) is None
+        assert choice._uncovered(dict(zip(names(case), args, strict=True))) is None
 
 
 def test_tensors_of_two_devices_are_named() -> None:

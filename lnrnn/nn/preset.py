@@ -67,7 +67,9 @@ class Preset:
         check_eps(self.eps)
         has = {"bias_ih", "bias_hh", *affine_shapes(self.norm, self.cell, 1)}
         for name in self.zeros:
-            check_choice("what a preset holds at zero", name, [n for n in HOLDABLE if n in has])
+            check_choice(
+                "what a preset holds at zero", name, tuple(n for n in HOLDABLE if n in has)
+            )
         started = any((self.bias_start, self.forget_bias, self.update_bias))
         if started and self._behind in self.zeros:
             raise ValueError(f"a preset that holds {self._behind} at zero cannot say its start")

@@ -393,15 +393,6 @@ class Stack(FromPreset, Weights, tools.Recurrent):
         normed = self._cell_norm is not None
         return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
 
-    @property
-    def _runs_in_python(self) -> bool:
-        """Whether no fused kernel will run the steps, which a graph would have to write out."""
-        norm = self._cell_norm
-        return norm is None or self.fused is False or (self._cell == "gru" and norm.is_joint("gru"))
-
-    def _suffixes_of_directions(self) -> list[str]:
-        return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
-
 
 def _ordered(state: State, order: Tensor | None) -> State:
     """Return states in the order of packed sequences, or as they are where that is the same."""

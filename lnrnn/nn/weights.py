@@ -33,6 +33,7 @@ class Weights(nn.Module):
     bidirectional: bool
     proj_size: int
     norm: str | CellNorm | None
+    fused: bool | None
     weight_hh_l0: Tensor
     _cell: str
     _cell_norm: CellNorm | None
@@ -159,6 +160,15 @@ class Weights(nn.Module):
 
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    @property
+    def _runs_in_python(self) -> bool:
+        """Whether no fused kernel will run the steps, which a graph would have to write out."""
+        norm = self._cell_norm
+        return norm is None or self.fused is False or (self._cell == "gru" and norm.is_joint("gru"))
+
+    def _suffixes_of_directions(self) -> list[str]:
+        return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
 
     @property
     def _directions(self) -> int:

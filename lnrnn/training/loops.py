@@ -40,7 +40,8 @@ class EpochLoop(_TrainingEpochLoop):
         )
         if 0 < steps <= self.global_step:
             return True
-        epochs = fit.epoch_progress.current  # its count of processed ones lags behind this batch
+        # Its count of processed epochs lags behind this batch.
+        epochs = cast(_ProcessedTracker, fit.epoch_progress.current)
         made = epochs.ready if ends_epoch else epochs.processed
         enough = made >= (fit.min_epochs or 0) and self.global_step >= (self.min_steps or 0)
         if self.trainer.should_stop and enough:

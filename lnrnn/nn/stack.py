@@ -23,7 +23,7 @@ from lnrnn.ops.checks import check_eps
 State = tuple[Tensor, ...]
 
 
-class Stack(FromPreset, Weights, tools.Recurrent):
+class Stack(Weights, FromPreset, tools.Recurrent):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses

@@ -170,10 +170,9 @@ def _form(source: str) -> Source:
         )
     if source not in SOURCES:
         close = difflib.get_close_matches(str(source), SOURCES, cutoff=0.5)
-        hint = f"there are: {', '.join(SOURCES)}" + (
-            f"; close to it: {', '.join(close)}" if close else ""
-        )
-        raise KeyError(f"no checkpoints are known from {source!r}; {hint}")
+        hint = f"close to it: {', '.join(close)}; " if close else ""
+        every = ", ".join(SOURCES)
+        raise KeyError(f"no checkpoints are known from {source!r}; {hint}there are: {every}")
     return SOURCES[source]
 
 
@@ -181,8 +180,15 @@ def _tensor(name: str, value: Any) -> Tensor:
     try:
         return value.detach() if isinstance(value, Tensor) else torch.tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        message = f"a state dict holds tensors or arrays, got {type(value).__name__} for {name!r}"
-        raise TypeError(message) from error
+        kind = (
+            f"{type(value).__name__} of {value.dtype}"
+            if hasattr(value, "dtype")
+            else type(value).__name__
+        )
+        raise TypeError(
+            "a state dict holds tensors, or arrays of a dtype and byte order that torch has, got "
+            f"{kind} for {name!r}"
+        ) from error
 
 
 def _places(form: Source, given: Tensors, source: str, prefix: str) -> tuple[list[list[str]], str]:

@@ -233,11 +233,15 @@ class SequenceTask(LightningModule):
             return (step + 1) / self.warmup_steps
         if self.schedule is None:
             return 1.0
-        data = cast(DataModule, self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
-        last = last_step(self.trainer, data.batches_per_epoch())
+        last = self._last_step()
         progress = (step - self.warmup_steps) / max(1, last - self.warmup_steps)
         left = 1.0 - min(1.0, progress)
         return left if self.schedule == "linear" else 0.5 * (1.0 - math.cos(math.pi * left))
+
+    def _last_step(self) -> int:
+        """Return the optimizer step at which training ends."""
+        data = cast(DataModule, self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
+        return last_step(self.trainer, data.batches_per_epoch())
 
     def configure_gradient_clipping(
         self,

@@ -20,6 +20,7 @@ from torch.utils import deterministic
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.data.datamodule import LoaderError
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import open_own, replace_text
@@ -225,6 +226,8 @@ def explained_loaders(workers: int) -> Iterator[None]:
     """
     try:
         yield
+    except LoaderError as error:
+        raise ConfigurationError(str(error)) from error
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError):
             lost = re.search(_LOST, str(error)) is not None

@@ -35,6 +35,8 @@ class Run:
         overrides: What was changed on the command line.
         parameters: How many the model has; None if the run ended before it was built.
         seconds_per_step: Median over the run's steps; None if none was timed.
+        steps: Optimizer steps made, where known.
+        split_sizes: Name of a split to how many sequences, or windows of a text, it has.
         metrics: The final values by name.
         versions: Library name to version.
         commit: The commit of the code, where known.
@@ -59,6 +61,8 @@ class Run:
     overrides: tuple[str, ...] = ()
     parameters: int | None = None
     seconds_per_step: float | None = None
+    steps: int | None = None
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
@@ -160,6 +164,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         overrides=tuple(record.overrides),
         parameters=record.parameters,
         seconds_per_step=seconds if math.isfinite(seconds) else None,
+        steps=record.steps,
+        split_sizes=record.split_sizes,
         metrics=record.metrics,
         versions=record.versions,
         commit=record.commit,

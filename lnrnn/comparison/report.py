@@ -21,7 +21,7 @@ from lnrnn.comparison.arms import (
 )
 from lnrnn.comparison.claims import Outcome, compare_arms
 from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
-from lnrnn.comparison.configuration import configuration_differences
+from lnrnn.comparison.configuration import describe_configuration
 from lnrnn.comparison.endpoints import check_endpoint
 from lnrnn.comparison.failures import compare_failures, given_success
 from lnrnn.comparison.primary import (
@@ -82,6 +82,7 @@ def compare(
     primary: str = "final",
     named: str | None = None,
     looks: Sequence[int] = (),
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Compare arms with the first of them, run by run with the same seed.
 
@@ -97,6 +98,7 @@ def compare(
         primary: The endpoint that the comparison is about: "final", "area" or "steps_to_90".
         named: The endpoint that was named before the runs, where that is known.
         looks: How many seeds each earlier result of this comparison had that somebody saw.
+        command: What was typed to make it, where that is known.
 
     Returns:
         What ``compare.json`` holds, in the order in which it holds it. A number that does not exist
@@ -146,6 +148,7 @@ def compare(
     ]
     mark_primary(pairs, primary, len(looks))
     return {
+        "command": command,
         "data": first.data,
         "metric": first.metric,
         "higher_is_better": first.higher_is_better,
@@ -264,13 +267,15 @@ def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
     readable = [run for members in known.values() for run in members]
     paired, checked, start_warnings = check_initial_values(known)
     streams, stream_warnings = check_streams(known)
-    differences, configuration_warnings = configuration_differences(known)
+    configuration, configuration_warnings = describe_configuration(known)
     failed = [line for name, members in runs.items() for line in without_result(name, members)]
     described = {
         "paired_initial_values": paired,
         "checked_parameters": checked,
         "paired_streams": streams,
-        "configuration_differences": differences,
+        **configuration,
+        "split_sizes": _shared([run.split_sizes for run in readable]),
+        "steps": sorted({run.steps for run in readable if run.status == "finished" and run.steps}),
         "commits": sorted({str(run.commit) for run in readable}),
         "data_fingerprints": sorted({str(run.data_fingerprint) for run in readable}),
         "threads": sorted({str(run.machine.get("threads")) for run in readable}),

@@ -49,6 +49,7 @@ class RunRecord:
         data_order: A hash of the first epoch's batches.
         dropout_seed: Where the dropout stream starts.
         initial_parameters: Parameter name to a hash of its initial value.
+        split_sizes: Name of a split to how many sequences, or windows of a text, it has.
         began_from: The checkpoint of another folder that the run began from.
         resumed: An entry for every place where it was resumed.
         steps: Optimizer steps made.
@@ -80,6 +81,7 @@ class RunRecord:
     data_order: str | None = None
     dropout_seed: int | None = None
     initial_parameters: dict[str, str] = field(default_factory=dict)
+    split_sizes: dict[str, int] = field(default_factory=dict)
     began_from: str | None = None
     resumed: list[dict[str, Any]] = field(default_factory=list)
     steps: int | None = None
@@ -195,7 +197,7 @@ _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerpri
 _KINDS: dict[str, type] = {
     **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "signal"), str),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
-    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics"), dict),
+    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -204,6 +206,7 @@ _KINDS: dict[str, type] = {
 _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
+    "split_sizes": (int,),
     "machine": (str, int, float, type(None)),
 }
 

@@ -355,6 +355,7 @@ def _open(
             data_order=datamodule.order,
             dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
             initial_parameters=_digests(task.model),
+            split_sizes={name: len(split) for name, split in datamodule.splits.items()},
             **_history(before, start, changed),
         )
     )

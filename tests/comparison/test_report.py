@@ -34,6 +34,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     result = compare(three_arms)
     assert list(result) == [
         *(
+            "command",
             "data",
             "metric",
             "higher_is_better",

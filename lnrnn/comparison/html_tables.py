@@ -85,12 +85,20 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         "corrected for the number of arms within each outcome; the intervals are not corrected. "
         "Mean over training: area under the validation curve divided by its length."
     ) + _fragile(result)
+    examples = {pair["examples"]["n"] for pair in result["pairs"] if pair["examples"]}
+    by_examples = [("95 % interval (seeds and examples)", "examples")] if examples else []
+    if examples:
+        notes += (
+            " Seeds and examples: for other test sets, too, of "
+            f"{' or '.join(map(str, sorted(examples)))} examples; supported speaks of seeds alone."
+        )
     columns = (
         ("runs", "runs"),
         ("mean ± sd", "mean"),
         (f"minus {result['arms'][0]['name']}", "difference"),
         ("95 % interval (t)", "interval"),
         ("95 % interval (BCa)", "bootstrap"),
+        *by_examples,
         ("P(better)", "better"),
         ("Holm p", "p_holm"),
         ("supported", "supported"),

@@ -23,6 +23,7 @@ from lnrnn.comparison.claims import Outcome, compare_arms
 from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
 from lnrnn.comparison.configuration import describe_configuration
 from lnrnn.comparison.endpoints import check_endpoint
+from lnrnn.comparison.examples import check_examples, compare_examples
 from lnrnn.comparison.failures import compare_failures, given_success
 from lnrnn.comparison.primary import (
     PARTS as PRIMARY_PARTS,
@@ -147,6 +148,7 @@ def compare(
         for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
     ]
     mark_primary(pairs, primary, len(looks))
+    warnings += check_examples([pair["verdict_parts"]["title"] for pair in pairs], pairs)
     return {
         "command": command,
         "data": first.data,
@@ -297,12 +299,14 @@ def _describe_pair(
     parts = _verdict_parts(known, arm, outcomes, rungs, success)
     parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
     level = LEVEL if look == 1 else 1 - alpha_of(look)
+    baseline = next(iter(known))
     return {
-        "baseline": next(iter(known)),
+        "baseline": baseline,
         "arm": arm,
         **_describe_outcome(outcomes[TEST_VALUE], level),
         "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN], level),
         "best_difference": _describe_outcome(outcomes[BEST], level),
+        "examples": compare_examples(known[baseline], known[arm], level),
         "failures": failures,
         "given_success": _describe_outcome(succeeded, level),
         "speed": rungs,

@@ -12,6 +12,7 @@ from signal import SIGUSR1
 from statistics import median
 from typing import Any, cast
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -30,7 +31,7 @@ from lnrnn.runs.interruption import Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.runs.processes import is_first_process
-from lnrnn.runs.record import RecordError, RunRecord
+from lnrnn.runs.record import RecordError, RunRecord, pack_correct
 from lnrnn.runs.reporting import best_effort
 from lnrnn.training.build import (
     Training,
@@ -155,7 +156,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         with training.signals:
             _run(training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
-                _finish(folder, config, training)
+                _finish(folder, config, training, task)
             # A sweep's next job may be this run again: all find it finished.
             trainer.strategy.barrier()
             received = training.signals.agreed(trainer)
@@ -163,7 +164,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         raise Interrupted(received, trainer.global_step, finished=True)
 
 
-def _finish(folder: RunFolder, config: DictConfig, training: Training) -> None:
+def _finish(folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
     with open_own(folder.metrics) as file:
@@ -176,8 +177,16 @@ def _finish(folder: RunFolder, config: DictConfig, training: Training) -> None:
         **_step_time(folder, training.timer, trainer),
         seconds_per_save=median(training.checkpoints.seconds or [0.0]),
         metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
+        test_correct=_test_correct(task, trainer),
         **_diagnosis(folder, config),
     )
+
+
+def _test_correct(task: SequenceTask, trainer: Trainer) -> dict[str, Any]:
+    """Return which test examples were classified rightly; of several processes each has a share."""
+    if not task.test_correct or trainer.world_size > 1:
+        return {}
+    return pack_correct(torch.cat(task.test_correct).tolist())
 
 
 def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:

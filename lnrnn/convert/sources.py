@@ -239,10 +239,47 @@ def _contrib_read(p: Tensors) -> dict[str, Tensor]:
     return ours | {"gain_c": p["state/gamma"], "shift_c": p["state/beta"]}
 
 
-_CONTRIB_WRITE = (
+_CONSTANT_FORGET_BIAS = (
     "its forget bias is a constant outside of its variables, so that what is written would come "
     "back rounded"
 )
+
+# supercell: as tf.contrib, with a matrix for each side and one scope a norm.
+
+
+def _supercell_read(p: Tensors) -> dict[str, Tensor]:
+    hidden_size = len(p["W_hh"])
+    ours = {
+        name: reorder(p[key].T, "igfo", GATES["lstm"])
+        for name, key in {"weight_ih": "W_xh", "weight_hh": "W_hh"}.items()
+    }
+    for name, key in {"gain": "alpha", "bias_hh": "bias"}.items():
+        ours[name] = torch.cat([p[f"ln_{gate}/layer_norm_{key}"] for gate in "ifjo"])
+    ours["bias_hh"][hidden_size : 2 * hidden_size] += CONTRIB_FORGET_BIAS
+    gain_c, shift_c = (p[f"ln_c/layer_norm_{key}"] for key in ("alpha", "bias"))
+    return ours | {"gain_c": gain_c, "shift_c": shift_c}
+
+
+# Lingvo: one matrix for [x; h], gates g, i, f, o. A forget_gate_bias is no variable: 0 by default.
+
+
+def _lingvo_read(p: Tensors) -> dict[str, Tensor]:
+    weight = reorder(p["wm"].T, "gifo", GATES["lstm"])
+    hidden_size = len(weight) // 4
+    ours = {"weight_ih": weight[:, :-hidden_size], "weight_hh": weight[:, -hidden_size:]}
+    for name, key in {"gain": "ln_scale", "bias_hh": "b"}.items():
+        if key in p:
+            ours[name] = reorder(p[key], "gifo", GATES["lstm"])
+    return ours
+
+
+def _lingvo_write(p: Tensors) -> dict[str, Tensor]:
+    ours = {"wm": torch.cat([p["weight_ih"], p["weight_hh"]], 1)}
+    ours |= {"b": p["bias_hh"], "ln_scale": p["gain"]}
+    theirs = {key: reorder(value, GATES["lstm"], "gifo") for key, value in ours.items()}
+    return theirs | {"wm": theirs["wm"].T}
+
+
 _CELL = "layer_norm_basic_lstm_cell/"
 _KERAS_ENDINGS = ("/.ATTRIBUTES/VARIABLE_VALUE", "", ":0")
 _KERAS = ("cell/", "cell/cells/{layer}/", "layer_with_weights-{layer}/cell/", "")
@@ -368,7 +405,38 @@ SOURCES: dict[str, Source] = {
         },
         (f"rnn/{_CELL}", f"rnn/multi_rnn_cell/cell_{{layer}}/{_CELL}", _CELL, ""),
         _contrib_read,
-        _CONTRIB_WRITE,
+        _CONSTANT_FORGET_BIAS,
         endings=("", ":0"),
+    ),
+    "supercell": Source(
+        "supercell",
+        {
+            "W_hh": "H 4H",
+            "W_xh": "I 4H",
+            **{
+                f"ln_{norm}/layer_norm_{kind}": "H"
+                for norm in "ijfoc"
+                for kind in ("alpha", "bias")
+            },
+        },
+        (
+            "RNN/LayerNormLSTMCell/",
+            "RNN/MultiRNNCell/Cell{layer}/LayerNormLSTMCell/",
+            "LayerNormLSTMCell/",
+            "",
+        ),
+        _supercell_read,
+        _CONSTANT_FORGET_BIAS,
+        endings=("", ":0"),
+    ),
+    "lingvo_simple": Source(
+        "lingvo_simple",
+        {"ln_scale": "4H", "wm": "I+H 4H", "b": "4H"},
+        ("", "{layer}/"),
+        _lingvo_read,
+        _lingvo_write,
+        optional=(("b",),),
+        endings=("/var", "", "/var:0"),
+        eps="argument",
     ),
 }

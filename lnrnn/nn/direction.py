@@ -55,14 +55,12 @@ class Direction(NamedTuple):
         return cls(*parameters)
 
 
-def recurrent_gain(direction: Direction) -> Tensor:
-    """Return the scale after the norm inside the step, whichever name it goes by.
+def recurrent_gain(direction: Direction) -> Tensor | None:
+    """Return the scale after the norm of the recurrent side, whichever name it goes by, if any.
 
     It is not a property, since torch.compile reads those of a named tuple from torch 2.11 on.
     """
-    gain = direction.gain if direction.gain_hh is None else direction.gain_hh
-    assert gain is not None
-    return gain
+    return direction.gain if direction.gain_hh is None else direction.gain_hh
 
 
 def weight_shapes(
@@ -89,7 +87,8 @@ def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[st
     if norm.is_joint(cell):
         shapes = {"gain": gates, "shift": gates} if cell == "gru" else {"gain": gates}
     else:
-        shapes = {"gain_ih": gates, "shift_ih": gates, "gain_hh": gates}
+        of_sides = {"input": ("gain_ih", "shift_ih"), "recurrent": ("gain_hh",)}
+        shapes = {name: gates for side in norm.sides(cell) for name in of_sides[side]}
     if cell == "lstm" and norm.cell is not None:
         shapes |= {"gain_c": (hidden_size,), "shift_c": (hidden_size,)}
     return shapes
@@ -230,6 +229,7 @@ def run_lstm(
         kind=norm.kind,
         eps=eps,
         fused=fused,
+        cell_clip=norm.cell_clip,
     )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 KINDS = ("layer", "rms")
 SPANS = ("paper", "all", "gate")
-CELL_NORMS = ("output", "state", None)
+CELL_NORMS = ("output", "state", "carried", None)
 NONLINEARITIES = ("tanh", "relu")
 
 
@@ -23,6 +23,13 @@ def check_eps(eps: float) -> None:
     check_number("eps", eps)
     if not 0 < eps < math.inf:  # torch.compile cannot ask math.isfinite of an open number
         raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Check that something is a positive, finite number."""
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def check_number(name: str, value: object) -> None:
@@ -81,9 +88,15 @@ def check_sequence(x: Tensor, h_0: Tensor, batch_sizes: Tensor | None) -> list[i
 
 
 def check_recurrence(
-    h_0: Tensor, weight_hh: Tensor, gain: Tensor, bias_hh: Tensor | None, gates: int
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor | None,
+    bias_hh: Tensor | None,
+    *,
+    gates: int,
+    joint: bool,
 ) -> None:
-    """Check the shapes of a recurrence against its weight, (G, R)."""
+    """Check the shapes of a recurrence against its weight, (G, R), and that a norm has its gain."""
     width, features = weight_hh.shape
     if width % gates or (gates != 4 and width != gates * features):
         raise ValueError(f"weight_hh must be ({gates} * H, H), got {shape(weight_hh)}")
@@ -91,6 +104,8 @@ def check_recurrence(
         raise ValueError(
             f"h_0 needs weight_hh's {features} features on its last axis, got {shape(h_0)}"
         )
+    if joint and gain is None:
+        raise ValueError("a joint norm needs its gain, and gain is None")
     check_vector("gain", gain, width)
     check_vector("bias_hh", bias_hh, width)
 

@@ -62,7 +62,7 @@ def ln_rnn(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     *,
     weight_ih: Tensor | None = None,
@@ -88,7 +88,7 @@ def ln_rnn(
             (..., H), and, if not ``joint``, normalized: see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (H, H).
-        gain: Scale after the norm, (H,).
+        gain: Scale after the norm, (H,); without it the recurrent side has none.
         bias_hh: Added after the norm, (H,).
         weight_ih: Input-to-hidden weight, (H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (H,).
@@ -115,7 +115,7 @@ def ln_rnn(
     checks.check_norm(kind, eps, "paper")
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates, joint=joint)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
@@ -132,7 +132,7 @@ def ln_rnn(
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
     return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
@@ -143,7 +143,7 @@ def ln_lstm(
     h_0: Tensor,
     c_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     gain_c: Tensor | None = None,
     shift_c: Tensor | None = None,
@@ -164,6 +164,7 @@ def ln_lstm(
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    cell_clip: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one direction of an LSTM with norms inside the step.
 
@@ -175,7 +176,7 @@ def ln_lstm(
         h_0: Hidden state before the first step, (B, R).
         c_0: Cell state before the first step, (B, H), in ``h_0``'s dtype or float32.
         weight_hh: Hidden-to-hidden weight, (4H, R).
-        gain: Scale after the recurrent (or joint) norm, (4H,).
+        gain: Scale after the recurrent (or joint) norm, (4H,); without it there is none.
         bias_hh: Added after the recurrent (or joint) norm, (4H,).
         gain_c: Scale after the cell's norm, (H,); needed unless ``cell`` is None.
         shift_c: Added after the cell's norm, (H,).
@@ -192,10 +193,12 @@ def ln_lstm(
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: What one norm covers: "paper" or "all" for the four gates, "gate" for one.
         cell: "output" normalizes the cell state on its way to the hidden state, "state" also
-            carries it normalized, None leaves it alone.
+            carries it normalized, "carried" does so and shows the hidden state what it was before
+            its norm, None leaves it alone.
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        cell_clip: What the new cell state is clipped to, on both sides of 0; None for nothing.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -208,8 +211,10 @@ def ln_lstm(
     """
     checks.check_norm(kind, eps, span)
     checks.check_choice("cell", cell, checks.CELL_NORMS)
+    if cell_clip is not None:
+        checks.check_positive("cell_clip", cell_clip)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates, joint=joint)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
@@ -226,11 +231,12 @@ def ln_lstm(
         cell=cell,
         kind=kind,
         eps=eps,
+        cell_clip=cell_clip,
     )
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    if not takes_kernel(kernels.LSTM, fused, tensors):
+    if not takes_kernel(kernels.LSTM, fused, tensors, _lacking(gain, cell=cell, clip=cell_clip)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
@@ -241,7 +247,7 @@ def ln_gru(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     *,
     weight_ih: Tensor | None = None,
@@ -268,7 +274,7 @@ def ln_gru(
             if not ``joint``, normalized, (..., 3H): see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent (or joint) norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,); without it there is none.
         bias_hh: Added after the recurrent norm, or to the product if ``joint``, (3H,).
         weight_ih: Input-to-hidden weight, (3H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (3H,).
@@ -295,7 +301,7 @@ def ln_gru(
     """
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates, joint=joint)
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
     checks.check_vector("shift", shift, weight_hh.shape[0])
@@ -316,9 +322,26 @@ def ln_gru(
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    lacking = "a norm of the sum in a GRU is computed by the reference alone" if joint else None
-    if not takes_kernel(kernels.GRU, fused, tensors, lacking):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
     return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)
+
+
+def _lacking(
+    gain: Tensor | None,
+    *,
+    joint_gru: bool = False,
+    cell: str | None = None,
+    clip: float | None = None,
+) -> str | None:
+    """Return what of a call no kernel computes, if anything."""
+    found = {
+        "a recurrence without a norm on its recurrent side": gain is None,
+        "a norm of the sum in a GRU": joint_gru,
+        "a cell state that is carried normalized and seen as it was": cell == "carried",
+        "a cell state that is clipped": clip is not None,
+    }
+    missing = [what for what, asked in found.items() if asked]
+    return f"{missing[0]} is computed by the reference alone" if missing else None

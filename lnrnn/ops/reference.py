@@ -91,6 +91,21 @@ def _normalize_span(v: Tensor, gain: Tensor, shift: Tensor | None, kind: str, ep
     return normalized if shift is None else normalized + shift
 
 
+def recurrent_side(
+    product: Tensor,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    *,
+    widths: list[int],
+    kind: str,
+    eps: float,
+) -> Tensor:
+    """Return a product with its bias, normalized before that if there is a gain, as `normalize`."""
+    if gain is not None:
+        return normalize(product, gain, shift, widths=widths, kind=kind, eps=eps)
+    return widen(product) if shift is None else widen(product) + widen(shift)
+
+
 def project_input(
     x: Tensor,
     weight_ih: Tensor,
@@ -130,7 +145,7 @@ def ln_rnn(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     reset_h: Tensor | None,
     *,
@@ -152,7 +167,7 @@ def ln_rnn(
         x: Projected input, (T, B, H), or packed, (N, H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (H, H).
-        gain: Scale after the norm, (H,).
+        gain: Scale after the norm, (H,), or None for no norm on the recurrent side.
         bias_hh: Added after the norm, (H,), or None.
         reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
@@ -175,7 +190,7 @@ def ln_rnn(
     def step(x_t: Tensor, state: State) -> State:
         product = F.linear(state[0], weight_hh)  # (rows, H)
         side = x_t + widen(product) if joint else product
-        total = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        total = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         total = total if joint else x_t + total
         return (activation(total).to(product.dtype),)
 
@@ -188,7 +203,7 @@ def ln_lstm(
     h_0: Tensor,
     c_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     gain_c: Tensor | None,
     shift_c: Tensor | None,
@@ -204,6 +219,7 @@ def ln_lstm(
     cell: str | None,
     kind: str,
     eps: float,
+    cell_clip: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Run an LSTM with norms inside the step; gates in torch's order i, f, g, o.
 
@@ -214,14 +230,16 @@ def ln_lstm(
         h' = W_{hr} (\sigma(z_o) \tanh(\hat c))
 
     With ``cell="output"``, :math:`\hat c = g_c \odot N(c') + b_c` and c' itself is carried. With
-    "state", c' is replaced by that and carried normalized. With None, :math:`\hat c = c'`.
+    "state", c' is replaced by that and carried normalized; with "carried" too, and
+    :math:`\hat c = c'` is what it was before. With None, :math:`\hat c = c'`. Before all that, c'
+    is clipped to [-cell_clip, cell_clip], if that is given.
 
     Args:
         x: Projected input, (T, B, 4H), or packed, (N, 4H).
         h_0: Hidden state before the first step, (B, R).
         c_0: Cell state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (4H, R).
-        gain: Scale after the recurrent (or joint) norm, (4H,).
+        gain: Scale after the recurrent (or joint) norm, (4H,), or None for no such norm.
         bias_hh: Added after the recurrent (or joint) norm, (4H,), or None.
         gain_c: Scale after the cell's norm, (H,); None if ``cell`` is None.
         shift_c: Added after the cell's norm, (H,); None if ``cell`` is None.
@@ -233,9 +251,10 @@ def ln_lstm(
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: "paper" or "all" for one norm over the four gates, "gate" for one a gate.
-        cell: "output", "state" or None.
+        cell: "output", "state", "carried" or None.
         kind: "layer" or "rms".
         eps: Added inside the root.
+        cell_clip: What the new cell state is clipped to, on both sides of 0, or None.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -243,7 +262,7 @@ def ln_lstm(
 
     Reference:
         Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, LSTM
-        (separate, "output").
+        (separate, "output"). "carried": the code of rwth-i6/returnn; clipping: tensorflow/lingvo's.
     """
     hidden_size = c_0.shape[-1]
     widths = norm_widths(span, 4, hidden_size)
@@ -256,12 +275,12 @@ def ln_lstm(
         h, c = state
         product = F.linear(h, weight_hh)  # (rows, 4H)
         side = x_t + widen(product) if joint else product
-        z = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        z = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         i, f, g, o = (z if joint else x_t + z).chunk(4, dim=-1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        if cell == "state":
-            c = normalize_cell(c)
-        seen = normalize_cell(c) if cell == "output" else c
+        c = c if cell_clip is None else c.clamp(-cell_clip, cell_clip)
+        seen = c if cell in ("carried", None) else normalize_cell(c)
+        c = normalize_cell(c) if cell == "carried" else seen if cell == "state" else c
         h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
         return h if weight_hr is None else F.linear(h, weight_hr), c
 
@@ -275,7 +294,7 @@ def ln_gru(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     reset_h: Tensor | None,
     *,
@@ -307,7 +326,7 @@ def ln_gru(
         x: Projected and, unless joint, normalized input, (T, B, 3H), or packed, (N, 3H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent (or joint) norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,), or None for no such norm.
         bias_hh: Added after the recurrent norm, or to the product if joint, (3H,), or None.
         reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
@@ -331,7 +350,7 @@ def ln_gru(
     widths = norm_widths(span, 3, hidden_size)
 
     def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
-        u = normalize(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        u = recurrent_side(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         x_r, x_z, x_n = x_t.chunk(3, dim=-1)
         u_r, u_z, u_n = u.chunk(3, dim=-1)
         r = torch.sigmoid(x_r + u_r)
@@ -339,6 +358,7 @@ def ln_gru(
         return z, torch.tanh(x_n + r * u_n)
 
     def summed(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+        assert gain is not None
         u = widen(product) if bias_hh is None else widen(product) + widen(bias_hh)
         settings: dict[str, Any] = {"kind": kind, "eps": eps}
         if span == "all":

@@ -84,6 +84,15 @@ def test_an_lstm_may_project_its_state(norm: Any, path: Path) -> None:
     assert_kept(File(path)(x, *state), run(layer, x, state))
 
 
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_norm_on_the_recurrent_side_alone(cell: str, path: Path) -> None:
+    norm = lnrnn.CellNorm(inputs="recurrent")
+    layer = randomized(LAYERS[cell](3, 7, bidirectional=True, norm=norm)).eval()
+    lnrnn.export.onnx(layer, path)
+    x = torch.randn(20, 2, 3)
+    assert_kept(File(path)(x), run(layer, x))
+
+
 def test_float64_stays_float64(path: Path) -> None:
     layer = randomized(lnrnn.RNN(3, 7, norm="cell", dtype=torch.float64)).eval()
     lnrnn.export.onnx(layer, path)
@@ -229,9 +238,12 @@ def test_what_a_file_cannot_hold_is_one_sentence(norm: Any, option: str, path: P
     assert not path.exists()
 
 
-def test_a_joint_gru_and_autocast_are_refused_too(path: Path) -> None:
+def test_what_no_kernel_has_and_autocast_are_refused_too(path: Path) -> None:
     with pytest.raises(NotImplementedError, match=r"no node for this GRU"):
         lnrnn.export.onnx(lnrnn.GRU.from_preset("icefall_gru", 3, 7).eval(), path)
+    for preset in ("kiros_torch7", "lingvo_simple", "returnn_rnmt_plus"):
+        with pytest.raises(NotImplementedError, match=r"no node for this LSTM: a .* is computed"):
+            lnrnn.export.onnx(lnrnn.LSTM.from_preset(preset, 3, 7).eval(), path)
     with (
         torch.autocast("cpu", torch.bfloat16),
         pytest.raises(NotImplementedError, match="autocast"),

@@ -129,16 +129,22 @@ def look(health: RecurrentHealth | TransformerHealth, batch: Batch, carried: Any
 
 
 NORMS = {
-    "rnn": [None, "output", "cell", lnrnn.CellNorm(inputs="separate", kind="rms")],
+    "rnn": [
+        *(None, "output", "cell", lnrnn.CellNorm(inputs="separate", kind="rms")),
+        lnrnn.CellNorm(inputs="input"),
+    ],
     "lstm": [
         None,
         "output",
         "cell",
         lnrnn.CellNorm(inputs="joint", span="gate", cell="state", kind="rms"),
         lnrnn.CellNorm(cell=None, gain_init=0.5),
+        lnrnn.CellNorm(inputs=None),
+        lnrnn.CellNorm(inputs="recurrent", cell="carried", cell_clip=0.3),
     ],
     "gru": [
         *(None, "output", "cell", lnrnn.CellNorm(span="all")),
+        lnrnn.CellNorm(inputs="recurrent"),
         lnrnn.CellNorm(inputs="joint"),
         lnrnn.CellNorm(inputs="joint", span="gate", kind="rms"),
         lnrnn.CellNorm(inputs="joint", span="all"),
@@ -236,12 +242,15 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
 
         if (kind, norm.is_joint(kind)) == ("gru", True):
             return inside_joint_gru(p, normed, widths, from_x, from_h + p["bias_hh"], norm.span)
-        if norm.is_joint(kind):
+        a, u = from_x, from_h + p["bias_hh"]
+        if "gain" in p:
             read["joint"] = (from_x + from_h).split(widths)
             a, u = 0 * from_x, p["gain"] * normed(from_x + from_h) + p["bias_hh"]
-        else:
-            read |= {"ih": from_x.split(widths), "hh": from_h.split(widths)}
+        if "gain_ih" in p:
+            read["ih"] = from_x.split(widths)
             a = p["gain_ih"] * normed(from_x) + p["shift_ih"]
+        if "gain_hh" in p:
+            read["hh"] = from_h.split(widths)
             u = p["gain_hh"] * normed(from_h) + p["bias_hh"]
     if kind == "rnn":
         return {"h": torch.tanh(a + u)}, read
@@ -251,7 +260,8 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
         return {"r": r, "z": s(a_z + u_z), "n": torch.tanh(a_n + r * u_n)}, read
     i, f, g, o = (a + u).chunk(4)
     if norm is not None and norm.cell is not None:
-        read["cell"] = (s(f) * state[1] + s(i) * torch.tanh(g),)
+        clip = norm.cell_clip or float("inf")
+        read["cell"] = ((s(f) * state[1] + s(i) * torch.tanh(g)).clamp(-clip, clip),)
     return {"i": s(i), "f": s(f), "g": torch.tanh(g), "o": s(o)}, read
 
 

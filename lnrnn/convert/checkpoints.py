@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.convert.sources import SOURCES, Source, Tensors
+from lnrnn.convert.sources import SOURCES, Source
+from lnrnn.convert.translations import Tensors
 from lnrnn.nn.direction import Direction, affine_shapes
 from lnrnn.nn.norm import CellNorm
 from lnrnn.nn.presets import presets

@@ -297,7 +297,7 @@ class FromPreset:
         Raises:
             KeyError: If there is no preset of that name.
             ValueError: If the preset is for another cell, or biases are left out.
-            TypeError: If ``norm`` or ``eps`` is given too.
+            TypeError: If ``norm``, ``eps`` or a start of biases is given too.
 
         Example:
             >>> from lnrnn import LSTM
@@ -319,6 +319,12 @@ class FromPreset:
             raise TypeError(
                 f"the preset {chosen.name!r} sets norm and eps, and {' and '.join(twice)} was "
                 "given too; leave it out, or change the preset with dataclasses.replace"
+            )
+        starts = [name for name in ("forget_bias", "update_bias", "chrono") if name in options]
+        if starts:
+            raise TypeError(
+                f"the preset {chosen.name!r} says where biases start, and {starts[0]} was given "
+                "too; leave it out, or change the preset with dataclasses.replace"
             )
         module: Any = cls(*args, norm=chosen.norm, eps=chosen.eps, **options)  # pyright: ignore
         if not module.bias:

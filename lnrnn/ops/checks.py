@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from lnrnn.ops.noise import Noise
+
 KINDS = ("layer", "rms")
 SPANS = ("paper", "all", "gate")
 CELL_NORMS = ("output", "state", "carried", None)
@@ -173,6 +175,19 @@ def check_cell_state(
         )
     check_vector("gain_c", gain_c, hidden_size)
     check_vector("shift_c", shift_c, hidden_size)
+
+
+def check_noise(noise: Noise | None, absent: tuple[str, ...]) -> None:
+    """Check what is random inside the steps; a cell without what it acts on lacks some of it."""
+    if noise is None:
+        return
+    for name in noise._fields[:4]:
+        value = getattr(noise, name)
+        check_number(name, value)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if value and name in absent:
+            raise ValueError(f"{name} acts on what this cell does not have, got {value}")
 
 
 def check_vector(name: str, vector: Tensor | None, width: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lnrnn.ops import checks, reference
 from lnrnn.ops import fused as kernels
 from lnrnn.ops.choice import projected, run_kernel, takes_kernel
+from lnrnn.ops.noise import Noise
 from lnrnn.ops.resets import begin
 
 
@@ -78,6 +79,7 @@ def ln_rnn(
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of an Elman RNN with a norm inside the step.
 
@@ -103,6 +105,7 @@ def ln_rnn(
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -116,6 +119,7 @@ def ln_rnn(
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates, joint=joint)
+    checks.check_noise(noise, ("zoneout_c", "recurrent_dropout"))
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
@@ -129,10 +133,11 @@ def ln_rnn(
         nonlinearity=nonlinearity,
         kind=kind,
         eps=eps,
+        noise=noise,
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain)):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain, noise)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
     return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
@@ -165,6 +170,7 @@ def ln_lstm(
     eps: float = 1e-5,
     fused: bool | None = None,
     cell_clip: float | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one direction of an LSTM with norms inside the step.
 
@@ -199,6 +205,7 @@ def ln_lstm(
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
         cell_clip: What the new cell state is clipped to, on both sides of 0; None for nothing.
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -215,6 +222,7 @@ def ln_lstm(
         checks.check_positive("cell_clip", cell_clip)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates, joint=joint)
+    checks.check_noise(noise, ())
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
@@ -232,11 +240,13 @@ def ln_lstm(
         kind=kind,
         eps=eps,
         cell_clip=cell_clip,
+        noise=noise,
     )
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    if not takes_kernel(kernels.LSTM, fused, tensors, _lacking(gain, cell=cell, clip=cell_clip)):
+    lacking = _lacking(gain, noise, cell=cell, clip=cell_clip)
+    if not takes_kernel(kernels.LSTM, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
@@ -264,6 +274,7 @@ def ln_gru(
     fused: bool | None = None,
     joint: bool = False,
     shift: Tensor | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of a GRU with norms inside the step.
 
@@ -290,6 +301,7 @@ def ln_gru(
         fused: None, True or False; see the module.
         joint: Whether norms cover the sum of both sides; there are no kernels for that.
         shift: Added after a joint norm, (3H,).
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -302,6 +314,7 @@ def ln_gru(
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates, joint=joint)
+    checks.check_noise(noise, ("zoneout_c",))
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
     checks.check_vector("shift", shift, weight_hh.shape[0])
@@ -319,10 +332,11 @@ def ln_gru(
         eps=eps,
         joint=joint,
         shift=shift,
+        noise=noise,
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, joint_gru=joint)):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, noise, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
@@ -331,6 +345,7 @@ def ln_gru(
 
 def _lacking(
     gain: Tensor | None,
+    noise: Noise | None,
     *,
     joint_gru: bool = False,
     cell: str | None = None,
@@ -338,6 +353,7 @@ def _lacking(
 ) -> str | None:
     """Return what of a call no kernel computes, if anything."""
     found = {
+        "zoneout or dropout inside the steps": noise is not None,
         "a recurrence without a norm on its recurrent side": gain is None,
         "a norm of the sum in a GRU": joint_gru,
         "a cell state that is carried normalized and seen as it was": cell == "carried",

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lnrnn.ops.noise import Drawn, Masks, Noise
 from lnrnn.ops.time_loop import State, run_steps
 
 
@@ -156,6 +157,7 @@ def ln_rnn(
     nonlinearity: str,
     kind: str,
     eps: float,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run an Elman RNN with a norm inside the step.
 
@@ -177,6 +179,7 @@ def ln_rnn(
         nonlinearity: "tanh" or "relu".
         kind: "layer" or "rms".
         eps: Added inside the root.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -186,15 +189,17 @@ def ln_rnn(
     """
     activation = torch.tanh if nonlinearity == "tanh" else torch.relu
     widths = [weight_hh.shape[0]]
+    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], h_0.shape[-1])
 
-    def step(x_t: Tensor, state: State) -> State:
-        product = F.linear(state[0], weight_hh)  # (rows, H)
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
+        product = F.linear(drawn.read(state[0]), weight_hh)  # (rows, H)
         side = x_t + widen(product) if joint else product
         total = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         total = total if joint else x_t + total
-        return (activation(total).to(product.dtype),)
+        return (drawn.hidden(activation(total), state[0], masks).to(product.dtype),)
 
-    output, (h_n,) = run_steps(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
+    loop = (batch_sizes, reverse, cuts, (reset_h,), drawn.masks)
+    output, (h_n,) = run_steps(step, widen(x), (h_0,), *loop)
     return output, h_n
 
 
@@ -220,6 +225,7 @@ def ln_lstm(
     kind: str,
     eps: float,
     cell_clip: float | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Run an LSTM with norms inside the step; gates in torch's order i, f, g, o.
 
@@ -255,6 +261,7 @@ def ln_lstm(
         kind: "layer" or "rms".
         eps: Added inside the root.
         cell_clip: What the new cell state is clipped to, on both sides of 0, or None.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -266,27 +273,31 @@ def ln_lstm(
     """
     hidden_size = c_0.shape[-1]
     widths = norm_widths(span, 4, hidden_size)
+    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], hidden_size)
 
     def normalize_cell(c: Tensor) -> Tensor:
         assert gain_c is not None
         return normalize(c, gain_c, shift_c, widths=[hidden_size], kind=kind, eps=eps)
 
-    def step(x_t: Tensor, state: State) -> State:
-        h, c = state
-        product = F.linear(h, weight_hh)  # (rows, 4H)
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
+        product = F.linear(drawn.read(state[0]), weight_hh)  # (rows, 4H)
         side = x_t + widen(product) if joint else product
         z = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         i, f, g, o = (z if joint else x_t + z).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        g = drawn.candidate(torch.tanh(g), masks)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * g
         c = c if cell_clip is None else c.clamp(-cell_clip, cell_clip)
         seen = c if cell in ("carried", None) else normalize_cell(c)
         c = normalize_cell(c) if cell == "carried" else seen if cell == "state" else c
-        h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
-        return h if weight_hr is None else F.linear(h, weight_hr), c
+        h = torch.sigmoid(o) * torch.tanh(seen)
+        h = h if weight_hr is None else F.linear(h.to(product.dtype), weight_hr)
+        h = drawn.hidden(h, state[0], masks).to(product.dtype)
+        return h, drawn.cell(c, state[1], masks)
 
     initial = h_0, widen(c_0)
     resets = reset_h, None if reset_c is None else widen(reset_c)
-    output, (h_n, c_n) = run_steps(step, widen(x), initial, batch_sizes, reverse, cuts, resets)
+    loop = (batch_sizes, reverse, cuts, resets, drawn.masks)
+    output, (h_n, c_n) = run_steps(step, widen(x), initial, *loop)
     return output, h_n, c_n
 
 
@@ -306,6 +317,7 @@ def ln_gru(
     eps: float,
     joint: bool = False,
     shift: Tensor | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
 
@@ -338,6 +350,7 @@ def ln_gru(
         eps: Added inside the root.
         joint: Whether norms cover the sum of both sides, rather than the recurrent side alone.
         shift: Added after a joint norm, (3H,), or None.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -348,6 +361,7 @@ def ln_gru(
     """
     hidden_size = h_0.shape[-1]
     widths = norm_widths(span, 3, hidden_size)
+    drawn = Drawn(noise, x, batch_sizes, hidden_size, hidden_size)
 
     def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
         u = recurrent_side(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
@@ -373,11 +387,13 @@ def ln_gru(
         a = normalize(x_n + r * u_n, gain_n, shift_n, widths=widths[-1:], **settings)
         return z, torch.tanh(a)
 
-    def step(x_t: Tensor, state: State) -> State:
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
         (h,) = state
-        product = F.linear(h, weight_hh)  # (rows, 3H)
+        product = F.linear(drawn.read(h), weight_hh)  # (rows, 3H)
         z, n = summed(x_t, product) if joint else separate(x_t, product)
-        return (((1 - z) * n + z * h).to(product.dtype),)
+        new = (1 - z) * drawn.candidate(n, masks) + z * h
+        return (drawn.hidden(new, h, masks).to(product.dtype),)
 
-    output, (h_n,) = run_steps(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
+    loop = (batch_sizes, reverse, cuts, (reset_h,), drawn.masks)
+    output, (h_n,) = run_steps(step, widen(x), (h_0,), *loop)
     return output, h_n

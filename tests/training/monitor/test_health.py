@@ -87,7 +87,10 @@ class Alone:
         for x_t in x:
             hx = states[-1] if kind == "lstm" else states[-1][0]
             after = functional_call(cell, parameters, (x_t, hx))
-            states.append(after if isinstance(after, tuple) else (after,))
+            after = after if isinstance(after, tuple) else (after,)
+            shares = (layer.regularizers.zoneout, layer.regularizers.zoneout_c)
+            parts = zip(shares, states[-1], after, strict=False)
+            states.append(tuple(p * old + (1 - p) * new for p, old, new in parts))
         self.states[suffix[1:]], self.read[suffix[1:]] = states, list(x)
         return torch.stack([state[0] for state in states[1:]])
 
@@ -126,6 +129,23 @@ def look(health: RecurrentHealth | TransformerHealth, batch: Batch, carried: Any
     """Return what a look finds, by the names of the records without what all of them begin with."""
     found = health.look(batch, carried)
     return {str(name).removeprefix("monitor/"): value for name, value in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [("rnn", {"zoneout": 0.3}), ("lstm", {"zoneout": 0.2, "zoneout_c": 0.5})],
+)
+def test_zoneout_is_looked_at_as_in_evaluation_and_draws_nothing(cell, options):
+    dropouts = {"variational_dropout": 0.5, "weight_drop": 0.5}
+    model = build(cell, "cell", **options, **dropouts)
+    batch = make_batch()
+    values = look(RecurrentHealth(model), batch, None)
+    expected = state_gradients(model, batch, run_alone(model, batch))
+    for name, value in expected.items():
+        assert float(values[name]) == pytest.approx(value, rel=1e-9), name
+    health, before = RecurrentHealth(model), torch.get_rng_state()
+    look(health, batch, None)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 NORMS = {

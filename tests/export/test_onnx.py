@@ -67,6 +67,16 @@ def test_without_states_a_layer_starts_at_zero(path: Path) -> None:
     assert_kept(File(path)(x), run(layer, x))
 
 
+@pytest.mark.parametrize("norm", [None, "cell"])
+def test_two_files_of_one_layer_are_the_same_bytes(norm: Any, path: Path) -> None:
+    layer = lnrnn.LSTM(3, 7, num_layers=2, bidirectional=True, proj_size=5, norm=norm).eval()
+    lnrnn.export.onnx(layer, path, initial_state=True)
+    first = path.read_bytes()
+    lnrnn.export.onnx(layer, path, initial_state=True)
+    assert path.read_bytes() == first
+    assert nodes(path).count("Scan") == 4
+
+
 def test_the_file_does_not_grow_with_time(path: Path) -> None:
     """A written-out step would be there once a step of the example."""
     lnrnn.export.onnx(lnrnn.LSTM(3, 7, norm="cell").eval(), path)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.convert.sources import SOURCES, Source, Tensors
-from lnrnn.nn.direction import Direction
+from lnrnn.convert.sources import SOURCES, Source
+from lnrnn.convert.translations import Tensors
+from lnrnn.nn.direction import Direction, affine_shapes
 from lnrnn.nn.norm import CellNorm
 from lnrnn.nn.presets import presets
 from lnrnn.nn.recurrent import GRU, LSTM, RNN
@@ -41,7 +42,8 @@ def load(
 
     Args:
         source: Whose they are: "fastrnns", "nemo", "torchaudio", "icefall_lstm", "icefall_gru",
-            "haste_lstm", "haste_gru", "tfa_lstm", "tfa_rnn" or "tf_contrib".
+            "haste_lstm", "haste_gru", "tfa_lstm", "tfa_rnn", "tf_contrib", "supercell"
+            or "lingvo_simple".
         state_dict: Its parameters by its own names: tensors or NumPy arrays, of one dtype.
         prefix: What the names of this layer's parameters begin with in ``state_dict``; others are
             left alone.
@@ -105,7 +107,7 @@ def load(
         options["bidirectional"] = True
     if "weight_hr_l0" in parameters:
         options["proj_size"] = sizes["R"]
-    lacking = ("bias_ih", "bias_hh", "shift_ih")
+    lacking = ("bias_ih", "bias_hh", "shift_ih")  # what a source may have or not
     zeros = tuple(z for z in lacking if f"{z}_l0" not in parameters and _has(preset, z))
     changed = dataclasses.replace(preset, zeros=zeros, eps=preset.eps if eps is None else eps)
     first = parameters["weight_hh_l0"]
@@ -300,8 +302,8 @@ def _size(dim: str, known: dict[str, int]) -> int | None:
 
 
 def _has(preset: Any, name: str) -> bool:
-    """Return whether a preset's layer has a parameter; only norms apart have ``shift_ih``."""
-    return name != "shift_ih" or not preset.norm.is_joint(preset.cell)
+    """Return whether a preset's layer has a parameter; the biases always are there."""
+    return name.startswith("bias") or name in affine_shapes(preset.norm, preset.cell, 1)
 
 
 def _check_function(form: Source, layer: Layer, source: str) -> None:
@@ -338,7 +340,8 @@ def _described(preset: Any) -> str:
 def _settings(norm: CellNorm, cell: str) -> tuple[Any, ...]:
     """Return what a norm does in a cell, whatever words it was asked for in."""
     spans = norm_widths(norm.span, len(GATES[cell]), 1)
-    return norm.is_joint(cell), spans, norm.cell if cell == "lstm" else None, norm.kind
+    of_lstm = (norm.cell, norm.cell_clip) if cell == "lstm" else None
+    return norm.is_joint(cell), norm.sides(cell), spans, of_lstm, norm.kind
 
 
 def _ours(layer: Layer, suffix: str) -> dict[str, Tensor]:

@@ -53,9 +53,9 @@ def onnx(
         ValueError: If the module is in training mode, a bidirectional layer is to run step by step,
             or an argument is missing or does not belong to this module.
         TypeError: If ``args`` is not a tuple.
-        NotImplementedError: If the module computes in a narrower dtype or under autocast; if a GRU
-            has one norm over both sides; or if a layer is called with packed input, lengths or
-            resets.
+        NotImplementedError: If the module computes in a narrower dtype or under autocast; if no
+            kernel computes a layer's norm (`CellNorm`); or if a layer is called with packed input,
+            lengths or resets.
         ImportError: If a package is missing.
 
     Example:

@@ -8,7 +8,7 @@ gate entries, D directions.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,9 +27,14 @@ ORDERS = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return each operator and what writes it as nodes, by names of their schemas."""
-    found = {getattr(torch.ops.lnrnn, op.name).default: partial(_translate, op) for op in fused.OPS}
+    loops = itertools.count()  # not by id: two files of one module are equal, byte for byte
+    found = {
+        getattr(torch.ops.lnrnn, op.name).default: partial(_translate, loops, op)
+        for op in fused.OPS
+    }
+    found[torch.ops.lnrnn.torch_layer.default] = partial(_torch_layer, loops)
     table: dict[Callable[..., Any], Callable[..., Any]] = {}
-    for target, function in (*found.items(), (torch.ops.lnrnn.torch_layer.default, _torch_layer)):
+    for target, function in found.items():
         table[target] = _named(function, target.name())
     return table
 
@@ -48,11 +53,13 @@ class Nodes:
     Args:
         nodes: Where they go.
         dtype: Of the numbers.
+        loops: Numbers for the loops of a file, whose bodies need names that differ.
     """
 
-    def __init__(self, nodes: list[ir.Node], dtype: ir.DataType) -> None:
+    def __init__(self, nodes: list[ir.Node], dtype: ir.DataType, loops: Iterator[int]) -> None:
         self.nodes = nodes
         self.dtype = dtype
+        self.loops = loops
 
     def add(self, op: str, *inputs: Value | None, outputs: int = 1, **attributes: Any) -> Any:
         """Add a node and return its output, or a list of several."""
@@ -149,16 +156,22 @@ class Norm(NamedTuple):
         return at.sum(at.add("Mul", at.add("Div", value, root), gain), shift)
 
 
+def _at(x: Any, loops: Iterator[int]) -> Nodes:
+    """Return where the nodes of the operator that is being translated go."""
+    nodes = evaluator.default().nodes  # pyright: ignore[reportAttributeAccessIssue]
+    return Nodes(nodes, x.dtype, loops)
+
+
 # One step: nodes, input side (B, G) and states (B, H) to states, of which the first is the output.
 Step = Callable[[Nodes, Value, list[Value]], list[Value]]
 
 
-def _translate(op: fused.Op, *args: Any) -> list[Value]:
+def _translate(loops: Iterator[int], op: fused.Op, *args: Any) -> list[Value]:
     """Write a recurrence with a norm inside the step."""
     given = fused.by_name(op.takes, args)
     _check(op, given)
     x, weight = given["x"], given["weight_hh"]
-    at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    at = _at(x, loops)
     hidden = weight.shape[0] // op.gates
     widths = [hidden * n for n in given.get("spans", [1])]
     if given["weight_ih"] is not None:
@@ -275,12 +288,12 @@ def _one_step(at: Nodes, step: Step, x: Value, state: list[Value], *_: Any) -> l
 def _scan(at: Nodes, step: Step, x: Value, state: list[Value], reverse: bool) -> list[Value]:
     """Run a step over (T, B, G); return the output, (T, B, R), and the final states."""
     names = ("h", "c")[: len(state)]
-    number = f"{len(at.nodes)}_{id(x)}"
+    number = next(at.loops)
     before = [
         _input(f"{name}_{number}", at.dtype, s.shape) for name, s in zip(names, state, strict=True)
     ]
     x_t = _input(f"x_{number}", at.dtype, None)
-    inside = Nodes([], at.dtype)
+    inside = Nodes([], at.dtype, at.loops)
     after = step(inside, x_t, before)
     output = inside.add("Identity", after[0])
     for i, node in enumerate(inside.nodes):
@@ -305,10 +318,16 @@ def _input(name: str, dtype: ir.DataType, shape: ir.Shape | None) -> Value:
 
 
 def _torch_layer(
-    x: Any, h_0: Any, c_0: Value | None, weights: Sequence[Any], mode: str, bias: bool
+    loops: Iterator[int],
+    x: Any,
+    h_0: Any,
+    c_0: Value | None,
+    weights: Sequence[Any],
+    mode: str,
+    bias: bool,
 ) -> list[Value]:
     """Write one layer of torch's own recurrence."""
-    at = Nodes(evaluator.default().nodes, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    at = _at(x, loops)
     directions = 2 if h_0.shape[0] == 2 else 1
     each = len(weights) // directions
     sides = [list(weights[d * each : (d + 1) * each]) for d in range(directions)]

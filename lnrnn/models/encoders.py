@@ -12,7 +12,7 @@ What every encoder shows besides ``forward``:
 Dimensions: B batch, T time steps, I input features, H hidden units, F output size.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +41,19 @@ class RecurrentEncoder(nn.Module):
         dropout: Probability of zeroing an output of any layer, the last one included, in [0, 1].
         bidirectional: Whether a second recurrence reads the sequence backward.
         fused: None takes a fused kernel where there is one, True demands it, False refuses it.
+        zoneout: Probability of keeping a unit of the hidden state as it was before a step.
+        zoneout_c: The same for the LSTM's cell state.
+        recurrent_dropout: Probability of zeroing a unit of an LSTM's or GRU's candidate.
+        variational_dropout: Probability of zeroing a unit of what W_hh reads, for a whole sequence.
+        weight_drop: Probability of zeroing an entry of W_hh.
+        recurrent_init: "orthogonal" for a W_hh that starts orthogonal.
+        forget_bias: What an LSTM's forget gate starts with.
+        update_bias: What a GRU's z starts with, the share of the old state that is kept.
+        chrono: The longest dependency that is expected, in steps: gates start accordingly.
 
     Raises:
         TypeError: If a size is not a whole number, a switch not a bool, or ``eps`` or ``dropout``
-            not a number.
+            not a number, or this cell has no such thing.
         ValueError: If ``cell`` is unknown, not exactly one of ``num_features`` and ``num_tokens``
             is given, ``embedding_size`` is given for features, a size is not positive, or the layer
             refuses its arguments.
@@ -75,6 +84,15 @@ class RecurrentEncoder(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         fused: bool | None = None,
+        zoneout: float = 0.0,
+        zoneout_c: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        variational_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        recurrent_init: Literal["orthogonal"] | None = None,
+        forget_bias: float | None = None,
+        update_bias: float | None = None,
+        chrono: int | None = None,
     ) -> None:
         super().__init__()
         if cell not in CELLS:
@@ -104,7 +122,16 @@ class RecurrentEncoder(nn.Module):
             check_sizes(projection=projection)
             self.projection = nn.Linear(size, projection)
             size = projection
-        self.layer = CELLS[cell](
+        rates = {"zoneout": zoneout, "zoneout_c": zoneout_c, "weight_drop": weight_drop}
+        rates |= {"recurrent_dropout": recurrent_dropout}
+        rates |= {"variational_dropout": variational_dropout}
+        starts = {"recurrent_init": recurrent_init, "chrono": chrono}
+        starts |= {"forget_bias": forget_bias, "update_bias": update_bias}
+        # The layer refuses what its cell does not have, so it gets what is asked for.
+        options: dict[str, Any] = {n: v for n, v in rates.items() if v or isinstance(v, bool)}
+        options |= {n: v for n, v in starts.items() if v is not None}
+        make: Any = CELLS[cell]
+        self.layer: RNN | LSTM | GRU = make(
             size,
             hidden_size,
             num_layers,
@@ -115,6 +142,7 @@ class RecurrentEncoder(nn.Module):
             norm=norm,
             eps=eps,
             fused=fused,
+            **options,
         )
         self.dropout = nn.Dropout(dropout)
 

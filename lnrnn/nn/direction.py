@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lnrnn import ops
 from lnrnn.nn.norm import CellNorm
 from lnrnn.ops.gates import GATES
+from lnrnn.ops.noise import Noise
 
 
 class Direction(NamedTuple):
@@ -55,14 +56,12 @@ class Direction(NamedTuple):
         return cls(*parameters)
 
 
-def recurrent_gain(direction: Direction) -> Tensor:
-    """Return the scale after the norm inside the step, whichever name it goes by.
+def recurrent_gain(direction: Direction) -> Tensor | None:
+    """Return the scale after the norm of the recurrent side, whichever name it goes by, if any.
 
     It is not a property, since torch.compile reads those of a named tuple from torch 2.11 on.
     """
-    gain = direction.gain if direction.gain_hh is None else direction.gain_hh
-    assert gain is not None
-    return gain
+    return direction.gain if direction.gain_hh is None else direction.gain_hh
 
 
 def weight_shapes(
@@ -89,10 +88,16 @@ def affine_shapes(norm: CellNorm | None, cell: str, hidden_size: int) -> dict[st
     if norm.is_joint(cell):
         shapes = {"gain": gates, "shift": gates} if cell == "gru" else {"gain": gates}
     else:
-        shapes = {"gain_ih": gates, "shift_ih": gates, "gain_hh": gates}
+        of_sides = {"input": ("gain_ih", "shift_ih"), "recurrent": ("gain_hh",)}
+        shapes = {name: gates for side in norm.sides(cell) for name in of_sides[side]}
     if cell == "lstm" and norm.cell is not None:
         shapes |= {"gain_c": (hidden_size,), "shift_c": (hidden_size,)}
     return shapes
+
+
+def bias_behind(norm: CellNorm | None, cell: str) -> str:
+    """Return the name of the bias behind all norms of the gates."""
+    return "shift" if cell == "gru" and norm is not None and norm.is_joint("gru") else "bias_hh"
 
 
 def add_parameters(
@@ -157,7 +162,7 @@ def run_rnn(
     direction: Direction,
     x: Tensor,
     h_0: Tensor,
-    norm: CellNorm,
+    norm: CellNorm | None,
     *,
     nonlinearity: str,
     eps: float,
@@ -166,8 +171,12 @@ def run_rnn(
     reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, ...]:
-    """Run an RNN over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
+    """Run an RNN over ``x``, (T, B, I) or packed (N, I); return its output and final state.
+
+    A norm that is None is none inside the step.
+    """
     return ops.ln_rnn(
         x,
         h_0,
@@ -182,11 +191,12 @@ def run_rnn(
         resets=resets,
         reset_h=reset_state[0],
         reverse=reverse,
-        joint=norm.is_joint("rnn"),
+        joint=norm is not None and norm.is_joint("rnn"),
         nonlinearity=nonlinearity,
-        kind=norm.kind,
         eps=eps,
         fused=fused,
+        noise=noise,
+        **({} if norm is None else {"kind": norm.kind}),
     )
 
 
@@ -195,7 +205,7 @@ def run_lstm(
     x: Tensor,
     h_0: Tensor,
     c_0: Tensor,
-    norm: CellNorm,
+    norm: CellNorm | None,
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
@@ -203,6 +213,7 @@ def run_lstm(
     reset_state: Sequence[Tensor | None] = (None, None),
     reverse: bool = False,
     fused: bool | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, ...]:
     """Run an LSTM over ``x``, (T, B, I) or packed (N, I); return its output and final states."""
     return ops.ln_lstm(
@@ -224,12 +235,13 @@ def run_lstm(
         reset_h=reset_state[0],
         reset_c=reset_state[1],
         reverse=reverse,
-        joint=norm.is_joint("lstm"),
-        span=norm.span,
-        cell=norm.cell,
-        kind=norm.kind,
+        joint=norm is not None and norm.is_joint("lstm"),
+        cell=None if norm is None else norm.cell,
         eps=eps,
         fused=fused,
+        cell_clip=None if norm is None else norm.cell_clip,
+        noise=noise,
+        **({} if norm is None else {"span": norm.span, "kind": norm.kind}),
     )
 
 
@@ -237,7 +249,7 @@ def run_gru(
     direction: Direction,
     x: Tensor,
     h_0: Tensor,
-    norm: CellNorm,
+    norm: CellNorm | None,
     *,
     eps: float,
     batch_sizes: Tensor | None = None,
@@ -245,6 +257,7 @@ def run_gru(
     reset_state: Sequence[Tensor | None] = (None,),
     reverse: bool = False,
     fused: bool | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, ...]:
     """Run a GRU over ``x``, (T, B, I) or packed (N, I); return its output and final state."""
     return ops.ln_gru(
@@ -261,10 +274,10 @@ def run_gru(
         resets=resets,
         reset_h=reset_state[0],
         reverse=reverse,
-        span=norm.span,
-        kind=norm.kind,
         eps=eps,
         fused=fused,
-        joint=norm.is_joint("gru"),
+        joint=norm is not None and norm.is_joint("gru"),
         shift=direction.shift,
+        noise=noise,
+        **({} if norm is None else {"span": norm.span, "kind": norm.kind}),
     )

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lnrnn.ops.checks import check_choice, check_number
+from lnrnn.ops.checks import check_choice, check_number, check_positive
 
-Inputs = Literal["paper", "separate", "joint"]
+Inputs = Literal["paper", "separate", "joint", "input", "recurrent"]
 Span = Literal["paper", "all", "gate"]
-CellState = Literal["output", "state"]
+CellState = Literal["output", "state", "carried"]
 Kind = Literal["layer", "rms"]
 
 
@@ -23,48 +23,76 @@ class CellNorm:
 
     Args:
         inputs: "separate" normalizes the input's and the hidden state's projection apart, "joint"
-            their sum. "paper" is joint for the RNN and separate for LSTM and GRU. In a GRU's joint
-            norms the reset scales the state's part of the candidate's sum, or, with one norm over
-            "all" gates, what comes out of the norm; no kernel has them.
+            their sum, "input" and "recurrent" one of the two alone, None neither. "paper" is joint
+            for the RNN and separate for LSTM and GRU. In a GRU's joint norms the reset scales the
+            state's part of the candidate's sum, or, with one norm over "all" gates, what comes out
+            of the norm.
         span: What one norm covers: "all" gates together, each "gate" apart, or as in the "paper":
             all, but for the GRU r and z together and n apart.
         cell: What the LSTM does with its cell state: "output" normalizes it on its way to the
-            hidden state, "state" also carries it on normalized, None leaves it alone. RNN and GRU
-            have no cell state: "output" and None mean nothing to them and "state" is refused.
+            hidden state, "state" also carries it on normalized, "carried" does so and lets the
+            hidden state see it as it was before its norm, None leaves it alone. RNN and GRU have no
+            cell state: "output" and None mean nothing to them, the others are refused.
         kind: "layer" subtracts the mean and divides by the standard deviation, "rms" divides by the
             root mean square. Shifts are kept either way.
         gain_init: What the gains start at; shifts start at zero.
+        cell_clip: What the LSTM's new cell state is clipped to, [-cell_clip, cell_clip], before its
+            norm; None for no clipping.
+
+    Kernels compute the inputs "paper", "separate", "joint" (not in a GRU) and "recurrent", with any
+    cell but "carried" and without ``cell_clip``; the reference computes everything.
 
     Raises:
-        ValueError: If a field is not one of its choices, or ``gain_init`` is not finite.
-        TypeError: If ``gain_init`` is not a number.
+        ValueError: If a field is not one of its choices, ``gain_init`` is not finite, ``cell_clip``
+            is not positive, or nothing is normalized.
+        TypeError: If ``gain_init`` or ``cell_clip`` is not a number.
 
     Example:
-        >>> CellNorm(inputs="joint", cell="state")
-        CellNorm(inputs='joint', span='paper', cell='state', kind='layer', gain_init=1.0)
+        >>> CellNorm(inputs="joint", cell="state").span
+        'paper'
 
     Reference:
         Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, equation 4 and supplement.
     """
 
-    inputs: Inputs = "paper"
+    inputs: Inputs | None = "paper"
     span: Span = "paper"
     cell: CellState | None = "output"
     kind: Kind = "layer"
     gain_init: float = 1.0
+    cell_clip: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("CellNorm's inputs", self.inputs, get_args(Inputs))
+        check_choice("CellNorm's inputs", self.inputs, (*get_args(Inputs), None))
         check_choice("CellNorm's span", self.span, get_args(Span))
         check_choice("CellNorm's cell", self.cell, (*get_args(CellState), None))
         check_choice("CellNorm's kind", self.kind, get_args(Kind))
         check_number("CellNorm's gain_init", self.gain_init)
         if not math.isfinite(self.gain_init):
             raise ValueError(f"CellNorm's gain_init must be finite, got {self.gain_init}")
+        if self.cell_clip is not None:
+            check_positive("CellNorm's cell_clip", self.cell_clip)
+        if self.inputs is None and self.cell is None:
+            raise ValueError(
+                "CellNorm(inputs=None, cell=None) normalizes nothing; for a layer without a norm "
+                "take norm=None"
+            )
 
     def is_joint(self, cell: str) -> bool:
         """Return whether one norm covers both projections of "rnn", "lstm" or "gru"."""
         return self.inputs == "joint" or (self.inputs == "paper" and cell == "rnn")
+
+    def sides(self, cell: str) -> tuple[str, ...]:
+        """Return which sides of "rnn", "lstm" or "gru" have a norm of their own."""
+        if self.is_joint(cell) or self.inputs is None:
+            return ()
+        return (self.inputs,) if self.inputs in ("input", "recurrent") else ("input", "recurrent")
+
+    def has_kernel(self, cell: str) -> bool:
+        """Return whether fused kernels compute this norm in "rnn", "lstm" or "gru"."""
+        if self.inputs in ("input", None) or (cell == "gru" and self.inputs == "joint"):
+            return False
+        return cell != "lstm" or (self.cell != "carried" and self.cell_clip is None)
 
 
 def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
@@ -83,12 +111,28 @@ def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
         raise ValueError(f"norm must be {choices}, got {norm!r}")
     if not isinstance(norm, CellNorm):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"norm must be {choices}, got {norm!r}")
-    if norm.cell == "state" and cell != "lstm":
+    if cell != "lstm":
+        _check_without_cell_state(norm, cell)
+    return norm
+
+
+def _check_without_cell_state(norm: CellNorm, cell: str) -> None:
+    """Check that a norm asks for nothing that only the LSTM has."""
+    if norm.cell in ("state", "carried"):
         raise ValueError(
             f"only the LSTM has a cell state to carry normalized, got {norm} for {cell.upper()}; "
-            'leave out cell="state"'
+            f'leave out cell="{norm.cell}"'
         )
-    return norm
+    if norm.cell_clip is not None:
+        raise ValueError(
+            f"only the LSTM has a cell state to clip, got {norm} for {cell.upper()}; leave out "
+            "cell_clip"
+        )
+    if norm.inputs is None:
+        raise ValueError(
+            f"only the LSTM has a cell state, which CellNorm(inputs=None) normalizes alone, got "
+            f"{norm} for {cell.upper()}; for a layer without a norm take norm=None"
+        )
 
 
 def check_output_width(width: int) -> None:
@@ -124,20 +168,20 @@ def check_cell_widths(
         ValueError: If there is too little to normalize.
     """
     spans_one_gate = cell == "rnn" or norm.span == "gate" or (norm.span, cell) == ("paper", "gru")
+    spans_one_gate = spans_one_gate and norm.inputs is not None
     if hidden_size == 1 and (spans_one_gate or (cell == "lstm" and norm.cell is not None)):
         raise ValueError(
             f"a norm over a single value is always 0 (or its sign), and hidden_size=1 gives {norm} "
             "one value to cover; take a larger hidden_size"
         )
-    if norm.is_joint(cell):
-        return
-    if input_size == 1 and not bias:
+    sides = norm.sides(cell)
+    if "input" in sides and input_size == 1 and not bias:
         raise ValueError(
             "the norm of a one-feature input's projection keeps only the input's sign unless a "
             f"bias is added first, got one input feature and bias=False for {norm}; take bias=True"
             + ' or inputs="joint"'
         )
-    if recurrent_size == 1:
+    if "recurrent" in sides and recurrent_size == 1:
         raise ValueError(
             "the norm of a one-feature hidden state's projection keeps only the state's sign, got "
             f"{norm} with one recurrent feature; take a larger hidden_size (or proj_size)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lnrnn.nn.direction import affine_shapes
+from lnrnn.nn.direction import affine_shapes, bias_behind
 from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.checks import check_choice, check_eps, check_number
 from lnrnn.ops.gates import GATES
@@ -83,7 +83,7 @@ class Preset:
     @property
     def _behind(self) -> str:
         """Return the name of the bias behind the norms of the gates."""
-        return "shift" if self.cell == "gru" and self.norm.is_joint("gru") else "bias_hh"
+        return bias_behind(self.norm, self.cell)
 
     def start(self, module: nn.Module, suffix: str) -> None:
         """Bring one direction's biases to where they start, and hold at zero what the source lacks.

@@ -16,6 +16,8 @@ _GATES_STATE = CellNorm(inputs="joint", span="gate", cell="state")
 _TORCHAUDIO = "pytorch/audio, src/torchaudio/models/rnnt.py"
 _KIROS = "ryankiros/layer-norm, layers.py"
 _ADDONS = "tensorflow/addons, tensorflow_addons/rnn/"
+_SUPERCELL = "hardmaru/supercell, supercell.py, LayerNormLSTMCell"
+_RETURNN = "rwth-i6/returnn, returnn/tf/layers/rec.py, LayerNormVariantsLSTMCell"
 
 # In the notes: N is the norm without gain and shift; a gain multiplies it (g * N(v)); W reads the
 # input and R the state; s is the logistic function. Versions are commits, or releases where dotted.
@@ -45,6 +47,25 @@ presets = Presets(
         version="v1",
         note="z, r = g1 * N(R h) + b1 + g2 * N(W x) + b2; u = tanh(g3 * N(W_u x) + b3 + "
         "s(r) (g4 * N(R_u h) + b4)); h' = (1 - s(z)) h + s(z) u: its z is torch's -z",
+    ),
+    Preset(
+        name="ba2016_draw",
+        cell="lstm",
+        norm=CellNorm(inputs=None),
+        source="arXiv:1607.06450, section on DRAW; ryankiros/layer-norm, torch_modules",
+        version="v1",
+        note="i, f, o, g = W x + R h + b: no norm on the gates; h' = s(o) tanh(g_c * N(c') + b_c)",
+    ),
+    Preset(
+        name="kiros_torch7",
+        cell="lstm",
+        norm=CellNorm(inputs=None),
+        zeros=(),
+        bias_start=None,
+        source="ryankiros/layer-norm, torch_modules/LSTM_LN.lua",
+        version="807656e",
+        note="i, f, o, g = W x + b + R h + b'; h' = s(o) tanh(g_c * N(c') + b_c); its own N adds "
+        "eps to the standard deviation, outside of the root",
     ),
     Preset(
         name="kiros_lnlstm",
@@ -178,10 +199,52 @@ presets = Presets(
         norm=CellNorm(inputs="joint", span="gate"),
         eps=1e-3,
         forget_bias=1.0,
-        source="hardmaru/supercell, supercell.py, LayerNormLSTMCell",
+        source=_SUPERCELL,
         version="cc34bd1",
         note="i, j, f, o = LN([x; h] W), one LN a gate; c' = s(f + 1) c + s(i) tanh(j); "
         "h' = s(o) tanh(LN(c')); also the cell inside Ha's hypernetworks",
+    ),
+    Preset(
+        name="hypernetworks",
+        cell="lstm",
+        norm=CellNorm(inputs="joint", span="gate"),
+        eps=1e-3,
+        forget_bias=1.0,
+        source=f"arXiv:1609.09106, layer norm LSTM, by its author's code: {_SUPERCELL}",
+        version="cc34bd1",
+        note="as supercell, without its recurrent dropout of 0.1; not the hypernetwork, another "
+        "cell, around it",
+    ),
+    Preset(
+        name="lingvo_simple",
+        cell="lstm",
+        norm=CellNorm(inputs="joint", span="gate", cell=None, cell_clip=10.0),
+        eps=1e-8,
+        source="tensorflow/lingvo, lingvo/core/rnn_cell.py, LayerNormalizedLSTMCellSimple",
+        version="0.14.2",
+        note="g, i, f, o = scale * N([x; h] wm) + b, one N a gate; c' = s(f) c + s(i) tanh(g), "
+        "clipped to [-10, 10] (cell_value_cap); h' = s(o) tanh(c')",
+    ),
+    Preset(
+        name="returnn",
+        cell="lstm",
+        norm=_STATE,
+        eps=1e-12,
+        zeros=("bias_ih", "shift_ih"),
+        source=f"{_RETURNN}, its defaults",
+        version="1.20261022",
+        note="i, j, f, o = gamma_i * N(W x) + beta + gamma_s * N(R h); c' = LN(s(f) c + "
+        "s(i) tanh(j)), carried; h' = s(o) tanh(c'); its forget bias, 0, is part of beta's start",
+    ),
+    Preset(
+        name="returnn_rnmt_plus",
+        cell="lstm",
+        norm=CellNorm(inputs="joint", span="gate", cell="carried"),
+        eps=1e-12,
+        source=f"{_RETURNN}, as for RNMT+",
+        version="1.20261022",
+        note="i, j, f, o = LN(W x + R h), one LN a gate; v = s(f) c + s(i) tanh(j); c' = LN(v) is "
+        "carried, and h' = s(o) tanh(v)",
     ),
     Preset(
         name="di_engine",
@@ -234,7 +297,7 @@ class FromPreset:
         Raises:
             KeyError: If there is no preset of that name.
             ValueError: If the preset is for another cell, or biases are left out.
-            TypeError: If ``norm`` or ``eps`` is given too.
+            TypeError: If ``norm``, ``eps`` or a start of biases is given too.
 
         Example:
             >>> from lnrnn import LSTM
@@ -256,6 +319,12 @@ class FromPreset:
             raise TypeError(
                 f"the preset {chosen.name!r} sets norm and eps, and {' and '.join(twice)} was "
                 "given too; leave it out, or change the preset with dataclasses.replace"
+            )
+        starts = [name for name in ("forget_bias", "update_bias", "chrono") if name in options]
+        if starts:
+            raise TypeError(
+                f"the preset {chosen.name!r} says where biases start, and {starts[0]} was given "
+                "too; leave it out, or change the preset with dataclasses.replace"
             )
         module: Any = cls(*args, norm=chosen.norm, eps=chosen.eps, **options)  # pyright: ignore
         if not module.bias:

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from lnrnn.nn.direction import Direction, run_gru, run_lstm, run_rnn
 from lnrnn.nn.inputs import carried_dtype, one_state, two_states
 from lnrnn.nn.norm import CellNorm
+from lnrnn.nn.options import GRUOptions, LSTMOptions, RNNOptions
 from lnrnn.nn.resets import Options
 from lnrnn.nn.stack import Stack, State
 from lnrnn.ops.checks import NONLINEARITIES, check_choice
@@ -44,11 +45,12 @@ class RNN(Stack, cell="rnn"):
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs a norm inside the step: None where there is one, True or
             an error, False never.
+        **options: What may be random in the steps, and other starts: see `RNNOptions`.
 
     Raises:
         ValueError: If a size, ``dropout`` or ``eps`` is out of range, a word is unknown, or there
             is too little to normalize.
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or unknown.
 
     Example:
         >>> rnn = RNN(10, 20, batch_first=True, norm="output")
@@ -76,6 +78,7 @@ class RNN(Stack, cell="rnn"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[RNNOptions],
     ) -> None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
         super().__init__(
@@ -92,6 +95,7 @@ class RNN(Stack, cell="rnn"):
             norm=norm,
             eps=eps,
             fused=fused,
+            options=options,
         )
         self.nonlinearity = nonlinearity
 
@@ -137,7 +141,6 @@ class RNN(Stack, cell="rnn"):
     def _run_direction(
         self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
-        assert self._cell_norm is not None
         sequence["nonlinearity"] = self.nonlinearity
         return run_rnn(parameters, x, state[0], self._cell_norm, **sequence)
 
@@ -168,11 +171,12 @@ class LSTM(Stack, cell="lstm"):
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs a norm inside the step: None where there is one, True or
             an error, False never.
+        **options: What may be random in the steps, and other starts: see `LSTMOptions`.
 
     Raises:
         ValueError: If a size, ``dropout`` or ``eps`` is out of range, a word is unknown, or there
             is too little to normalize.
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or unknown.
 
     Example:
         A state dict of torch's layer fits; only gains and shifts are missing.
@@ -201,6 +205,7 @@ class LSTM(Stack, cell="lstm"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[LSTMOptions],
     ) -> None:
         super().__init__(
             "LSTM",
@@ -217,6 +222,7 @@ class LSTM(Stack, cell="lstm"):
             norm=norm,
             eps=eps,
             fused=fused,
+            options=options,
         )
 
     @overload
@@ -261,14 +267,13 @@ class LSTM(Stack, cell="lstm"):
         state = two_states(hx, "an LSTM")
         after = two_states(reset_state, "an LSTM")
         output, (h_n, c_n) = self._run(input, state, resets, after, lengths)
-        if self._cell_norm is not None:
+        if self._runs_in_ops:
             c_n = c_n.to(carried_dtype(None if hx is None else hx[1], self.weight_hh_l0.dtype))
         return output, (h_n, c_n)
 
     def _run_direction(
         self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
-        assert self._cell_norm is not None
         return run_lstm(parameters, x, state[0], state[1], self._cell_norm, **sequence)
 
 
@@ -299,15 +304,14 @@ class GRU(Stack, cell="gru"):
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs a norm inside the step: None where there is one, True or
             an error, False never.
+        **options: What may be random in the steps, and other starts: see `GRUOptions`.
 
     Raises:
         ValueError: If a size, ``dropout`` or ``eps`` is out of range, a word is unknown, or there
             is too little to normalize.
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or unknown.
 
     Example:
-        With ``bidirectional=True`` the two directions are beside one another.
-
         >>> gru = GRU(10, 20, bidirectional=True, norm="cell")
         >>> output, h_n = gru(torch.randn(7, 3, 10))
         >>> output.shape, h_n.shape, torch.equal(output[-1, :, :20], h_n[0])
@@ -332,6 +336,7 @@ class GRU(Stack, cell="gru"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[GRUOptions],
     ) -> None:
         super().__init__(
             "GRU",
@@ -347,6 +352,7 @@ class GRU(Stack, cell="gru"):
             norm=norm,
             eps=eps,
             fused=fused,
+            options=options,
         )
 
     @overload
@@ -391,5 +397,4 @@ class GRU(Stack, cell="gru"):
     def _run_direction(
         self, parameters: Direction, x: Tensor, state: State, **sequence: Any
     ) -> State:
-        assert self._cell_norm is not None
         return run_gru(parameters, x, state[0], self._cell_norm, **sequence)

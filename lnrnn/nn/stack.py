@@ -5,31 +5,36 @@ features, H hidden units, R recurrent features (``proj_size`` if set, else H), L
 directions.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lnrnn.nn import direction, inputs, tools
+from lnrnn.nn.layers import Layers, State
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
+from lnrnn.nn.options import read_options
 from lnrnn.nn.presets import FromPreset
-from lnrnn.nn.resets import Pieces, Resets, packed_rows
-from lnrnn.nn.weights import Weights
-from lnrnn.ops import torch_layers
+from lnrnn.nn.resets import Resets, packed_rows
+from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import check_eps
 
-State = tuple[Tensor, ...]
 
-
-class Stack(Weights, FromPreset, tools.Recurrent):
+class Stack(Layers, FromPreset, tools.Recurrent):
     """Everything about the three layers but the cell, as `torch.nn.RNNBase` is for torch's.
 
     It is a module of its own with torch's parameter names, since `torch.compile` refuses
     `torch.nn.RNNBase` and its subclasses. A subclass runs one direction of one layer
-    (`_run_direction`); the arguments are documented there.
+    (`Layers._run_direction`).
+
+    Attributes:
+        regularizers: What may be random inside the recurrence.
+        starts: Where parameters start that do not start as torch's.
     """
+
+    starts = Starts()  # of modules pickled without them too
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         norm: str | CellNorm | None,
         eps: float,
         fused: bool | None,
+        options: Mapping[str, Any],
     ) -> None:
         super().__init__()
         inputs.check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
@@ -56,6 +62,7 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         inputs.check_projection(proj_size, hidden_size)
         inputs.check_dropout_between(dropout, num_layers)
         check_eps(eps)
+        self.regularizers, self.starts = read_options(options, self._cell, bias)
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -69,7 +76,8 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         self.eps = eps
         self.fused = fused
         self._cell_norm = as_cell_norm(norm, self._cell)
-        self._interrupts = self._runs_in_python
+        self._regularized = bool(self.regularizers.given())
+        self._interrupts = self._runs_in_python or self._regularized
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
         self._gains_seen = norm is None
@@ -116,6 +124,44 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
         self._start_preset()
+        self._start()
+
+    def chrono_init(self, t_max: int) -> None:
+        """Start gates so that a state is kept for 1 to ``t_max`` steps, now and at every reset.
+
+        Args:
+            t_max: The longest dependency that is expected, in steps, at least 3.
+
+        Raises:
+            ValueError: If the layer is an RNN, which has no gates; has no biases; or is made from
+                a preset, which says where they start.
+            TypeError: If ``t_max`` is not a whole number.
+
+        Example:
+            >>> import lnrnn
+            >>> lstm = lnrnn.LSTM(3, 5, norm="cell")
+            >>> lstm.chrono_init(100)
+            >>> bool((lstm.bias_hh_l0[5:10] >= 0).all())
+            True
+
+        Reference:
+            Tallec and Ollivier, "Can recurrent neural networks warp time?", arXiv:1804.11188.
+        """
+        if self._cell == "rnn":
+            raise ValueError("chrono_init starts the biases of gates, and an RNN has none")
+        if self._preset is not None:
+            raise ValueError(
+                f"chrono_init would start what the preset {self._preset.name!r} says the start of; "
+                "build the layer without the preset"
+            )
+        starts = {"chrono": t_max, "recurrent_init": self.starts.recurrent_init}
+        _, self.starts = read_options(starts, self._cell, self.bias)
+        self._start(weights=False)
+
+    def _start(self, *, weights: bool = True) -> None:
+        """Start what `Starts` says, behind everything that is drawn as without it."""
+        for suffix in self._suffixes_of_directions():
+            self.starts.apply(self, suffix, self._cell, self._cell_norm, weights=weights)
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -128,7 +174,8 @@ class Stack(Weights, FromPreset, tools.Recurrent):
                 parts.append(f"{name}={value}")
         if self.norm is not None:
             parts += [f"norm={self.norm!r}", f"eps={self.eps}"]
-        return ", ".join(parts)
+        options = self.regularizers.given() | self.starts.given()
+        return ", ".join([*parts, *(f"{name}={value!r}" for name, value in options.items())])
 
     def _run(
         self,
@@ -231,145 +278,6 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         output, state = self._run_packed(packed, state, resets, reset_state)
         return pad_packed_sequence(output, self.batch_first, total_length=steps)[0], state
 
-    def _run_layers(
-        self,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        order: Tensor | None,
-        resets: Resets | None,
-    ) -> tuple[Tensor, State]:
-        """Run every layer over ``x``, (T, B, I) or (N, I), from states (L * D, B, R or H).
-
-        States are put in order layer by layer: a product's last digits may depend on where its
-        arguments begin in memory, and so they begin where those of torch's layers in a row do.
-        """
-        if resets is not None and self._cell_norm is None:
-            return self._run_pieces(x, _ordered(state, order), batch_sizes, order, resets)
-        if self.norm is None:
-            state = _ordered(state, order)
-            every = list(range(self.num_layers))
-            return self._run_torch(every, x, state, batch_sizes, self.dropout)
-        final: list[State] = []
-        for layer in range(self.num_layers):
-            x = F.dropout(x, self.dropout, self.training) if layer else x
-            rows = slice(layer * self._directions, (layer + 1) * self._directions)
-            initial = _ordered(tuple(s[rows] for s in state), order)
-            if self._cell_norm is not None:
-                after = None if resets is None or resets.state is None else resets.state
-                after = after and _ordered(tuple(s[rows] for s in after), order)
-                here = None if resets is None else Resets(resets.where, after)
-                x, last = self._run_cell(layer, x, initial, batch_sizes, here)
-            else:
-                x, last = self._run_torch([layer], x, initial, batch_sizes, 0.0)
-                gain = getattr(self, f"gain_out_l{layer}")
-                shift = getattr(self, f"shift_out_l{layer}")
-                x = F.layer_norm(x, gain.shape, gain, shift, self.eps)
-            final.append(last)
-        return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
-
-    def _run_pieces(
-        self,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        order: Tensor | None,
-        resets: Resets,
-    ) -> tuple[Tensor, State]:
-        """Run every layer by torch's recurrence, each piece between two resets by itself."""
-        why = "torch's own recurrence runs the pieces between them; take a norm inside the step"
-        tools.check_recordable("a mask of resets", why, traced=False)
-        if not resets.where.any():
-            return self._run_layers(x, state, batch_sizes, None, None)
-        sizes = torch.tensor([x.shape[1]] * x.shape[0]) if batch_sizes is None else batch_sizes
-        pieces, ways = Pieces(resets.where.flatten(), sizes), self._directions
-        after = [None] * len(state) if resets.state is None else _ordered(resets.state, order)
-        begin = tuple(pieces.begin_with(s, r, ways) for s, r in zip(state, after, strict=True))
-        rows = pieces.take(x.reshape(-1, x.shape[-1]))
-        output, final = self._run_layers(rows, begin, pieces.batch_sizes, None, None)
-        output = pieces.put_back(output).view(*x.shape[:-1], output.shape[-1])
-        return output, tuple(pieces.end_with(s, ways) for s in final)
-
-    def _run_torch(
-        self,
-        layers: list[int],
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        dropout: float,
-    ) -> tuple[Tensor, State]:
-        """Run torch's own recurrence over some layers."""
-        if batch_sizes is None and tools.wants_one_node(x):
-            return self._run_nodes(layers, x, state, dropout)
-        hx = state if self._cell == "lstm" else state[0]
-        settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
-        if batch_sizes is None:
-            result = torch_layers.RECURRENCES[self.mode](
-                x, hx, self._weights(layers), *settings, False
-            )
-        else:
-            result = torch_layers.RECURRENCES[self.mode](
-                x, batch_sizes, hx, self._weights(layers), *settings
-            )
-        return result[0], tuple(result[1:])
-
-    def _run_nodes(
-        self, layers: list[int], x: Tensor, state: State, dropout: float
-    ) -> tuple[Tensor, State]:
-        """Run torch's own recurrence as one node a layer of a graph that is being recorded."""
-        final: list[State] = []
-        for i, layer in enumerate(layers):
-            x = F.dropout(x, dropout, self.training) if i else x
-            rows = slice(i * self._directions, (i + 1) * self._directions)
-            initial = tuple(s[rows] for s in state)
-            x, last = torch_layers.run(x, initial, self._weights([layer]), self.mode, self.bias)
-            final.append(last)
-        return x, tuple(torch.cat(s) for s in zip(*final, strict=True))
-
-    def _run_cell(
-        self,
-        layer: int,
-        x: Tensor,
-        state: State,
-        batch_sizes: Tensor | None,
-        resets: Resets | None,
-    ) -> tuple[Tensor, State]:
-        """Run one layer whose norm is inside the step."""
-        outputs, final = [], []
-        for d, suffix in enumerate(self._suffixes(layer)):
-            more: dict[str, Any] = {}
-            if resets is not None:
-                more["resets"] = resets.where
-                if resets.state is not None:
-                    more["reset_state"] = tuple(s[d] for s in resets.state)
-            output, *last = self._run_direction(
-                direction.Direction.of(self, suffix),
-                x,
-                tuple(s[d] for s in state),
-                batch_sizes=batch_sizes,
-                reverse=d == 1,
-                eps=self.eps,
-                fused=self.fused,
-                **more,
-            )
-            outputs.append(output)
-            final.append(last)
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
-        return output, tuple(torch.stack(s) for s in zip(*final, strict=True))
-
-    def _run_direction(
-        self, parameters: direction.Direction, x: Tensor, state: State, **sequence: Any
-    ) -> State:
-        """Run one direction; return its output and its final states.
-
-        Args:
-            parameters: Of the direction.
-            x: (T, B, I), or packed, (N, I).
-            state: The initial states.
-            **sequence: The keyword arguments of `lnrnn.nn.direction.run_rnn` and its kin.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not say which cell it runs")
-
     def _check_input(self, x: Tensor, layouts: dict[int, str]) -> None:
         inputs.check_input(x, layouts, self.input_size, self.weight_hh_l0.dtype)
 
@@ -392,8 +300,3 @@ class Stack(Weights, FromPreset, tools.Recurrent):
         shapes = {name: (rows, *middle, size) for name, size in zip(names, sizes, strict=False)}
         normed = self._cell_norm is not None
         return inputs.initial_state(state, shapes, x, self.weight_hh_l0.dtype, normed=normed)
-
-
-def _ordered(state: State, order: Tensor | None) -> State:
-    """Return states in the order of packed sequences, or as they are where that is the same."""
-    return state if order is None else tuple(s.index_select(1, order) for s in state)

@@ -165,7 +165,7 @@ class Weights(nn.Module):
     def _runs_in_python(self) -> bool:
         """Whether no fused kernel will run the steps, which a graph would have to write out."""
         norm = self._cell_norm
-        return norm is None or self.fused is False or (self._cell == "gru" and norm.is_joint("gru"))
+        return norm is None or self.fused is False or not norm.has_kernel(self._cell)
 
     def _suffixes_of_directions(self) -> list[str]:
         return [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]

@@ -5,9 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from lnrnn.ops.noise import Noise
+
 KINDS = ("layer", "rms")
 SPANS = ("paper", "all", "gate")
-CELL_NORMS = ("output", "state", None)
+CELL_NORMS = ("output", "state", "carried", None)
 NONLINEARITIES = ("tanh", "relu")
 
 
@@ -23,6 +25,13 @@ def check_eps(eps: float) -> None:
     check_number("eps", eps)
     if not 0 < eps < math.inf:  # torch.compile cannot ask math.isfinite of an open number
         raise ValueError(f"eps must be positive and finite, got {eps}; torch's default is 1e-5")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Check that something is a positive, finite number."""
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def check_number(name: str, value: object) -> None:
@@ -81,9 +90,15 @@ def check_sequence(x: Tensor, h_0: Tensor, batch_sizes: Tensor | None) -> list[i
 
 
 def check_recurrence(
-    h_0: Tensor, weight_hh: Tensor, gain: Tensor, bias_hh: Tensor | None, gates: int
+    h_0: Tensor,
+    weight_hh: Tensor,
+    gain: Tensor | None,
+    bias_hh: Tensor | None,
+    *,
+    gates: int,
+    joint: bool,
 ) -> None:
-    """Check the shapes of a recurrence against its weight, (G, R)."""
+    """Check the shapes of a recurrence against its weight, (G, R), and that a norm has its gain."""
     width, features = weight_hh.shape
     if width % gates or (gates != 4 and width != gates * features):
         raise ValueError(f"weight_hh must be ({gates} * H, H), got {shape(weight_hh)}")
@@ -91,6 +106,8 @@ def check_recurrence(
         raise ValueError(
             f"h_0 needs weight_hh's {features} features on its last axis, got {shape(h_0)}"
         )
+    if joint and gain is None:
+        raise ValueError("a joint norm needs its gain, and gain is None")
     check_vector("gain", gain, width)
     check_vector("bias_hh", bias_hh, width)
 
@@ -158,6 +175,19 @@ def check_cell_state(
         )
     check_vector("gain_c", gain_c, hidden_size)
     check_vector("shift_c", shift_c, hidden_size)
+
+
+def check_noise(noise: Noise | None, absent: tuple[str, ...]) -> None:
+    """Check what is random inside the steps; a cell without what it acts on lacks some of it."""
+    if noise is None:
+        return
+    for name in noise._fields[:4]:
+        value = getattr(noise, name)
+        check_number(name, value)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")
+        if value and name in absent:
+            raise ValueError(f"{name} acts on what this cell does not have, got {value}")
 
 
 def check_vector(name: str, vector: Tensor | None, width: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lnrnn.ops import checks, reference
 from lnrnn.ops import fused as kernels
 from lnrnn.ops.choice import projected, run_kernel, takes_kernel
+from lnrnn.ops.noise import Noise
 from lnrnn.ops.resets import begin
 
 
@@ -62,7 +63,7 @@ def ln_rnn(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     *,
     weight_ih: Tensor | None = None,
@@ -78,6 +79,7 @@ def ln_rnn(
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of an Elman RNN with a norm inside the step.
 
@@ -88,7 +90,7 @@ def ln_rnn(
             (..., H), and, if not ``joint``, normalized: see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (H, H).
-        gain: Scale after the norm, (H,).
+        gain: Scale after the norm, (H,); without it the recurrent side has none.
         bias_hh: Added after the norm, (H,).
         weight_ih: Input-to-hidden weight, (H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (H,).
@@ -103,6 +105,7 @@ def ln_rnn(
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -115,7 +118,8 @@ def ln_rnn(
     checks.check_norm(kind, eps, "paper")
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates, joint=joint)
+    checks.check_noise(noise, ("zoneout_c", "recurrent_dropout"))
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
@@ -129,10 +133,11 @@ def ln_rnn(
         nonlinearity=nonlinearity,
         kind=kind,
         eps=eps,
+        noise=noise,
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain, noise)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
     return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
@@ -143,7 +148,7 @@ def ln_lstm(
     h_0: Tensor,
     c_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     gain_c: Tensor | None = None,
     shift_c: Tensor | None = None,
@@ -164,6 +169,8 @@ def ln_lstm(
     kind: str = "layer",
     eps: float = 1e-5,
     fused: bool | None = None,
+    cell_clip: float | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one direction of an LSTM with norms inside the step.
 
@@ -175,7 +182,7 @@ def ln_lstm(
         h_0: Hidden state before the first step, (B, R).
         c_0: Cell state before the first step, (B, H), in ``h_0``'s dtype or float32.
         weight_hh: Hidden-to-hidden weight, (4H, R).
-        gain: Scale after the recurrent (or joint) norm, (4H,).
+        gain: Scale after the recurrent (or joint) norm, (4H,); without it there is none.
         bias_hh: Added after the recurrent (or joint) norm, (4H,).
         gain_c: Scale after the cell's norm, (H,); needed unless ``cell`` is None.
         shift_c: Added after the cell's norm, (H,).
@@ -192,10 +199,13 @@ def ln_lstm(
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: What one norm covers: "paper" or "all" for the four gates, "gate" for one.
         cell: "output" normalizes the cell state on its way to the hidden state, "state" also
-            carries it normalized, None leaves it alone.
+            carries it normalized, "carried" does so and shows the hidden state what it was before
+            its norm, None leaves it alone.
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
+        cell_clip: What the new cell state is clipped to, on both sides of 0; None for nothing.
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -208,8 +218,11 @@ def ln_lstm(
     """
     checks.check_norm(kind, eps, span)
     checks.check_choice("cell", cell, checks.CELL_NORMS)
+    if cell_clip is not None:
+        checks.check_positive("cell_clip", cell_clip)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates, joint=joint)
+    checks.check_noise(noise, ())
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
@@ -226,11 +239,14 @@ def ln_lstm(
         cell=cell,
         kind=kind,
         eps=eps,
+        cell_clip=cell_clip,
+        noise=noise,
     )
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    if not takes_kernel(kernels.LSTM, fused, tensors):
+    lacking = _lacking(gain, noise, cell=cell, clip=cell_clip)
+    if not takes_kernel(kernels.LSTM, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
@@ -241,7 +257,7 @@ def ln_gru(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None = None,
     *,
     weight_ih: Tensor | None = None,
@@ -258,6 +274,7 @@ def ln_gru(
     fused: bool | None = None,
     joint: bool = False,
     shift: Tensor | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one direction of a GRU with norms inside the step.
 
@@ -268,7 +285,7 @@ def ln_gru(
             if not ``joint``, normalized, (..., 3H): see `project_input`.
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent (or joint) norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,); without it there is none.
         bias_hh: Added after the recurrent norm, or to the product if ``joint``, (3H,).
         weight_ih: Input-to-hidden weight, (3H, I), where ``x`` is to be projected here.
         bias_ih: Added to the projection, before its norm, (3H,).
@@ -284,6 +301,7 @@ def ln_gru(
         fused: None, True or False; see the module.
         joint: Whether norms cover the sum of both sides; there are no kernels for that.
         shift: Added after a joint norm, (3H,).
+        noise: What is random inside the steps; there are no kernels for that.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -295,7 +313,8 @@ def ln_gru(
     """
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
-    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates)
+    checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates, joint=joint)
+    checks.check_noise(noise, ("zoneout_c",))
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
     checks.check_vector("shift", shift, weight_hh.shape[0])
@@ -313,12 +332,32 @@ def ln_gru(
         eps=eps,
         joint=joint,
         shift=shift,
+        noise=noise,
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    lacking = "a norm of the sum in a GRU is computed by the reference alone" if joint else None
-    if not takes_kernel(kernels.GRU, fused, tensors, lacking):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, noise, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
     return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)
+
+
+def _lacking(
+    gain: Tensor | None,
+    noise: Noise | None,
+    *,
+    joint_gru: bool = False,
+    cell: str | None = None,
+    clip: float | None = None,
+) -> str | None:
+    """Return what of a call no kernel computes, if anything."""
+    found = {
+        "zoneout or dropout inside the steps": noise is not None,
+        "a recurrence without a norm on its recurrent side": gain is None,
+        "a norm of the sum in a GRU": joint_gru,
+        "a cell state that is carried normalized and seen as it was": cell == "carried",
+        "a cell state that is clipped": clip is not None,
+    }
+    missing = [what for what, asked in found.items() if asked]
+    return f"{missing[0]} is computed by the reference alone" if missing else None

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lnrnn.ops.noise import Drawn, Masks, Noise
 from lnrnn.ops.time_loop import State, run_steps
 
 
@@ -91,6 +92,21 @@ def _normalize_span(v: Tensor, gain: Tensor, shift: Tensor | None, kind: str, ep
     return normalized if shift is None else normalized + shift
 
 
+def recurrent_side(
+    product: Tensor,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    *,
+    widths: list[int],
+    kind: str,
+    eps: float,
+) -> Tensor:
+    """Return a product with its bias, normalized before that if there is a gain, as `normalize`."""
+    if gain is not None:
+        return normalize(product, gain, shift, widths=widths, kind=kind, eps=eps)
+    return widen(product) if shift is None else widen(product) + widen(shift)
+
+
 def project_input(
     x: Tensor,
     weight_ih: Tensor,
@@ -130,7 +146,7 @@ def ln_rnn(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     reset_h: Tensor | None,
     *,
@@ -141,6 +157,7 @@ def ln_rnn(
     nonlinearity: str,
     kind: str,
     eps: float,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run an Elman RNN with a norm inside the step.
 
@@ -152,7 +169,7 @@ def ln_rnn(
         x: Projected input, (T, B, H), or packed, (N, H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (H, H).
-        gain: Scale after the norm, (H,).
+        gain: Scale after the norm, (H,), or None for no norm on the recurrent side.
         bias_hh: Added after the norm, (H,), or None.
         reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
@@ -162,6 +179,7 @@ def ln_rnn(
         nonlinearity: "tanh" or "relu".
         kind: "layer" or "rms".
         eps: Added inside the root.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -171,15 +189,17 @@ def ln_rnn(
     """
     activation = torch.tanh if nonlinearity == "tanh" else torch.relu
     widths = [weight_hh.shape[0]]
+    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], h_0.shape[-1])
 
-    def step(x_t: Tensor, state: State) -> State:
-        product = F.linear(state[0], weight_hh)  # (rows, H)
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
+        product = F.linear(drawn.read(state[0]), weight_hh)  # (rows, H)
         side = x_t + widen(product) if joint else product
-        total = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        total = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         total = total if joint else x_t + total
-        return (activation(total).to(product.dtype),)
+        return (drawn.hidden(activation(total), state[0], masks).to(product.dtype),)
 
-    output, (h_n,) = run_steps(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
+    loop = (batch_sizes, reverse, cuts, (reset_h,), drawn.masks)
+    output, (h_n,) = run_steps(step, widen(x), (h_0,), *loop)
     return output, h_n
 
 
@@ -188,7 +208,7 @@ def ln_lstm(
     h_0: Tensor,
     c_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     gain_c: Tensor | None,
     shift_c: Tensor | None,
@@ -204,6 +224,8 @@ def ln_lstm(
     cell: str | None,
     kind: str,
     eps: float,
+    cell_clip: float | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Run an LSTM with norms inside the step; gates in torch's order i, f, g, o.
 
@@ -214,14 +236,16 @@ def ln_lstm(
         h' = W_{hr} (\sigma(z_o) \tanh(\hat c))
 
     With ``cell="output"``, :math:`\hat c = g_c \odot N(c') + b_c` and c' itself is carried. With
-    "state", c' is replaced by that and carried normalized. With None, :math:`\hat c = c'`.
+    "state", c' is replaced by that and carried normalized; with "carried" too, and
+    :math:`\hat c = c'` is what it was before. With None, :math:`\hat c = c'`. Before all that, c'
+    is clipped to [-cell_clip, cell_clip], if that is given.
 
     Args:
         x: Projected input, (T, B, 4H), or packed, (N, 4H).
         h_0: Hidden state before the first step, (B, R).
         c_0: Cell state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (4H, R).
-        gain: Scale after the recurrent (or joint) norm, (4H,).
+        gain: Scale after the recurrent (or joint) norm, (4H,), or None for no such norm.
         bias_hh: Added after the recurrent (or joint) norm, (4H,), or None.
         gain_c: Scale after the cell's norm, (H,); None if ``cell`` is None.
         shift_c: Added after the cell's norm, (H,); None if ``cell`` is None.
@@ -233,9 +257,11 @@ def ln_lstm(
         reverse: Whether to run from each sequence's last step to its first.
         joint: Whether one norm covers the sum of both sides, rather than the recurrent side alone.
         span: "paper" or "all" for one norm over the four gates, "gate" for one a gate.
-        cell: "output", "state" or None.
+        cell: "output", "state", "carried" or None.
         kind: "layer" or "rms".
         eps: Added inside the root.
+        cell_clip: What the new cell state is clipped to, on both sides of 0, or None.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -243,31 +269,35 @@ def ln_lstm(
 
     Reference:
         Ba, Kiros and Hinton, "Layer Normalization", arXiv:1607.06450, supplement, LSTM
-        (separate, "output").
+        (separate, "output"). "carried": the code of rwth-i6/returnn; clipping: tensorflow/lingvo's.
     """
     hidden_size = c_0.shape[-1]
     widths = norm_widths(span, 4, hidden_size)
+    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], hidden_size)
 
     def normalize_cell(c: Tensor) -> Tensor:
         assert gain_c is not None
         return normalize(c, gain_c, shift_c, widths=[hidden_size], kind=kind, eps=eps)
 
-    def step(x_t: Tensor, state: State) -> State:
-        h, c = state
-        product = F.linear(h, weight_hh)  # (rows, 4H)
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
+        product = F.linear(drawn.read(state[0]), weight_hh)  # (rows, 4H)
         side = x_t + widen(product) if joint else product
-        z = normalize(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        z = recurrent_side(side, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         i, f, g, o = (z if joint else x_t + z).chunk(4, dim=-1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        if cell == "state":
-            c = normalize_cell(c)
-        seen = normalize_cell(c) if cell == "output" else c
-        h = (torch.sigmoid(o) * torch.tanh(seen)).to(product.dtype)
-        return h if weight_hr is None else F.linear(h, weight_hr), c
+        g = drawn.candidate(torch.tanh(g), masks)
+        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * g
+        c = c if cell_clip is None else c.clamp(-cell_clip, cell_clip)
+        seen = c if cell in ("carried", None) else normalize_cell(c)
+        c = normalize_cell(c) if cell == "carried" else seen if cell == "state" else c
+        h = torch.sigmoid(o) * torch.tanh(seen)
+        h = h if weight_hr is None else F.linear(h.to(product.dtype), weight_hr)
+        h = drawn.hidden(h, state[0], masks).to(product.dtype)
+        return h, drawn.cell(c, state[1], masks)
 
     initial = h_0, widen(c_0)
     resets = reset_h, None if reset_c is None else widen(reset_c)
-    output, (h_n, c_n) = run_steps(step, widen(x), initial, batch_sizes, reverse, cuts, resets)
+    loop = (batch_sizes, reverse, cuts, resets, drawn.masks)
+    output, (h_n, c_n) = run_steps(step, widen(x), initial, *loop)
     return output, h_n, c_n
 
 
@@ -275,7 +305,7 @@ def ln_gru(
     x: Tensor,
     h_0: Tensor,
     weight_hh: Tensor,
-    gain: Tensor,
+    gain: Tensor | None,
     bias_hh: Tensor | None,
     reset_h: Tensor | None,
     *,
@@ -287,6 +317,7 @@ def ln_gru(
     eps: float,
     joint: bool = False,
     shift: Tensor | None = None,
+    noise: Noise | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
 
@@ -307,7 +338,7 @@ def ln_gru(
         x: Projected and, unless joint, normalized input, (T, B, 3H), or packed, (N, 3H).
         h_0: Hidden state before the first step, (B, H).
         weight_hh: Hidden-to-hidden weight, (3H, H).
-        gain: Scale after the recurrent (or joint) norm, (3H,).
+        gain: Scale after the recurrent (or joint) norm, (3H,), or None for no such norm.
         bias_hh: Added after the recurrent norm, or to the product if joint, (3H,), or None.
         reset_h: Hidden state after a reset, (B, H), or None for zeros.
         batch_sizes: Live sequences at each step of a packed ``x``; None if ``x`` is padded.
@@ -319,6 +350,7 @@ def ln_gru(
         eps: Added inside the root.
         joint: Whether norms cover the sum of both sides, rather than the recurrent side alone.
         shift: Added after a joint norm, (3H,), or None.
+        noise: What is random inside the steps, or None.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -329,9 +361,10 @@ def ln_gru(
     """
     hidden_size = h_0.shape[-1]
     widths = norm_widths(span, 3, hidden_size)
+    drawn = Drawn(noise, x, batch_sizes, hidden_size, hidden_size)
 
     def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
-        u = normalize(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
+        u = recurrent_side(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)
         x_r, x_z, x_n = x_t.chunk(3, dim=-1)
         u_r, u_z, u_n = u.chunk(3, dim=-1)
         r = torch.sigmoid(x_r + u_r)
@@ -339,6 +372,7 @@ def ln_gru(
         return z, torch.tanh(x_n + r * u_n)
 
     def summed(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
+        assert gain is not None
         u = widen(product) if bias_hh is None else widen(product) + widen(bias_hh)
         settings: dict[str, Any] = {"kind": kind, "eps": eps}
         if span == "all":
@@ -353,11 +387,13 @@ def ln_gru(
         a = normalize(x_n + r * u_n, gain_n, shift_n, widths=widths[-1:], **settings)
         return z, torch.tanh(a)
 
-    def step(x_t: Tensor, state: State) -> State:
+    def step(x_t: Tensor, state: State, masks: Masks) -> State:
         (h,) = state
-        product = F.linear(h, weight_hh)  # (rows, 3H)
+        product = F.linear(drawn.read(h), weight_hh)  # (rows, 3H)
         z, n = summed(x_t, product) if joint else separate(x_t, product)
-        return (((1 - z) * n + z * h).to(product.dtype),)
+        new = (1 - z) * drawn.candidate(n, masks) + z * h
+        return (drawn.hidden(new, h, masks).to(product.dtype),)
 
-    output, (h_n,) = run_steps(step, widen(x), (h_0,), batch_sizes, reverse, cuts, (reset_h,))
+    loop = (batch_sizes, reverse, cuts, (reset_h,), drawn.masks)
+    output, (h_n,) = run_steps(step, widen(x), (h_0,), *loop)
     return output, h_n

@@ -27,6 +27,8 @@ MAKE: dict[str, Callable[[int, int], nn.Module]] = {
     "tfa_lstm": foreign.AddonsLSTM,
     "tfa_rnn": foreign.AddonsRNN,
     "tf_contrib": foreign.ContribLSTM,
+    "supercell": foreign.Supercell,
+    "lingvo_simple": foreign.LingvoSimple,
 }
 EPS = {"torchaudio": 1e-3}
 TF = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -42,6 +44,8 @@ PLACES = {
     "tfa_lstm": [("layer_with_weights-{}/cell/", TF), ("cell/cells/{}/", TF)],
     "tfa_rnn": [("cell/cells/{}/", TF)],
     "tf_contrib": [("rnn/multi_rnn_cell/cell_{}/layer_norm_basic_lstm_cell/", "")],
+    "supercell": [("RNN/MultiRNNCell/Cell{}/LayerNormLSTMCell/", "")],
+    "lingvo_simple": [("{}/", "/var")],
 }
 ALONE = {
     "fastrnns": [("layers.0.cell.", ""), ("cell.", ""), ("", "")],
@@ -54,6 +58,8 @@ ALONE = {
     "tfa_lstm": [("cell/", TF), ("", ":0"), ("", "")],
     "tfa_rnn": [("cell/", TF)],
     "tf_contrib": [("rnn/layer_norm_basic_lstm_cell/", ""), ("", ":0")],
+    "supercell": [("RNN/LayerNormLSTMCell/", ""), ("", ":0")],
+    "lingvo_simple": [("", "/var"), ("", "")],
 }
 every_source = pytest.mark.parametrize("source", list(MAKE))
 
@@ -175,7 +181,7 @@ def test_arrays_and_their_dtype(source: str) -> None:
         assert torch.equal(layer.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize("source", [s for s in MAKE if s != "tf_contrib"])
+@pytest.mark.parametrize("source", [s for s in MAKE if s not in ("tf_contrib", "supercell")])
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_what_is_written_comes_back_bit_for_bit(source: str, num_layers: int) -> None:
     cell, eps = presets[source].cell, EPS.get(source)
@@ -197,7 +203,10 @@ def test_what_is_written_comes_back_bit_for_bit(source: str, num_layers: int) ->
 
 @pytest.mark.parametrize(
     "source",
-    ["fastrnns", "nemo", "torchaudio", "icefall_gru", "haste_lstm", "haste_gru", "tfa_rnn"],
+    [
+        *("fastrnns", "nemo", "torchaudio", "icefall_gru", "haste_lstm", "haste_gru", "tfa_rnn"),
+        "lingvo_simple",
+    ],
 )
 def test_a_checkpoint_comes_back_bit_for_bit(source: str) -> None:
     """Those whose parameters and ours correspond one to one."""
@@ -321,6 +330,12 @@ def test_an_unknown_source() -> None:
     ("source", "make", "message"),
     [
         ("tf_contrib", lambda: lnrnn.LSTM.from_preset("tf_contrib", I, H), "can be read and not"),
+        ("supercell", lambda: lnrnn.LSTM.from_preset("supercell", I, H), "can be read and not"),
+        (
+            "lingvo_simple",
+            lambda: lnrnn.LSTM(I, H, norm=lnrnn.CellNorm("joint", "gate", None)),
+            "lingvo_simple is LSTM with norm=.*cell_clip=10.0",
+        ),
         ("haste_gru", lambda: lnrnn.LSTM.from_preset("haste_lstm", I, H), "haste_gru is GRU with"),
         ("fastrnns", lambda: lnrnn.LSTM.from_preset("haste_lstm", I, H), "fastrnns is LSTM with"),
         ("fastrnns", lambda: lnrnn.LSTM(I, H), "got LSTM with norm=None"),

@@ -67,6 +67,16 @@ def test_without_states_a_layer_starts_at_zero(path: Path) -> None:
     assert_kept(File(path)(x), run(layer, x))
 
 
+@pytest.mark.parametrize("norm", [None, "cell"])
+def test_two_files_of_one_layer_are_the_same_bytes(norm: Any, path: Path) -> None:
+    layer = lnrnn.LSTM(3, 7, num_layers=2, bidirectional=True, proj_size=5, norm=norm).eval()
+    lnrnn.export.onnx(layer, path, initial_state=True)
+    first = path.read_bytes()
+    lnrnn.export.onnx(layer, path, initial_state=True)
+    assert path.read_bytes() == first
+    assert nodes(path).count("Scan") == 4
+
+
 def test_the_file_does_not_grow_with_time(path: Path) -> None:
     """A written-out step would be there once a step of the example."""
     lnrnn.export.onnx(lnrnn.LSTM(3, 7, norm="cell").eval(), path)
@@ -82,6 +92,15 @@ def test_an_lstm_may_project_its_state(norm: Any, path: Path) -> None:
     lnrnn.export.onnx(layer, path, initial_state=True)
     x, state = torch.randn(30, 2, 3), states(layer, 2)
     assert_kept(File(path)(x, *state), run(layer, x, state))
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_norm_on_the_recurrent_side_alone(cell: str, path: Path) -> None:
+    norm = lnrnn.CellNorm(inputs="recurrent")
+    layer = randomized(LAYERS[cell](3, 7, bidirectional=True, norm=norm)).eval()
+    lnrnn.export.onnx(layer, path)
+    x = torch.randn(20, 2, 3)
+    assert_kept(File(path)(x), run(layer, x))
 
 
 def test_float64_stays_float64(path: Path) -> None:
@@ -229,9 +248,15 @@ def test_what_a_file_cannot_hold_is_one_sentence(norm: Any, option: str, path: P
     assert not path.exists()
 
 
-def test_a_joint_gru_and_autocast_are_refused_too(path: Path) -> None:
+def test_what_no_kernel_has_and_autocast_are_refused_too(path: Path) -> None:
     with pytest.raises(NotImplementedError, match=r"no node for this GRU"):
         lnrnn.export.onnx(lnrnn.GRU.from_preset("icefall_gru", 3, 7).eval(), path)
+    for preset in ("kiros_torch7", "lingvo_simple", "returnn_rnmt_plus"):
+        with pytest.raises(NotImplementedError, match=r"no node for this LSTM: a .* is computed"):
+            lnrnn.export.onnx(lnrnn.LSTM.from_preset(preset, 3, 7).eval(), path)
+    zoned_out = lnrnn.LSTM(3, 7, zoneout=0.1).eval()
+    with pytest.raises(NotImplementedError, match="no node for this LSTM: zoneout or dropout"):
+        lnrnn.export.onnx(zoned_out, path)
     with (
         torch.autocast("cpu", torch.bfloat16),
         pytest.raises(NotImplementedError, match="autocast"),

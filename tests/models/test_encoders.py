@@ -349,3 +349,20 @@ def test_learned_positions_end_at_max_length() -> None:
     assert encoder(draw("tokens", STEPS + 2))[0].shape[1] == STEPS + 2
     with pytest.raises(ValueError, match=f"max_length={STEPS + 2} steps, got {STEPS + 3}"):
         encoder(draw("tokens", STEPS + 3))
+
+
+def test_what_is_random_inside_the_recurrence_reaches_the_layer() -> None:
+    options: dict[str, Any] = {"zoneout": 0.1, "zoneout_c": 0.2, "recurrent_dropout": 0.3}
+    options |= {"variational_dropout": 0.4, "weight_drop": 0.5}
+    starts: dict[str, Any] = {"recurrent_init": "orthogonal", "forget_bias": 0.0}
+    encoder = RecurrentEncoder("lstm", num_features=FEATURES, **options, **starts)
+    assert encoder.layer.regularizers.given() == options
+    assert encoder.layer.starts.given() == starts
+    gru = RecurrentEncoder("gru", num_features=FEATURES, update_bias=1.0, zoneout=0.1).layer
+    assert gru.starts.update_bias == 1.0
+    assert RecurrentEncoder("gru", num_features=FEATURES, chrono=9).layer.starts.chrono == 9
+    assert not RecurrentEncoder("rnn", num_features=FEATURES).layer.regularizers.given()
+    with pytest.raises(TypeError, match="GRU got an unexpected keyword argument 'zoneout_c'"):
+        RecurrentEncoder("gru", num_features=FEATURES, zoneout_c=0.1)
+    with pytest.raises(TypeError, match="zoneout must be a number, got False"):
+        RecurrentEncoder("gru", num_features=FEATURES, zoneout=False)

@@ -23,6 +23,7 @@ def test_cell_norm_keeps_what_it_was_given() -> None:
         "cell": None,
         "kind": "rms",
         "gain_init": 0.1,
+        "cell_clip": None,
     }
     assert pickle.loads(pickle.dumps(norm)) == norm == copy.deepcopy(norm)
     assert LSTM(3, 7, norm=norm).norm is norm

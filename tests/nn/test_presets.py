@@ -233,3 +233,19 @@ def test_a_preset_is_refused_that_could_not_be_kept():
         dataclasses.replace(presets["haste_lstm"], norm=joint)
     with pytest.raises(ValueError, match="bias_hh at zero cannot say its start"):
         dataclasses.replace(presets["fastrnns"], zeros=("bias_hh",), forget_bias=1.0)
+
+
+def test_kiros_torch7_file_differs_in_where_its_eps_stands() -> None:
+    """Its N divides by std + eps: close to ours wherever the deviation is well above eps."""
+    v = np.random.default_rng(0).normal(size=7)
+    centered = v - v.mean()
+    theirs = centered / (np.sqrt((centered**2).mean()) + 1e-5)
+    np.testing.assert_allclose(published_cells.N(v, 1e-5), theirs, rtol=2e-5)
+
+
+def test_lingvo_clips_its_cell_state() -> None:
+    layer: Any = LSTM.from_preset("lingvo_simple", 3, 7)
+    c_0 = torch.full((1, 2, 7), 50.0)
+    torch.nn.init.constant_(layer.bias_hh_l0, 20.0)  # every gate is open
+    _, (_, c_n) = layer(torch.randn(4, 2, 3), (torch.zeros(1, 2, 7), c_0))
+    assert torch.equal(c_n, torch.full((1, 2, 7), 10.0))

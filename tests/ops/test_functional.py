@@ -204,7 +204,7 @@ BAD_LSTM: dict[str, tuple[dict[str, Any], str]] = {
     "no cell gain": ({"gain_c": None}, "got cell='output' and no gain_c"),
     "idle cell gain": ({"cell": None}, "got cell=None and a gain_c"),
     "projection": ({"weight_hr": torch.ones(5, 4)}, "weight_hr must be (5, 5)"),
-    "cell": ({"cell": "input"}, "cell must be one of ('output', 'state', None), got 'input'"),
+    "cell": ({"cell": "input"}, "one of ('output', 'state', 'carried', None), got 'input'"),
 }
 BAD = {
     f"{cell}-{name}": (cell, change, message)

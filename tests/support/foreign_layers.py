@@ -222,6 +222,48 @@ class ContribLSTM(Named):
         return c.tanh() * o.sigmoid(), c
 
 
+class Supercell(Named):
+    """hardmaru/supercell; its forget bias is a constant."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        shapes: dict[str, tuple[int, ...]] = {"W_xh": (inputs, 4 * hidden)}
+        shapes["W_hh"] = (hidden, 4 * hidden)
+        for name in "ijfoc":
+            shapes |= {f"ln_{name}/layer_norm_{kind}": (hidden,) for kind in ("alpha", "bias")}
+        super().__init__(**shapes)
+
+    def forward(self, x: Tensor, state: State) -> State:
+        h, c = state
+        p: Any = self._parameters
+
+        def layer_norm(v: Tensor, name: str) -> Tensor:
+            alpha, bias = (p[f"ln_{name}/layer_norm_{kind}"] for kind in ("alpha", "bias"))
+            return norm(v, alpha, bias, eps=1e-3)
+
+        parts = (x @ p["W_xh"] + h @ p["W_hh"]).chunk(4, -1)
+        i, j, f, o = (layer_norm(v, n) for v, n in zip(parts, "ijfo", strict=True))
+        c = c * (f + 1.0).sigmoid() + i.sigmoid() * j.tanh()
+        return layer_norm(c, "c").tanh() * o.sigmoid(), c
+
+
+class LingvoSimple(Named):
+    """Lingvo's LayerNormalizedLSTMCellSimple."""
+
+    def __init__(self, inputs: int, hidden: int, bias: bool = True) -> None:
+        shapes: dict[str, tuple[int, ...]] = {"wm": (inputs + hidden, 4 * hidden)}
+        shapes["ln_scale"] = (4 * hidden,)
+        super().__init__(**shapes, **({"b": (4 * hidden,)} if bias else {}))
+
+    def forward(self, x: Tensor, state: State) -> State:
+        m, c = state
+        p: Any = self._parameters
+        gates = (torch.cat([x, m], -1) @ p["wm"]).unflatten(-1, (4, -1))
+        gates = norm(gates, eps=1e-8).flatten(-2) * p["ln_scale"]
+        i_i, i_g, f_g, o_g = (gates + p["b"] if "b" in p else gates).chunk(4, -1)
+        c = (f_g.sigmoid() * c + i_g.sigmoid() * i_i.tanh()).clamp(-10.0, 10.0)
+        return o_g.sigmoid() * c.tanh(), c
+
+
 def run_cell(
     cell: nn.Module, x: Tensor, state: State, reverse: bool = False
 ) -> tuple[Tensor, State]:

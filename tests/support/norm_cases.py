@@ -44,7 +44,9 @@ class Case:
     nonlinearity: str = "tanh"
 
     def __str__(self) -> str:
-        parts = [self.cell, self.norm.inputs, self.norm.span, str(self.norm.cell), self.norm.kind]
+        norm = self.norm
+        parts = [self.cell, str(norm.inputs), norm.span, str(norm.cell), norm.kind]
+        parts += [] if norm.cell_clip is None else ["clip"]
         parts += [] if self.bias else ["nobias"]
         parts += ["proj"] if self.proj_size else []
         parts += ["relu"] if self.nonlinearity == "relu" else []
@@ -66,8 +68,9 @@ class Case:
 
 
 def every_case() -> Iterator[Case]:
-    """Yield every variant that kernels compute."""
-    inputs, spans, kinds = get_args(Inputs), get_args(Span), get_args(Kind)
+    """Yield every variant that kernels compute, but for those in ``RECURRENT``."""
+    inputs: tuple[Inputs, ...] = ("paper", "separate", "joint")
+    spans, kinds = get_args(Span), get_args(Kind)
     for i, s, c, k, bias in product(inputs, spans, ("output", "state", None), kinds, (True, False)):
         norm = CellNorm(inputs=i, span=s, cell=c, kind=k)
         if c != "state":
@@ -77,7 +80,33 @@ def every_case() -> Iterator[Case]:
             yield Case("gru", norm, bias)
 
 
-# What kernels do not compute: norms of the sum in a GRU.
+# Norms on the recurrent side alone, which kernels compute as they do separate ones.
+RECURRENT = [
+    Case("rnn", CellNorm(inputs="recurrent")),
+    Case("lstm", CellNorm(inputs="recurrent")),
+    Case("lstm", CellNorm(inputs="recurrent", span="gate", kind="rms"), bias=False),
+    Case("lstm", CellNorm(inputs="recurrent", cell="state"), proj_size=PROJ_SIZE),
+    Case("gru", CellNorm(inputs="recurrent")),
+    Case("gru", CellNorm(inputs="recurrent", span="gate", kind="rms"), bias=False),
+]
+
+# What kernels do not compute: no norm on the recurrent side, another use of the cell state ...
+REFERENCE_ONLY = [
+    Case("rnn", CellNorm(inputs="input")),
+    Case("lstm", CellNorm(inputs="input")),
+    Case("lstm", CellNorm(inputs="input", span="gate", cell="state", kind="rms"), bias=False),
+    Case("gru", CellNorm(inputs="input")),
+    Case("gru", CellNorm(inputs="input", span="all", kind="rms"), bias=False),
+    Case("lstm", CellNorm(inputs=None)),
+    Case("lstm", CellNorm(inputs=None, cell="state", kind="rms"), bias=False),
+    Case("lstm", CellNorm(cell="carried"), proj_size=PROJ_SIZE),
+    Case("lstm", CellNorm(inputs="joint", span="gate", cell="carried", kind="rms")),
+    Case("lstm", CellNorm(inputs="joint", span="gate", cell=None, cell_clip=0.4)),
+    Case("lstm", CellNorm(inputs="recurrent", cell_clip=0.4)),
+    Case("lstm", CellNorm(cell="carried", cell_clip=0.4)),
+]
+
+# ... and norms of the sum in a GRU.
 JOINT_GRU = [
     Case("gru", CellNorm(inputs="joint", span=span, kind=kind), bias)
     for span, kind, bias in product(get_args(Span), get_args(Kind), (True, False))

@@ -49,6 +49,8 @@ class Twin:
         self.hidden = p["weight_ih"].shape[0] // self.gates
         inputs = settings.inputs
         self.joint = inputs == "joint" or (inputs == "paper" and cell == "rnn")
+        self.of_input = not self.joint and inputs in ("paper", "separate", "input")
+        self.of_state = not self.joint and inputs in ("paper", "separate", "recurrent")
 
     def n(self, v: Array) -> Array:
         return self.norm_of(v, self.s.kind, self.eps)
@@ -73,8 +75,8 @@ class Twin:
         if self.joint:
             z = p["gain"] * self.gate_norm(wx + wh) + b_hh
         else:
-            a = p["gain_ih"] * self.gate_norm(wx) + p["shift_ih"]
-            u = p["gain_hh"] * self.gate_norm(wh) + b_hh
+            a = p["gain_ih"] * self.gate_norm(wx) + p["shift_ih"] if self.of_input else wx
+            u = (p["gain_hh"] * self.gate_norm(wh) if self.of_state else wh) + b_hh
             if self.cell == "gru":
                 return self.gru(a.reshape(3, -1), u.reshape(3, -1), h), c
             z = a + u
@@ -104,13 +106,15 @@ class Twin:
     def lstm(self, z: Array, c: Array) -> tuple[Array, Array]:
         cell = self.s.cell
         c = sigmoid(z[1]) * c + sigmoid(z[0]) * np.tanh(z[2])
+        if self.s.cell_clip is not None:
+            c = np.minimum(np.maximum(c, -self.s.cell_clip), self.s.cell_clip)
         inner = c
         if cell is not None:
             inner = self.p["gain_c"] * self.n(c) + self.p["shift_c"]
-        h = sigmoid(z[3]) * np.tanh(inner)
+        h = sigmoid(z[3]) * np.tanh(c if cell == "carried" else inner)
         if "weight_hr" in self.p:
             h = self.p["weight_hr"] @ h
-        return h, (inner if cell == "state" else c)
+        return h, (inner if cell in ("state", "carried") else c)
 
     def run(self, xs: Array, h: Array, c: Array, reverse: bool) -> tuple[Array, Array, Array]:
         """Run over (T, I) and return (T, R) and the final states."""

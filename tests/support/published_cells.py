@@ -188,10 +188,48 @@ def di_engine(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States
     return s(o) * np.tanh(c), c
 
 
+def ba2016_draw(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    z = p["weight_ih"] @ x + p["weight_hh"] @ h + p["bias_hh"]
+    i, f, o, g = take(z, "ifog")
+    c = s(f) * c + s(i) * np.tanh(g)
+    return s(o) * np.tanh(p["gain_c"] * N(c, eps) + p["shift_c"]), c
+
+
+def kiros_torch7(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    i2h = take(p["weight_ih"] @ x + p["bias_ih"], "ifog")
+    h2h = take(p["weight_hh"] @ h + p["bias_hh"], "ifog")
+    in_gate, forget_gate, out_gate = (s(a + b) for a, b in zip(i2h[:3], h2h[:3], strict=True))
+    c = forget_gate * c + in_gate * np.tanh(i2h[3] + h2h[3])
+    return out_gate * np.tanh(p["gain_c"] * N(c, eps) + p["shift_c"]), c
+
+
+def lingvo_simple(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    xmw = np.concatenate([x, h]) @ np.concatenate([p["weight_ih"].T, p["weight_hh"].T])
+    i_i, i_g, f_g, o_g = gate_by_gate(p, xmw, "gifo", eps)
+    c = np.clip(s(f_g) * c + s(i_g) * np.tanh(i_i), -10.0, 10.0)
+    return s(o_g) * np.tanh(c), c
+
+
+def returnn(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    lstm_in = N(p["weight_ih"] @ x, eps) * p["gain_ih"] + p["bias_hh"]  # its beta_input_below
+    lstm_in = lstm_in + N(p["weight_hh"] @ h, eps) * p["gain_hh"]
+    i, j, f, o = take(lstm_in, "igfo")
+    c = N(s(f) * c + s(i) * np.tanh(j), eps) * p["gain_c"] + p["shift_c"]
+    return s(o) * np.tanh(c), c
+
+
+def returnn_rnmt_plus(p: Parameters, x: Array, h: Array, c: Array, eps: float) -> States:
+    i, j, f, o = gate_by_gate(p, p["weight_ih"] @ x + p["weight_hh"] @ h, "igfo", eps)
+    new_c = s(f) * c + s(i) * np.tanh(j)
+    return s(o) * np.tanh(new_c), N(new_c, eps) * p["gain_c"] + p["shift_c"]
+
+
 STEPS: dict[str, Callable[[Parameters, Array, Array, Array, float], States]] = {
     "ba2016_rnn": ba2016_rnn,
     "ba2016_lstm": ba2016_lstm,
     "ba2016_gru": ba2016_gru,
+    "ba2016_draw": ba2016_draw,
+    "kiros_torch7": kiros_torch7,
     "kiros_lnlstm": kiros_lnlstm,
     "kiros_lngru": kiros_lngru,
     "haste_lstm": haste_lstm,
@@ -206,6 +244,10 @@ STEPS: dict[str, Callable[[Parameters, Array, Array, Array, float], States]] = {
     "tfa_lstm": tfa_lstm,
     "tfa_rnn": tfa_rnn,
     "supercell": supercell,
+    "hypernetworks": supercell,
+    "lingvo_simple": lingvo_simple,
+    "returnn": returnn,
+    "returnn_rnmt_plus": returnn_rnmt_plus,
     "di_engine": di_engine,
     "dreamer_v2": dreamer_v2,
 }

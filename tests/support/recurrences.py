@@ -33,14 +33,15 @@ def distinct() -> list[Case]:
 def names(case: Case, *, project: bool = True) -> list[str]:
     """Return what the recurrence of a case takes, in order."""
     affine = ["gain_c", "shift_c"] if case.cell == "lstm" and case.norm.cell else []
-    separate = [] if case.norm.is_joint(case.cell) else ["gain_ih", "shift_ih"]
+    separate = ["gain_ih", "shift_ih"] if "input" in case.norm.sides(case.cell) else []
     inputs = ["weight_ih", *(["bias_ih"] if case.bias else []), *separate]
+    normed = case.norm.is_joint(case.cell) or "recurrent" in case.norm.sides(case.cell)
     return [
         "x",
         "h_0",
         *(["c_0"] if case.cell == "lstm" else []),
         "weight_hh",
-        "gain",
+        *(["gain"] if normed else []),
         *(["bias_hh"] if case.bias else []),
         *affine,
         *(["weight_hr"] if case.proj_size else []),

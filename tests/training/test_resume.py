@@ -56,6 +56,10 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
         pytest.param(["schedule=linear", "trainer.limit_train_batches=5"], id="short epochs"),
         pytest.param(["trainer.val_check_interval=3"], id="validation inside the epoch"),
         pytest.param(["trainer.max_epochs=-1", "trainer.max_steps=18"], id="budget in steps"),
+        pytest.param(
+            ["+model.zoneout=0.2", "+model.variational_dropout=0.2", "+model.weight_drop=0.2"],
+            id="masks inside the recurrence",
+        ),
     ],
 )
 def test_settings_that_resume_must_respect(extra, tmp_path, monkeypatch):

@@ -169,12 +169,17 @@ def one_direction(layer: Layer, suffix: str) -> Layer:
     """
     settings: dict[str, Any] = {"bias": layer.bias, "eps": layer.eps, "fused": layer.fused}
     settings["norm"] = None if layer.norm == "output" else layer.norm
+    # The look is without dropout; zoneout acts in evaluation too.
+    given = layer.regularizers.given().items()
+    zoneout = {name: value for name, value in given if name.startswith("zoneout")}
+    settings |= zoneout
     if isinstance(layer, RNN):
         settings["nonlinearity"] = layer.nonlinearity
     if isinstance(layer, LSTM):
         settings["proj_size"] = layer.proj_size
     input_size = layer.get_parameter(f"weight_ih{suffix}").shape[1]
-    return type(layer)(input_size, layer.hidden_size, device="meta", **settings)
+    single = type(layer)(input_size, layer.hidden_size, device="meta", **settings)
+    return single.train(not zoneout)  # cuDNN has no gradient in evaluation
 
 
 def share_parameters(single: Layer, layer: Layer, suffix: str) -> None:

@@ -7,7 +7,7 @@ Dimensions: N rows, one a step of a sequence; I input features, H hidden units, 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from lnrnn.nn import RNN
 from lnrnn.nn.direction import Direction, recurrent_gain
 from lnrnn.nn.norm import CellNorm, as_cell_norm
 from lnrnn.ops.gates import GATES
-from lnrnn.ops.reference import norm_widths, normalize, widen
+from lnrnn.ops.reference import norm_widths, normalize, recurrent_side, widen
 from lnrnn.training.monitor.cuts import Layer
 
 SIGMOIDS = "iforz"
@@ -55,9 +55,12 @@ def look_inside(layer: Layer, x: Tensor, h: Tensor) -> Inside:
     elif cell_of(layer) == "gru" and norm.is_joint("gru"):
         return _inside_joint_gru(layer, norm, weights, projected, product)
     else:
-        joint = norm.is_joint(cell_of(layer))
-        normed = {"joint": projected + product} if joint else {"ih": projected, "hh": product}
-        from_input, from_state = _normalize(layer, norm, weights, normed)
+        if norm.is_joint(cell_of(layer)):
+            normed = {"joint": projected + product}
+        else:
+            read = {"input": ("ih", projected), "recurrent": ("hh", product)}
+            normed = dict(read[side] for side in norm.sides(cell_of(layer)))
+        from_input, from_state = _normalize(layer, norm, weights, projected, product)
     a, u = (part.chunk(len(letters), dim=-1) for part in (from_input, from_state))
     gates = {letter: a_k + u_k for letter, a_k, u_k in zip(letters, a, u, strict=True)}
     if "n" in gates:  # the GRU's reset gate scales what its candidate sees of the state
@@ -66,34 +69,31 @@ def look_inside(layer: Layer, x: Tensor, h: Tensor) -> Inside:
 
 
 def _normalize(
-    layer: Layer, norm: CellNorm, weights: Direction, normed: dict[str, Tensor]
+    layer: Layer, norm: CellNorm, weights: Direction, projected: Tensor, product: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return what the input's side and the state's add up to; a joint norm's is all on the one."""
-    recurrent = normed.get("hh", normed.get("joint"))
-    assert recurrent is not None
-    widths, settings = widths_of(layer, norm), {"kind": norm.kind, "eps": layer.eps}
-    from_state = normalize(
-        recurrent, recurrent_gain(weights), weights.bias_hh, widths=widths, **settings
-    )
+    settings: dict[str, Any] = {"widths": widths_of(layer, norm), "kind": norm.kind}
+    settings["eps"] = layer.eps
+    if norm.is_joint(cell_of(layer)):
+        projected, product = torch.zeros_like(projected), projected + product
+    from_state = recurrent_side(product, recurrent_gain(weights), weights.bias_hh, **settings)
     if weights.gain_ih is None:
-        return torch.zeros_like(from_state), from_state
-    from_input = normalize(
-        normed["ih"], weights.gain_ih, weights.shift_ih, widths=widths, **settings
-    )
-    return from_input, from_state
+        return projected, from_state
+    return normalize(projected, weights.gain_ih, weights.shift_ih, **settings), from_state
 
 
 def _inside_joint_gru(
     layer: Layer, norm: CellNorm, weights: Direction, projected: Tensor, product: Tensor
 ) -> Inside:
     """Return what is read where norms cover a GRU's sum, which has the reset in it or before it."""
-    assert weights.gain is not None
+    gain = weights.gain
+    assert gain is not None
     widths = widths_of(layer, norm)
     bias = 0.0 if weights.bias_hh is None else widen(weights.bias_hh)
 
     def normalized(v: Tensor) -> list[Tensor]:
         settings = {"widths": widths, "kind": norm.kind, "eps": layer.eps}
-        return list(normalize(v, recurrent_gain(weights), weights.shift, **settings).chunk(3, -1))
+        return list(normalize(v, gain, weights.shift, **settings).chunk(3, -1))
 
     read = projected + product + bias
     r, z, n = normalized(read)
@@ -108,10 +108,11 @@ def _inside_joint_gru(
     return Inside(dict(zip("rzn", (r, z, n), strict=True)), {"joint": read})
 
 
-def next_cell_state(inside: Inside, c: Tensor) -> Tensor:
+def next_cell_state(inside: Inside, c: Tensor, clip: float | None) -> Tensor:
     """Return the LSTM's cell state after steps, before its norm, from that before them, (N, H)."""
     i, f, g = (inside.gates[letter] for letter in "ifg")
-    return torch.sigmoid(f) * widen(c) + torch.sigmoid(i) * torch.tanh(g)
+    c = torch.sigmoid(f) * widen(c) + torch.sigmoid(i) * torch.tanh(g)
+    return c if clip is None else c.clamp(-clip, clip)
 
 
 def saturation(layer: Layer, inside: Inside) -> dict[str, Tensor]:

@@ -145,12 +145,14 @@ class RecurrentHealth:
             spread = gates.variances(v, gates.widths_of(single, norm), norm.kind)
             values |= about_variance(name, which, spread, single.eps)
         if "i" in inside.gates and norm.cell is not None and passed.at_cuts:
-            c = self._cell_states(single, passed, pieces)
+            c = self._cell_states(single, passed, pieces, norm.cell_clip)
             spread = gates.variances(c, [c.shape[-1]], norm.kind)
             values |= about_variance(name, "cell", spread, single.eps)
         return values | self._drift(suffix, norm.gain_init)
 
-    def _cell_states(self, single: Layer, passed: Passed, pieces: list[Piece]) -> Tensor:
+    def _cell_states(
+        self, single: Layer, passed: Passed, pieces: list[Piece], clip: float | None
+    ) -> Tensor:
         """Return the cell state before its norm at the step after every cut, (rows, H).
 
         Only there is the cell state before the step known without stepping.
@@ -160,7 +162,7 @@ class RecurrentHealth:
         for piece, (h, c) in zip(pieces[1:], passed.at_cuts, strict=True):
             some = slice(piece.started)
             inside = gates.look_inside(single, flat[piece.where][some], h.detach()[some])
-            found.append(gates.next_cell_state(inside, c.detach()[some]))
+            found.append(gates.next_cell_state(inside, c.detach()[some], clip))
         return torch.cat(found)
 
     def _after_layer(self, k: int, x: Tensor, lengths: Tensor, values: Values) -> Tensor:

@@ -87,7 +87,10 @@ class Alone:
         for x_t in x:
             hx = states[-1] if kind == "lstm" else states[-1][0]
             after = functional_call(cell, parameters, (x_t, hx))
-            states.append(after if isinstance(after, tuple) else (after,))
+            after = after if isinstance(after, tuple) else (after,)
+            shares = (layer.regularizers.zoneout, layer.regularizers.zoneout_c)
+            parts = zip(shares, states[-1], after, strict=False)
+            states.append(tuple(p * old + (1 - p) * new for p, old, new in parts))
         self.states[suffix[1:]], self.read[suffix[1:]] = states, list(x)
         return torch.stack([state[0] for state in states[1:]])
 
@@ -128,17 +131,40 @@ def look(health: RecurrentHealth | TransformerHealth, batch: Batch, carried: Any
     return {str(name).removeprefix("monitor/"): value for name, value in found.items()}
 
 
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [("rnn", {"zoneout": 0.3}), ("lstm", {"zoneout": 0.2, "zoneout_c": 0.5})],
+)
+def test_zoneout_is_looked_at_as_in_evaluation_and_draws_nothing(cell, options):
+    dropouts = {"variational_dropout": 0.5, "weight_drop": 0.5}
+    model = build(cell, "cell", **options, **dropouts)
+    batch = make_batch()
+    values = look(RecurrentHealth(model), batch, None)
+    expected = state_gradients(model, batch, run_alone(model, batch))
+    for name, value in expected.items():
+        assert float(values[name]) == pytest.approx(value, rel=1e-9), name
+    health, before = RecurrentHealth(model), torch.get_rng_state()
+    look(health, batch, None)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 NORMS = {
-    "rnn": [None, "output", "cell", lnrnn.CellNorm(inputs="separate", kind="rms")],
+    "rnn": [
+        *(None, "output", "cell", lnrnn.CellNorm(inputs="separate", kind="rms")),
+        lnrnn.CellNorm(inputs="input"),
+    ],
     "lstm": [
         None,
         "output",
         "cell",
         lnrnn.CellNorm(inputs="joint", span="gate", cell="state", kind="rms"),
         lnrnn.CellNorm(cell=None, gain_init=0.5),
+        lnrnn.CellNorm(inputs=None),
+        lnrnn.CellNorm(inputs="recurrent", cell="carried", cell_clip=0.3),
     ],
     "gru": [
         *(None, "output", "cell", lnrnn.CellNorm(span="all")),
+        lnrnn.CellNorm(inputs="recurrent"),
         lnrnn.CellNorm(inputs="joint"),
         lnrnn.CellNorm(inputs="joint", span="gate", kind="rms"),
         lnrnn.CellNorm(inputs="joint", span="all"),
@@ -236,12 +262,15 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
 
         if (kind, norm.is_joint(kind)) == ("gru", True):
             return inside_joint_gru(p, normed, widths, from_x, from_h + p["bias_hh"], norm.span)
-        if norm.is_joint(kind):
+        a, u = from_x, from_h + p["bias_hh"]
+        if "gain" in p:
             read["joint"] = (from_x + from_h).split(widths)
             a, u = 0 * from_x, p["gain"] * normed(from_x + from_h) + p["bias_hh"]
-        else:
-            read |= {"ih": from_x.split(widths), "hh": from_h.split(widths)}
+        if "gain_ih" in p:
+            read["ih"] = from_x.split(widths)
             a = p["gain_ih"] * normed(from_x) + p["shift_ih"]
+        if "gain_hh" in p:
+            read["hh"] = from_h.split(widths)
             u = p["gain_hh"] * normed(from_h) + p["bias_hh"]
     if kind == "rnn":
         return {"h": torch.tanh(a + u)}, read
@@ -251,7 +280,8 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
         return {"r": r, "z": s(a_z + u_z), "n": torch.tanh(a_n + r * u_n)}, read
     i, f, g, o = (a + u).chunk(4)
     if norm is not None and norm.cell is not None:
-        read["cell"] = (s(f) * state[1] + s(i) * torch.tanh(g),)
+        clip = norm.cell_clip or float("inf")
+        read["cell"] = ((s(f) * state[1] + s(i) * torch.tanh(g)).clamp(-clip, clip),)
     return {"i": s(i), "f": s(f), "g": torch.tanh(g), "o": s(o)}, read
 
 

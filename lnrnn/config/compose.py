@@ -4,6 +4,7 @@ Hydra composes; this file makes its refusals readable, before anything is built.
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +150,17 @@ def compose_config(
     """Compose a configuration that describes no training run, such as ``evaluate``'s.
 
     Raises:
-        ConfigurationError: If a key does not exist, or one without a default is not given.
+        ConfigurationError: If a key does not exist, or one without a default is not given; or if
+            something is said to Hydra, which would run nothing.
     """
+    for text in overrides:
+        if re.match(r"[+~]*hydra\b", text):
+            raise ConfigurationError(f"{text} has no effect on lnrnn {config_name}: leave it out")
     config = _without_hydra(_compose(overrides, config_dir, config_name))
+    known = [str(key) for key in OmegaConf.load(config_dir / f"{config_name}.yaml")]
+    for key in config:
+        if key not in (*known, "trust"):  # +KEY=VALUE adds what nothing would read
+            raise ConfigurationError(unknown_key("", str(key), [*known, "trust"]))
     check_references(config)
     _check_missing(config)
     return config

@@ -16,6 +16,7 @@ from pages import PAGES, ROOT, read_fences
 from lnrnn.cli import main as cli
 from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.other_data import split_changes
 from lnrnn.study.folders import are_folders
 from lnrnn.study.plan import compared_runs
 from lnrnn.study.settings import read_settings
@@ -127,7 +128,7 @@ def _check_ours(command: str, words: Sequence[str]) -> None:
         if not are_folders(settings):
             compared_runs(dataclasses.replace(settings, seeds=1), {})
     elif command == "evaluate":
-        compose_config(words, "evaluate")
+        compose_config(split_changes(words)[0], "evaluate")
     elif command == "train":
         many = {"-m", "--multirun"} & {*words}
         overrides = [word for word in words if word not in ("-m", "--multirun", "--help")]

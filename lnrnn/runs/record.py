@@ -6,6 +6,7 @@ version did not write is None, or empty.
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "diagnosis"),
+    *("steps", "seconds_per_save", "metrics", "diagnosis", "identity"),
     *("error", "diverged", "signal", "exit_code"),
 )
 DIVERGED = "NonFiniteError: "  # what the error of a diverged run begins with in older records
@@ -59,6 +60,7 @@ class RunRecord:
         diverged: Whether it failed because a number became NaN or infinity.
         signal: The signal that interrupted it.
         exit_code: What its process returned then.
+        identity: What loggers know the run by, from the first start with one on.
         unknown: Entries that this version does not know.
     """
 
@@ -90,6 +92,7 @@ class RunRecord:
     diverged: bool | None = None
     signal: str | None = None
     exit_code: int | None = None
+    identity: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -193,7 +196,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "signal"), str),
+    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "identity", "signal"), str),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
@@ -226,6 +229,8 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     if key in ("data", "model") and not stays_below(str(value)):
         rule = "must be a name, of which paths are made"
         raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
+    if key == "identity" and not re.fullmatch(r"[0-9a-f]{32}", str(value)):
+        raise RecordError(f"{path}: identity must be 32 hexadecimal digits, got {value!r}")
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:

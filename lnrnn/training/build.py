@@ -11,7 +11,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
-from lightning.pytorch.loggers import MLFlowLogger
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.checks import is_whole
@@ -25,6 +24,7 @@ from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
+from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.rank_agreement import check_launch
@@ -131,7 +131,12 @@ class Training:
 
 
 def build_trainer(
-    config: DictConfig, folder: RunFolder, contract: dict[str, Any], *, continues: bool = False
+    config: DictConfig,
+    folder: RunFolder,
+    contract: dict[str, Any],
+    identity: Identity,
+    *,
+    continues: bool = False,
 ) -> Training:
     """Return the trainer with its callbacks.
 
@@ -141,6 +146,7 @@ def build_trainer(
         config: The checked configuration.
         folder: The run's folder.
         contract: What every checkpoint notes, from :func:`contract_of`.
+        identity: What loggers know the run by.
         continues: Whether the run continues the records in its folder.
 
     Raises:
@@ -177,7 +183,7 @@ def build_trainer(
         **across,
         callbacks=callbacks,
         plugins=[CheckpointFiles(versions)],
-        logger=build_logger(config.logger, folder),
+        logger=build_logger(config.logger, folder, identity),
         default_root_dir=str(folder.path),
         enable_progress_bar=config.trainer.enable_progress_bar and on_terminal,
         log_every_n_steps=1,  # Records decides what is recorded when
@@ -230,26 +236,6 @@ def check_loops(trainer: Trainer) -> None:
             "trainer.overfit_batches is not supported, because Lightning would replace the loader "
             "that can resume. trainer.limit_train_batches=1 trains on a few batches."
         )
-
-
-def build_logger(node: DictConfig | None, folder: RunFolder) -> Any:
-    """Return the chosen logger, writing below the run's folder, or False for none.
-
-    Raises:
-        ConfigurationError: If its package is not installed; the message says which extra to take.
-    """
-    if not node:
-        return False
-    settings: dict[str, Any] = {"save_dir": str(folder.path)}
-    if node._target_.endswith(MLFlowLogger.__name__) and node.tracking_uri is None:
-        settings["tracking_uri"] = (folder.path / "mlflow").resolve().as_uri()
-    try:
-        return instantiate(node, **settings)
-    except ConfigurationError as error:
-        extra = node._target_.rpartition(".")[2].removesuffix("Logger").lower()
-        raise ConfigurationError(
-            f"{error}\nIf its package is not installed: pip install 'lnrnn[{extra}]'"
-        ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.checks import is_whole
@@ -18,7 +18,8 @@ from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
-from lnrnn.runs.folder import RunFolder, is_part_of, is_without_effect, leaf_keys
+from lnrnn.runs.effects import is_part_of, is_without_effect
+from lnrnn.runs.folder import RunFolder, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
@@ -28,7 +29,7 @@ from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.rank_agreement import check_launch
-from lnrnn.training.screen import Lines, ModelTable
+from lnrnn.training.screen import Bar, Lines, ModelTable
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask, parameter_groups
 
@@ -161,7 +162,7 @@ def build_trainer(
     callbacks: list[Callback] = [StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()
     if config.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar() if on_terminal else Lines())
+        callbacks += [Bar(), Lines()] if on_terminal else [Lines()]
     if config.trainer.enable_model_summary:
         callbacks.append(ModelTable())
     records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
@@ -244,6 +245,9 @@ def quiet_lightning() -> Iterator[None]:
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)  # below it: adverts, and what the summary says again
+    profilers = logging.getLogger("lightning.pytorch.profilers")
+    level_of_profilers = profilers.level
+    profilers.setLevel(logging.INFO)  # what trainer.profiler=simple is asked for
     try:
         with warnings.catch_warnings():
             # Our loader starts at the checkpoint's batch by itself.
@@ -257,3 +261,4 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+        profilers.setLevel(level_of_profilers)

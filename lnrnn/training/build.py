@@ -17,6 +17,7 @@ from lnrnn.checks import is_whole
 from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.data import DataModule
 from lnrnn.models import SequenceModel
 from lnrnn.runs.effects import is_part_of, is_without_effect
 from lnrnn.runs.folder import RunFolder, leaf_keys
@@ -52,6 +53,12 @@ def build_data(config: DictConfig) -> Any:
         ConfigurationError: If the data cannot be read, or contradict the configuration.
     """
     datamodule = instantiate(config.data)
+    if not isinstance(datamodule, DataModule):
+        raise ConfigurationError(
+            f"data._target_ ({config.data._target_}) must make an lnrnn.data.DataModule, which can "
+            "be resumed in the middle of an epoch and divided among processes; got a "
+            f"{type(datamodule).__name__}. lnrnn.data.sequence_data makes one of any source"
+        )
     with explained("data"):
         datamodule.prepare_data()
         datamodule.setup("fit")

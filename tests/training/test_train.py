@@ -50,7 +50,7 @@ def test_metrics_are_one_value_a_line_in_full_precision(finished):
 
 def test_a_finished_run_is_not_repeated(finished, monkeypatch):
     root, folder, record = finished
-    monkeypatch.setattr("lnrnn.training.fit.build_task", None)  # would be called first
+    monkeypatch.setattr("lnrnn.training.run.build_task", None)  # would be called first
     assert train(compose(*SHORT), root) == (folder, record)
 
 

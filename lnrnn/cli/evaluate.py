@@ -1,6 +1,11 @@
 """Test a trained model again, in a new process, from its run's folder. Nothing is written there.
 
 lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0
+lnrnn evaluate run=runs/table_files/gru_ln/seed0 data.files=other.csv    on data of the same shape
+
+Of other files every row is tested, and what the model learned from decides what numbers are scaled
+by and which label is which. Generated data: data.data_seed=1, data.num_test=5000, data.length=200.
+data.batch_size and data.num_workers can be given too.
 """
 
 import sys
@@ -13,6 +18,7 @@ from rich.table import Table
 
 from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.other_data import split_changes
 
 if TYPE_CHECKING:
     from lnrnn.training import Evaluation
@@ -24,10 +30,11 @@ def main() -> None:
         print(__doc__)
         return
     try:
-        config = compose_config(sys.argv[1:], "evaluate")
+        overrides, changes = split_changes(sys.argv[1:])
+        config = compose_config(overrides, "evaluate")
         from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
 
-        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust))
+        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust), data=changes)
     except (ConfigurationError, OSError) as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)
@@ -40,5 +47,9 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         recorded = evaluation.recorded.get(name)
         table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")
     Console().print(table)
+    if evaluation.changes:
+        said = ", ".join(f"data.{key}={value}" for key, value in evaluation.changes.items())
+        words = f"now: {said}; recorded: the run's own test"
+        Console().print(words, soft_wrap=True, markup=False, highlight=False)
     if not evaluation.same_data:
-        Console().print("warning: the data have changed since this run was trained")
+        Console().print("warning: the run's data have changed since it was trained")

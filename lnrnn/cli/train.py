@@ -2,7 +2,7 @@
 
 lnrnn train                                     model=rnn_ln on data=japanese_vowels
 lnrnn train model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
-lnrnn train 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m
+lnrnn train 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m      a sweep, which goes on if a run fails
 
 A run is in runs/<data>/<model>[-<what you changed>]/seed<k>. The same command resumes it, and
 prints the result of one that is finished. Configuration files of your own, such as
@@ -12,9 +12,14 @@ In a clone of the repository, python scripts/train.py is the same command.
 """
 
 import sys
+import traceback
+from collections.abc import Sequence
 
 import hydra
 from hydra._internal.utils import get_args
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
@@ -25,16 +30,21 @@ from lnrnn.config.compose import Experiment, check_overrides, current_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import is_of_the_disk
 from lnrnn.runs.finished import finished_result
-from lnrnn.runs.folder import RunFolder
-from lnrnn.runs.processes import is_first_process
+from lnrnn.runs.folder import RunFolder, changed_lines, folder_of
+from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.processes import is_first_process, is_only_process
 from lnrnn.runs.record import RunRecord
 from lnrnn.runs.reporting import best_effort
 
-failures: list[str] = []  # runs of a sweep that diverged; the others continue
+failures: list[str] = []  # why runs have none; the others of a sweep continue
 NOT_MONITORED = (
     "off when this run was made, which is finished and is not made again; to have it, move the "
     "run's folder away or give another name=..."
 )
+
+
+class JobFailed(CompactHydraException):
+    """A run of a sweep failed, which its sweeper is told; the others are made all the same."""
 
 
 def main() -> None:
@@ -42,7 +52,13 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
     check_command_line()
-    train_each()
+    try:
+        train_each()
+    except SystemExit as stop:  # Hydra has told of the first alone
+        if stop.code == 1 and len(failures) > 1:
+            many = "\n".join(failures)
+            sys.exit(f"{len(failures)} runs of the sweep failed; the others were made\n{many}")
+        raise
     if failures:
         sys.exit("\n".join(failures))
 
@@ -57,17 +73,75 @@ def check_command_line() -> None:
                 "was checked. Files of your own: add their folder, "
                 "'hydra.searchpath=[file://FOLDER]'"
             )
+    if arguments.shell_completion:
+        sys.exit(
+            "error: --shell-completion is not offered: Hydra completes the arguments of a script, "
+            "not those of lnrnn train. lnrnn train model=x lists the choices of a group, and a "
+            "misspelt key its neighbors"
+        )
     try:
-        check_overrides(arguments.overrides, multirun=arguments.multirun)
+        check_folders(check_overrides(arguments.overrides, multirun=arguments.multirun))
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     # No file has this key, so Hydra must be told to add it; it hands it on to other processes.
     sys.argv[1:] = [f"++{text}" if text.startswith("trust=") else text for text in sys.argv[1:]]
 
 
+def check_folders(experiments: Sequence[Experiment]) -> None:
+    """Check that no two runs of a sweep that differ would share a folder, as ``name=`` makes them.
+
+    Raises:
+        ConfigurationError: Naming the folder, and what differs.
+    """
+    first: dict[RunFolder, Experiment] = {}
+    for experiment in experiments:
+        folder = folder_of(experiment)
+        other = first.setdefault(folder, experiment)
+        if changes := changed_lines(other.config, experiment.config, ("one run", "another")):
+            raise ConfigurationError(
+                f"runs of this sweep that differ would share the folder {folder.path}:\n{changes}\n"
+                "Leave name=... out, and every run is named after what it changes; or give each a "
+                "name of its own."
+            )
+
+
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def train_each(config: DictConfig) -> None:
-    """Train the run that ``config`` describes, and print its result."""
+def train_each(config: DictConfig) -> float | None:
+    """Train the run that ``config`` describes, and print its result.
+
+    In a sweep, what goes wrong with one run does not keep the others from being made. With several
+    processes it does, unless the run diverged: one of them would leave the others waiting.
+
+    Returns:
+        What a sweeper may minimize: the run's last ``val/loss``; None if it never validates.
+
+    Raises:
+        JobFailed: If this is a sweep's run and has failed.
+    """
+    told = len(failures)
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        result = train_one(config)
+    except SystemExit as stop:
+        if not (sweeps and is_only_process() and isinstance(stop.code, str)):
+            raise
+        failures.append(stop.code)
+        print(stop.code, file=sys.stderr)
+    except Exception as error:
+        if not (sweeps and is_only_process()):
+            raise
+        failures.append(f"error: {type(error).__name__}: {error}")
+        traceback.print_exc()
+    else:
+        if len(failures) == told:
+            return result
+    if sweeps:
+        raise JobFailed(failures[-1])
+    return None
+
+
+def train_one(config: DictConfig) -> float | None:
+    """Train the run that ``config`` describes, and print its result; return its last val/loss."""
     try:
         experiment = current_experiment(config)
         folder, record = finished_result(experiment) or train(experiment)
@@ -80,8 +154,11 @@ def train_each(config: DictConfig) -> None:
             f"error: {error}. Checkpoints that were saved are intact: make room or allow writing "
             "there, and start the same command again."
         )
-    if record is not None:
-        print_result(folder, record, experiment.config.monitor)
+    if record is None:
+        return None
+    print_result(folder, record, experiment.config.monitor)
+    losses = [e.value for e in read_metrics(folder.metrics, whole=False) if e.name == "val/loss"]
+    return losses[-1] if losses else None
 
 
 def train(experiment: Experiment) -> tuple[RunFolder, RunRecord | None]:

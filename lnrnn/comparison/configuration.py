@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lnrnn.comparison.records import RecordError, Run
+from lnrnn.runs.effects import WATCHING, is_part_of
 from lnrnn.runs.files import open_own
 
 UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
@@ -106,7 +107,10 @@ def _differ(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
 
 
 def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the runs' configurations without what names the run, and which cannot be read."""
+    """Return the runs' configurations, and which cannot be read.
+
+    They are without the seed and without what decides how a run is named, saved and watched.
+    """
     tables, problems = [], []
     for run in runs:
         try:
@@ -116,7 +120,8 @@ def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
             continue
         # The seed stands in several places: one for the run, one for its data.
         own = [key for key in table if key.rpartition(".")[2] == "seed" and table[key] == run.seed]
-        tables.append({key: table[key] for key in table if key not in (*own, "name", "resume")})
+        left_out = (*own, *WATCHING)
+        tables.append({key: table[key] for key in table if not is_part_of(key, left_out)})
     return tables, problems
 
 

@@ -42,7 +42,8 @@ def locate(path: str, target: Any, trust: Sequence[str] = ()) -> Any:
     trusted = _lies_in(module, trust)
     if target not in ALLOWED and not trusted:
         raise _refusal(path, target, "which is not in the list", trust)
-    if not all(part.isidentifier() and part[0] != "_" for part in target.split(".")):
+    parts = target.removeprefix("__main__.").split(".")  # the module of a notebook or a script
+    if not all(part.isidentifier() and part[0] != "_" for part in parts):
         raise _refusal(path, target, "which is private", trust)
     try:
         found = vars(import_module(module))[name]

@@ -4,6 +4,7 @@ Hydra composes; this file makes its refusals readable, before anything is built.
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,20 +97,22 @@ def check_overrides(
     config_name: str = "train",
     *,
     multirun: bool,
-) -> None:
+) -> list[Experiment]:
     """Compose and check what a command line asks for, every combination of a sweep included.
+
+    Returns:
+        Its runs; where a sweep is over numbers, one that leaves these out.
 
     Raises:
         ConfigurationError: As :func:`compose_experiment`, or if several values are given without
-            ``multirun``.
+            ``multirun``; or if all runs of a sweep over numbers have one name.
     """
     combinations = list(_combinations(overrides, config_dir))
     if len(combinations) > 1 and not multirun:
         raise ConfigurationError(
             f"these overrides describe {len(combinations)} runs; add -m to make them all"
         )
-    for combination in combinations:
-        compose_experiment(combination, config_dir, config_name)
+    return [compose_experiment(words, config_dir, config_name) for words in combinations]
 
 
 def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
@@ -149,9 +152,17 @@ def compose_config(
     """Compose a configuration that describes no training run, such as ``evaluate``'s.
 
     Raises:
-        ConfigurationError: If a key does not exist, or one without a default is not given.
+        ConfigurationError: If a key does not exist, or one without a default is not given; or if
+            something is said to Hydra, which would run nothing.
     """
+    for text in overrides:
+        if re.match(r"[+~]*hydra\b", text):
+            raise ConfigurationError(f"{text} has no effect on lnrnn {config_name}: leave it out")
     config = _without_hydra(_compose(overrides, config_dir, config_name))
+    known = [str(key) for key in OmegaConf.load(config_dir / f"{config_name}.yaml")]
+    for key in config:
+        if key not in (*known, "trust"):  # +KEY=VALUE adds what nothing would read
+            raise ConfigurationError(unknown_key("", str(key), [*known, "trust"]))
     check_references(config)
     _check_missing(config)
     return config
@@ -160,6 +171,7 @@ def compose_config(
 def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[str]]:
     """Yield the override lists of the single runs that a sweep such as ``model=rnn,lstm`` makes."""
     choices = []
+    named = [text for text in overrides if re.match(r"[+]*name=", text)]
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     for text in overrides:
@@ -175,6 +187,11 @@ def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[s
             choices.append([text])
         elif override.is_discrete_sweep():
             choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        elif named:
+            raise ConfigurationError(
+                f"{text} makes many runs, and {named[0]} gives all of them one folder: leave the "
+                "name out, and every run is named after what it changes"
+            )
         # Other sweeps are over numbers, which choose no file; each run is checked when it starts.
     for combination in itertools.product(*choices):
         yield list(combination)

@@ -82,7 +82,7 @@ def _check_address(address: Any, typed: Sequence[str]) -> None:
     if address is None or is_typed or str(address).startswith(("http://", "https://")):
         return
     raise ConfigurationError(
-        f"logger.tracking_uri is {address!r} in a file, where it must be null, for the run's "
-        "folder, or an address that begins with https://. Say on the command line where else to "
-        "write: logger.tracking_uri=..."
+        f"logger.tracking_uri is {address!r} in a file, where it must be null, for a file "
+        "beside the runs, or an address that begins with https://. Say on the command line where "
+        "else to write: logger.tracking_uri=..."
     )

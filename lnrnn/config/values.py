@@ -123,7 +123,7 @@ def check_trust(packages: object) -> tuple[str, ...]:
         ConfigurationError: If it is not a list of packages' names.
     """
     if not isinstance(packages, (list, tuple, ListConfig)) or not all(
-        isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*", name)
+        isinstance(name, str) and re.fullmatch(r"__main__|[A-Za-z]\w*(\.[A-Za-z]\w*)*", name)
         for name in packages
     ):
         raise ConfigurationError(

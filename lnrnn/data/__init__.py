@@ -4,16 +4,18 @@ Every source is an object of Hugging Face's `datasets`, imported when data are f
 """
 
 from lnrnn.data.batch import IGNORED, Batch
-from lnrnn.data.datamodule import DataModule
+from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
 from lnrnn.data.embedded import japanese_vowels, shakespeare
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
+from lnrnn.data.sequences import Claims
 from lnrnn.data.tables import table_files
 from lnrnn.data.text import text_files
 
 __all__ = [
     "IGNORED",
     "Batch",
+    "Claims",
     "DataModule",
     "adding",
     "copying",
@@ -21,7 +23,9 @@ __all__ = [
     "hub_text",
     "japanese_vowels",
     "mnist1d",
+    "sequence_data",
     "shakespeare",
+    "stream_data",
     "table_files",
     "text_files",
 ]

@@ -2,10 +2,12 @@
 
 from lnrnn.models.encoders import RecurrentEncoder, TransformerEncoder
 from lnrnn.models.heads import ClassificationHead, RegressionHead, TokenHead
+from lnrnn.models.protocol import Encoder
 from lnrnn.models.sequence import SequenceModel
 
 __all__ = [
     "ClassificationHead",
+    "Encoder",
     "RecurrentEncoder",
     "RegressionHead",
     "SequenceModel",

@@ -1,13 +1,6 @@
 """Encoders: features or tokens in, one feature vector for every step out.
 
-What every encoder shows besides ``forward``:
-
-* ``output_size``: features of one step;
-* ``embedding``: the table of token vectors, None where the input is features;
-* ``bidirectional``: whether the second half of the output belongs to a backward direction;
-* ``carries_state``: whether a state can pass from one window of a stream to the next;
-* ``looks_ahead``: whether a step's output depends on later steps, which it must not where those
-  are to be predicted.
+What every encoder shows besides ``forward`` is in ``protocol.py``.
 
 Dimensions: B batch, T time steps, I input features, H hidden units, F output size.
 """

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from lnrnn.models.encoders import RecurrentEncoder, TransformerEncoder
 from lnrnn.models.heads import ClassificationHead, RegressionHead, TokenHead
+from lnrnn.models.protocol import Encoder, check_result, complete
 
-Encoder = RecurrentEncoder | TransformerEncoder
 Head = ClassificationHead | RegressionHead | TokenHead
 
 
@@ -18,14 +18,15 @@ class SequenceModel(nn.Module):
     """Encode a batch of sequences, then predict from the features.
 
     Args:
-        encoder: What turns inputs into features.
+        encoder: What turns inputs into features: a module as :class:`Encoder` describes it.
         head: What turns features into predictions: a ``ClassificationHead``, ``RegressionHead`` or
             ``TokenHead``, or a callable that makes one from ``input_size`` and ``bidirectional`` (a
             head class with its other arguments bound), so that a configuration need not repeat the
             encoder's sizes.
 
     Raises:
-        TypeError: If ``head`` is neither one of the three nor makes one.
+        TypeError: If ``encoder`` lacks what has no default, or ``head`` is neither one of the three
+            nor makes one.
         ValueError: If the head's input size is not the encoder's output size, or a tied head's
             weight does not fit the encoder's embedding.
 
@@ -42,17 +43,20 @@ class SequenceModel(nn.Module):
     encoder: Encoder
     head: Head
 
-    def __init__(self, encoder: Encoder, head: Head | Callable[..., Head]) -> None:
+    def __init__(self, encoder: nn.Module | Encoder, head: Head | Callable[..., Head]) -> None:
         super().__init__()
-        head = _built_head(encoder, head)
-        if head.input_size != encoder.output_size:
+        whole = complete(encoder)
+        head = _built_head(whole, head)
+        if head.input_size != whole.output_size:
             raise ValueError(
                 f"the head reads {head.input_size} features a step, the encoder gives "
-                f"{encoder.output_size}; build the head with input_size={encoder.output_size}"
+                f"{whole.output_size}; build the head with input_size={whole.output_size}"
             )
-        self.encoder, self.head = encoder, head
+        self.encoder, self.head = whole, head
+        # What comes out of an encoder that nothing here has tested is looked at.
+        self._checks = not isinstance(encoder, RecurrentEncoder | TransformerEncoder)
         if isinstance(head, TokenHead) and head.tied:
-            _tie(encoder, head)
+            _tie(whole, head)
 
     def forward(
         self,
@@ -70,7 +74,8 @@ class SequenceModel(nn.Module):
         Returns:
             Predictions, (B, C), (B, T, C) or (B,) by the head; and the encoder's state, attached.
         """
-        output, state = self.encoder(inputs, lengths, state)
+        result = self.encoder(inputs, lengths, state)
+        output, state = check_result(self.encoder, inputs, result) if self._checks else result
         return self.head(output, lengths), state
 
 

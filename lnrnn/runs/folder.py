@@ -8,7 +8,7 @@ the configuration and never from the clock, so the same command finds the same r
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,11 @@ from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import newest_good
+from lnrnn.runs.effects import is_without_effect
 from lnrnn.runs.files import misplaced, open_own
-from lnrnn.runs.names import plain, with_hash
+from lnrnn.runs.names import cut, joined, plain, with_hash
 from lnrnn.runs.record import RecordError, RunRecord, read_record, write_record
 
-# Where a run is started, watched and resumed changes nothing in its numbers.
-WITHOUT_EFFECT = (
-    "resume",
-    "name",
-    "logger",
-    "trust",
-    "hydra",
-    "checkpoint_every_n_steps",
-    "monitor",
-    "data.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-)
 IN_THE_PATH = ("data", "model", "seed")
 
 
@@ -133,25 +117,30 @@ class RunFolder:
 
 
 def folder_of(experiment: Experiment, root: Path = Path("runs")) -> RunFolder:
-    """Return the folder that belongs to an experiment, below ``root``."""
+    """Return the folder that belongs to an experiment, below ``root``.
+
+    A run whose long name was cut by an older version, and which is there, keeps its folder.
+    """
     given = experiment.config.name
-    name = derive_name(experiment) if given is None else given
-    model = f"{experiment.model}-{name}" if name else experiment.model
-    return RunFolder(root / experiment.data / model / f"seed{experiment.config.seed}")
+    names = [derive_name(experiment), derive_name(experiment, cut)] if given is None else [given]
+    home, seed = root / experiment.data, f"seed{experiment.config.seed}"
+    paths = [home / "-".join(filter(None, [experiment.model, name])) / seed for name in names]
+    return RunFolder(next((path for path in paths if path.exists()), paths[0]))
 
 
-def derive_name(experiment: Experiment) -> str:
+def derive_name(experiment: Experiment, shorten: Callable[[str], str] | None = None) -> str:
     """Make a name from the overrides that change the result, so that two settings never share one.
 
     ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
-    is in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
+    is in several places keeps its path (``model.dropout``). One over 60 characters is shortened.
+
+    Args:
+        experiment: With its overrides.
+        shorten: What makes a long name short; None takes what new folders get.
     """
     leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
-    name = "-".join(parts)
-    if len(name) <= 60:
-        return name
-    return with_hash(name[:51], name)
+    return joined(parts) if shorten is None else shorten("-".join(parts))
 
 
 def _name_part(override: str, leaves: Mapping[str, int]) -> str:
@@ -167,16 +156,6 @@ def _name_part(override: str, leaves: Mapping[str, int]) -> str:
 
 
 _SAME_NUMBERS = {("trainer", "default"), ("trainer", "ddp")}
-
-
-def is_without_effect(key: str) -> bool:
-    """Return whether a key changes nothing in a run's numbers."""
-    return is_part_of(key, WITHOUT_EFFECT)
-
-
-def is_part_of(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of ``names``, or is below one."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _canonical(value: str) -> str:
@@ -230,15 +209,19 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
     check_files(folder.path)
     if not folder.config.exists():
         return
-    before, now = _comparable(folder.read_config()), _comparable(config)
-    if before == now:
-        return
-    changes = difflib.unified_diff(before, now, "in the folder", "asked for", lineterm="", n=0)
-    lines = "\n".join(line for line in changes if not line.startswith("@@"))
-    raise ConfigurationError(
-        f"{folder.path} holds a run with another configuration:\n{lines}\n"
-        "Give this run a name of its own (name=...), or move that folder away."
-    )
+    lines = changed_lines(folder.read_config(), config, ("in the folder", "asked for"))
+    if lines:
+        raise ConfigurationError(
+            f"{folder.path} holds a run with another configuration:\n{lines}\n"
+            "Give this run a name of its own (name=...), or move that folder away."
+        )
+
+
+def changed_lines(before: DictConfig, now: DictConfig, titles: tuple[str, str]) -> str:
+    """Return the values by which two runs' results may differ, as lines to show; empty for none."""
+    both = _comparable(before), _comparable(now)
+    changes = difflib.unified_diff(*both, *titles, lineterm="", n=0)
+    return "\n".join(line for line in changes if not line.startswith("@@"))
 
 
 def _comparable(config: Any) -> list[str]:

@@ -12,3 +12,9 @@ def is_first_process() -> bool:
         if name in os.environ:
             return os.environ[name] == "0"
     return True
+
+
+def is_only_process() -> bool:
+    """Return whether no other process trains the same run, as far as the environment says."""
+    sizes = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return all(size == "1" for size in sizes)

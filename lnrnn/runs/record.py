@@ -18,7 +18,7 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "test_correct", "diagnosis"),
+    *("steps", "seconds_per_save", "metrics", "test_correct", "diagnosis", "identity"),
     *("error", "diverged", "signal", "exit_code"),
 )
 HEX = re.compile("[0-9a-f]*")
@@ -64,6 +64,7 @@ class RunRecord:
         diverged: Whether it failed because a number became NaN or infinity.
         signal: The signal that interrupted it.
         exit_code: What its process returned then.
+        identity: What loggers know the run by, from the first start with one on.
         unknown: Entries that this version does not know.
     """
 
@@ -97,6 +98,7 @@ class RunRecord:
     diverged: bool | None = None
     signal: str | None = None
     exit_code: int | None = None
+    identity: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -200,7 +202,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "signal"), str),
+    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "identity", "signal"), str),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
     "test_correct": dict,
@@ -237,6 +239,8 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
     if key == "test_correct":
         _check_packed(path, cast(dict, value))
+    if key == "identity" and not re.fullmatch(r"[0-9a-f]{32}", str(value)):
+        raise RecordError(f"{path}: identity must be 32 hexadecimal digits, got {value!r}")
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:

@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from lnrnn.config.compose import Experiment
+from lnrnn.runs.effects import is_without_effect
 from lnrnn.runs.files import open_own, replace_text
-from lnrnn.runs.folder import RunFolder, folder_of, is_without_effect, leaf_keys
+from lnrnn.runs.folder import RunFolder, folder_of, leaf_keys
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.runs.record import RecordError, is_number, parse_json
 from lnrnn.study.step_cost import measure_cost

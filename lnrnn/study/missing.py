@@ -14,7 +14,7 @@ from lnrnn.study.attempt import Failure, attempt, diverged_before
 from lnrnn.study.overview import Overview
 from lnrnn.study.plan import Task
 from lnrnn.study.pool import Pool
-from lnrnn.training.fit import is_finished
+from lnrnn.training.run import is_finished
 
 Failures = list[tuple[Task, Failure]]
 

@@ -11,7 +11,7 @@ from lnrnn.config.compose import Experiment, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
-from lnrnn.runs.names import plain, with_hash
+from lnrnn.runs.names import cut, plain, with_hash
 from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
@@ -146,12 +146,18 @@ def result_folder(settings: Settings, first: Experiment) -> Path:
         settings: What was asked for.
         first: A run of the first arm, which tells the keys that need their whole path.
     """
-    shared = [derive_name(replace(first, overrides=settings.passed))]
+    same = replace(first, overrides=settings.passed)
+    rates = ""
     if settings.rates:
         word = "tuned" if settings.tuning_seeds else "grid"
-        shared.append("-".join([word, *(f"{rate:g}" for rate in settings.rates)]))
-    name = result_name(settings.arms, "-".join(filter(None, shared)))
-    return Path("runs") / settings.data / "compare" / name
+        rates = "-".join([word, *(f"{rate:g}" for rate in settings.rates)])
+    home = Path("runs") / settings.data / "compare"
+    # The second is what an older version made of a long name: a comparison keeps its folder.
+    paths = [
+        home / result_name(settings.arms, "-".join(filter(None, [shared, rates])))
+        for shared in (derive_name(same), derive_name(same, cut))
+    ]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def result_name(arms: Sequence[str], shared: str) -> str:

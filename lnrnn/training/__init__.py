@@ -13,7 +13,8 @@ from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.training.evaluation import Evaluation, evaluate
 from lnrnn.training.finite import NonFiniteError
-from lnrnn.training.fit import train
+from lnrnn.training.fitting import FittedRun, fit
+from lnrnn.training.run import train
 from lnrnn.training.task import SequenceTask
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigurationError",
     "Evaluation",
     "Experiment",
+    "FittedRun",
     "Interrupted",
     "NonFiniteError",
     "RunFolder",
@@ -30,6 +32,7 @@ __all__ = [
     "compose_experiment",
     "current_experiment",
     "evaluate",
+    "fit",
     "folder_of",
     "train",
 ]

@@ -10,25 +10,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar
-from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.checks import is_whole
 from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.data import DataModule
 from lnrnn.models import SequenceModel
-from lnrnn.runs.folder import RunFolder, is_part_of, is_without_effect, leaf_keys
+from lnrnn.runs.effects import is_part_of, is_without_effect
+from lnrnn.runs.folder import RunFolder, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
+from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.rank_agreement import check_launch
-from lnrnn.training.screen import Lines, ModelTable
+from lnrnn.training.screen import Bar, Lines, ModelTable
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask, parameter_groups
 
@@ -51,6 +53,12 @@ def build_data(config: DictConfig) -> Any:
         ConfigurationError: If the data cannot be read, or contradict the configuration.
     """
     datamodule = instantiate(config.data)
+    if not isinstance(datamodule, DataModule):
+        raise ConfigurationError(
+            f"data._target_ ({config.data._target_}) must make an lnrnn.data.DataModule, which can "
+            "be resumed in the middle of an epoch and divided among processes; got a "
+            f"{type(datamodule).__name__}. lnrnn.data.sequence_data makes one of any source"
+        )
     with explained("data"):
         datamodule.prepare_data()
         datamodule.setup("fit")
@@ -131,7 +139,12 @@ class Training:
 
 
 def build_trainer(
-    config: DictConfig, folder: RunFolder, contract: dict[str, Any], *, continues: bool = False
+    config: DictConfig,
+    folder: RunFolder,
+    contract: dict[str, Any],
+    identity: Identity,
+    *,
+    continues: bool = False,
 ) -> Training:
     """Return the trainer with its callbacks.
 
@@ -141,6 +154,7 @@ def build_trainer(
         config: The checked configuration.
         folder: The run's folder.
         contract: What every checkpoint notes, from :func:`contract_of`.
+        identity: What loggers know the run by.
         continues: Whether the run continues the records in its folder.
 
     Raises:
@@ -155,7 +169,7 @@ def build_trainer(
     callbacks: list[Callback] = [StepSeed(config.seed), timer]
     on_terminal = sys.stdout.isatty()
     if config.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar() if on_terminal else Lines())
+        callbacks += [Bar(), Lines()] if on_terminal else [Lines()]
     if config.trainer.enable_model_summary:
         callbacks.append(ModelTable())
     records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
@@ -177,7 +191,7 @@ def build_trainer(
         **across,
         callbacks=callbacks,
         plugins=[CheckpointFiles(versions)],
-        logger=build_logger(config.logger, folder),
+        logger=build_logger(config.logger, folder, identity),
         default_root_dir=str(folder.path),
         enable_progress_bar=config.trainer.enable_progress_bar and on_terminal,
         log_every_n_steps=1,  # Records decides what is recorded when
@@ -232,32 +246,15 @@ def check_loops(trainer: Trainer) -> None:
         )
 
 
-def build_logger(node: DictConfig | None, folder: RunFolder) -> Any:
-    """Return the chosen logger, writing below the run's folder, or False for none.
-
-    Raises:
-        ConfigurationError: If its package is not installed; the message says which extra to take.
-    """
-    if not node:
-        return False
-    settings: dict[str, Any] = {"save_dir": str(folder.path)}
-    if node._target_.endswith(MLFlowLogger.__name__) and node.tracking_uri is None:
-        settings["tracking_uri"] = (folder.path / "mlflow").resolve().as_uri()
-    try:
-        return instantiate(node, **settings)
-    except ConfigurationError as error:
-        extra = node._target_.rpartition(".")[2].removesuffix("Logger").lower()
-        raise ConfigurationError(
-            f"{error}\nIf its package is not installed: pip install 'lnrnn[{extra}]'"
-        ) from error
-
-
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says about things that this project has taken care of."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)  # below it: adverts, and what the summary says again
+    profilers = logging.getLogger("lightning.pytorch.profilers")
+    level_of_profilers = profilers.level
+    profilers.setLevel(logging.INFO)  # what trainer.profiler=simple is asked for
     try:
         with warnings.catch_warnings():
             # Our loader starts at the checkpoint's batch by itself.
@@ -271,3 +268,4 @@ def quiet_lightning() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+        profilers.setLevel(level_of_profilers)

@@ -1,9 +1,10 @@
 """Test a trained model again, from nothing but its run's folder."""
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -14,6 +15,7 @@ from lnrnn.config.values import check_keys, check_nodes, check_trust
 from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
 from lnrnn.runs.folder import RunFolder, check_files
 from lnrnn.training.build import build_data, build_task, quiet_lightning
+from lnrnn.training.other_data import build_other_data
 from lnrnn.training.resume import check_fits
 
 
@@ -25,22 +27,28 @@ class Evaluation:
         checkpoint: The file whose weights were tested.
         metrics: Test metrics by name.
         recorded: The test metrics in the run's ``run.json``; empty if it never finished.
-        same_data: Whether the data are those that the run was trained on.
+        same_data: Whether the data of the run are those that it was trained on.
+        changes: What was said of the data that it was tested on, by key; empty: they are its own.
     """
 
     checkpoint: Path
     metrics: dict[str, float]
     recorded: dict[str, float]
     same_data: bool
+    changes: dict[str, Any] = field(default_factory=dict)
 
 
-def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
+def evaluate(
+    run: Path, trust: Sequence[str] = (), *, data: Mapping[str, Any] | None = None
+) -> Evaluation:
     """Rebuild the model from a run's folder and test it. Nothing is written.
 
     Args:
         run: A run's folder, or one of the checkpoints inside it.
         trust: Packages that its configuration may name beside our own list. The folder may have
             come from somebody else, so what it says of trust counts for nothing.
+        data: Tests on other data of the same shape, such as ``{"files": "other.csv"}``; see
+            ``lnrnn.config.other_data`` for what can be said.
 
     Raises:
         ConfigurationError: If folder, configuration or checkpoint is missing, or they do not fit.
@@ -50,7 +58,8 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
     check_nodes(config, ("data", "head", "model", "trainer"), ())
     check_keys(config, trust=trust)
     check_trainer(config.trainer)
-    datamodule = build_data(config)
+    own = build_data(config)
+    datamodule = build_other_data(config, data) if data else own
     task = build_task(config, datamodule)
     saved = read_checkpoint(checkpoint)
     check_fits(saved, task, checkpoint)
@@ -73,8 +82,8 @@ def evaluate(run: Path, trust: Sequence[str] = ()) -> Evaluation:
         trainer.test(task, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record = folder.read_record()
-    same_data = record.data_fingerprint in (None, datamodule.fingerprint)
-    return Evaluation(checkpoint, metrics, record.metrics, same_data)
+    same_data = record.data_fingerprint in (None, own.fingerprint)
+    return Evaluation(checkpoint, metrics, record.metrics, same_data, {**(data or {})})
 
 
 def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:

@@ -1,6 +1,9 @@
 """What a person sees during a run."""
 
+from typing import Any
+
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -39,8 +42,16 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+class Bar(RichProgressBar):
+    """A bar for each epoch; :class:`Lines` has the metrics, for which it leaves no room."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return no metrics to be shown beside the bar."""
+        return {}
+
+
 class Lines(Callback):
-    """Prints one line after every validation, where no progress bar can be drawn."""
+    """Prints one line after every validation; above the bar, where there is one."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the step and the validation metrics."""

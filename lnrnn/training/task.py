@@ -85,7 +85,8 @@ class SequenceTask(LightningModule):
             raise ValueError(
                 "a language model must not see the characters it predicts, but this encoder looks "
                 "ahead. Use a causal one: model.causal=true for a transformer, "
-                "model.bidirectional=false for a recurrent network."
+                "model.bidirectional=false for a recurrent network; one of your own says "
+                "looks_ahead = False."
             )
         self.model = model
         self.kind = kind

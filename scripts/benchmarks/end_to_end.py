@@ -12,7 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from benchmarks.workloads import OURS, REFERENCE, TORCH
 from lnrnn.training import Experiment, compose_experiment, folder_of
 from lnrnn.training.build import build_data, build_task, build_trainer, contract_of, quiet_lightning
-from lnrnn.training.fit import fresh_memory_as_it_is
+from lnrnn.training.loggers import Identity
+from lnrnn.training.run import fresh_memory_as_it_is
 
 WARM_UP = 6  # steps of each call that do not count
 
@@ -92,7 +93,7 @@ def _run(experiment: Experiment, root: Path) -> Callable[[], float]:
     task, contract = build_task(config, datamodule), contract_of(config, datamodule)
 
     def train() -> float:
-        trainer = build_trainer(config, folder, contract).trainer
+        trainer = build_trainer(config, folder, contract, Identity("", root)).trainer
         clock = _Clock()
         trainer.callbacks.append(clock)  # pyright: ignore[reportAttributeAccessIssue]
         with fresh_memory_as_it_is():

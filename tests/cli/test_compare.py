@@ -83,7 +83,7 @@ def test_an_arm_with_itself_at_its_best_rate_makes_no_difference(call, monkeypat
     assert "no difference" in pair["verdict"]
     # The same command, and one that may not train, read the same; nothing builds the data again.
     before = os.stat(path).st_mtime_ns
-    for place in ("lnrnn.study.plan", "lnrnn.training.fit"):
+    for place in ("lnrnn.study.plan", "lnrnn.training.run"):
         monkeypatch.setattr(f"{place}.build_data", lambda config: pytest.fail("data are built"))
     assert call(*tuned, "train=false")[0] == 0
     assert len(trained) == 4

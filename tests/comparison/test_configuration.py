@@ -62,6 +62,23 @@ def test_what_is_shared_is_the_same_in_every_run(write_run):
     assert describe_configuration(read_arms)[0]["shared_configuration"] == {}
 
 
+def test_how_a_run_was_watched_is_no_difference_and_where_it_ran_is_one(write_run):
+    """Runs of ``lnrnn train`` draw a bar, and those that a comparison trains do not."""
+    arms = {"a": [write_run("a", 0), write_run("a", 1)], "b": [write_run("a", 2)]}
+    watched = (
+        "trainer: {enable_progress_bar: true, enable_model_summary: true, accelerator: gpu}\n"
+        "logger: {_target_: x}\ncheckpoint_every_n_steps: 5\nmonitor: true\n"
+    )
+    for folder in (arms["a"][0], arms["b"][0]):
+        with (folder / "config.yaml").open("a") as file:
+            file.write(watched)
+    with (arms["a"][1] / "config.yaml").open("a") as file:
+        file.write("trainer: {enable_progress_bar: false}\nmonitor: false\n")
+    found, warnings = describe_configuration({name: read(runs) for name, runs in arms.items()})
+    assert found["configuration_differences"] == []
+    assert warnings == ["a: its runs differ in settings: trainer.accelerator"]
+
+
 def test_runs_of_one_arm_that_differ_and_runs_without_a_file_are_named(write_run):
     runs = [write_run("a", seed) for seed in range(3)]
     (runs[1] / "config.yaml").write_text("model: {cell: a, eps: 0.1}\nseed: 1\n")

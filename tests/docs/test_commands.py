@@ -16,6 +16,7 @@ from pages import PAGES, ROOT, read_fences
 from lnrnn.cli import main as cli
 from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.other_data import split_changes
 from lnrnn.study.folders import are_folders
 from lnrnn.study.plan import compared_runs
 from lnrnn.study.settings import read_settings
@@ -127,7 +128,7 @@ def _check_ours(command: str, words: Sequence[str]) -> None:
         if not are_folders(settings):
             compared_runs(dataclasses.replace(settings, seeds=1), {})
     elif command == "evaluate":
-        compose_config(words, "evaluate")
+        compose_config(split_changes(words)[0], "evaluate")
     elif command == "train":
         many = {"-m", "--multirun"} & {*words}
         overrides = [word for word in words if word not in ("-m", "--multirun", "--help")]
@@ -150,14 +151,23 @@ def test_a_command_can_be_given(command, tmp_path, monkeypatch) -> None:
     check(command.words)
 
 
-@pytest.mark.parametrize("model", ["small_lstm", "lstm_rms", "convolved"])
-def test_the_models_of_a_page_train(model, tmp_path, monkeypatch) -> None:
-    page = ROOT / "docs" / "own_model.md"
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        *(
+            ("own_model.md", f"model={m}")
+            for m in ("small_lstm", "lstm_rms", "convolved", "averages")
+        ),
+        ("own_data.md", "data=waves"),
+    ],
+)
+def test_what_a_page_makes_trains(name, choice, tmp_path, monkeypatch) -> None:
+    page = ROOT / "docs" / name
     written_files(page, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     commands = [command.words for command in read_commands(page)]
-    (words,) = [words for words in commands if f"model={model}" in words]
+    (words,) = [words for words in commands if choice in words]
     assert words[:2] == ("lnrnn", "train")
     small = ("trainer=debug", "trainer.enable_progress_bar=false")
     _, record = train(compose_experiment([*words[2:], *small]))

@@ -56,7 +56,7 @@ WAYS = {
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
     """Drawing takes longer than these runs do."""
-    monkeypatch.setattr("lnrnn.training.fit.plot_curves", lambda metrics, picture: None)
+    monkeypatch.setattr("lnrnn.training.run.plot_curves", lambda metrics, picture: None)
 
 
 @cache

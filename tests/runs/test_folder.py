@@ -5,6 +5,7 @@ from experiments import compose
 from omegaconf import OmegaConf
 
 from lnrnn.runs.folder import check_configuration, derive_name
+from lnrnn.runs.names import cut
 from lnrnn.runs.record import RunRecord
 from lnrnn.training import ConfigurationError, RunFolder, folder_of
 from lnrnn.training.resume import Start, choose_start
@@ -69,11 +70,37 @@ def test_the_order_of_overrides_does_not_matter():
     assert folder_of(one) == folder_of(other)
 
 
-def test_a_long_name_ends_in_a_hash():
-    many = [f"trainer.limit_{part}_batches=0.123456789" for part in ("train", "val", "test")]
-    name = derive_name(compose(*many, "optimizer.lr=1e-3"))
-    assert len(name) == 60
-    assert name != derive_name(compose(*many, "optimizer.lr=1e-4"))
+MANY = tuple(f"trainer.limit_{part}_batches=0.123456789" for part in ("train", "val", "test"))
+
+
+def test_a_long_name_keeps_what_a_person_recognizes_and_ends_in_a_hash():
+    name = derive_name(compose(*MANY, "optimizer.lr=1e-3"))
+    shortened = "-".join(rf"limit_{key}\.\..{{15}}" for key in ("tes", "tra", "val"))
+    assert re.fullmatch(rf"{shortened}-lr-1e-3-[0-9a-f]{{8}}", name), name
+    assert name != derive_name(compose(*MANY, "optimizer.lr=1e-4"))
+    files = "data.files=somewhere/rather/deep/down/in/a/folder/of/mine/march.csv"
+    table = ("data=table_files", "data.num_classes=2", files, "model.eps=1e-3")
+    name = derive_name(compose(*table, "model.hidden_size=8"))
+    for part in ("data.num_classes-2", "eps-1e-3", "-files-", "march.csv-", "hidden_size-8"):
+        assert part in name, name
+    more = [f"model.{key}=false" for key in ("bidirectional", "fused")]
+    name = derive_name(compose(*table, *more, "trainer.max_steps=7", "model.num_layers=2"))
+    assert len(name) <= 100
+    assert re.search(r"-and-\d-more-[0-9a-f]{8}$", name), name
+    short = derive_name(compose(*table[:2], "data.files=march.csv"))
+    assert short == "data.num_classes-2-files-march.csv"
+
+
+def test_a_long_name_of_an_older_version_is_found_where_it_is(tmp_path):
+    experiment = compose(*MANY, "optimizer.lr=1e-3")
+    new = folder_of(experiment, tmp_path).path
+    old = tmp_path / "japanese_vowels" / f"rnn_ln-{derive_name(experiment, cut)}" / "seed0"
+    assert new != old
+    assert old.parent.name.startswith("rnn_ln-limit_test_batches-0.123456789-limit_train_batches--")
+    old.mkdir(parents=True)
+    assert folder_of(experiment, tmp_path).path == old
+    new.mkdir(parents=True)
+    assert folder_of(experiment, tmp_path).path == new
 
 
 def test_another_configuration_in_the_folder_is_shown(tmp_path):

@@ -2,6 +2,7 @@
 
 import sys
 from pydoc import locate as find
+from typing import Any
 
 import pytest
 import yaml
@@ -55,7 +56,8 @@ def test_the_harmless_twin_is_built(compose, conf):
     norm = {"_target_": "lnrnn.nn.CellNorm", "kind": "rms"}
     write_experiment(conf, model={"norm": norm})
     config = compose("experiment=given").config
-    assert build_task(config, build_data(config)).model.encoder.layer.norm == CellNorm(kind="rms")
+    encoder: Any = build_task(config, build_data(config)).model.encoder
+    assert encoder.layer.norm == CellNorm(kind="rms")
     assert instantiate(OmegaConf.create({"norm": norm}).norm) == CellNorm(kind="rms")
 
 

@@ -15,7 +15,7 @@ from lnrnn.runs.reporting import best_effort
 from lnrnn.training import CheckpointError, ConfigurationError, Interrupted, RunFolder, train
 from lnrnn.training.callbacks import Records
 from lnrnn.training.checkpoint_io import CheckpointFiles
-from lnrnn.training.fit import explained_loaders
+from lnrnn.training.run import explained_loaders
 
 SMALL = (
     *("model=rnn", "model.hidden_size=8", "trainer.max_epochs=2", "checkpoint_every_n_steps=3"),
@@ -29,7 +29,7 @@ def full(*_: object, **__: object) -> None:
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
-    monkeypatch.setattr("lnrnn.training.fit.plot_curves", lambda metrics, picture: None)
+    monkeypatch.setattr("lnrnn.training.run.plot_curves", lambda metrics, picture: None)
 
 
 def folder_in(root: Path) -> RunFolder:
@@ -62,7 +62,7 @@ def test_a_record_that_cannot_be_written_hides_no_failed_save(monkeypatch, tmp_p
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_record_that_cannot_be_written_changes_no_exit_code(name, monkeypatch, tmp_path, capsys):
     asked = []
-    monkeypatch.setattr("lnrnn.training.fit.ask_for_requeue", lambda: asked.append(1) or "requeued")
+    monkeypatch.setattr("lnrnn.training.run.ask_for_requeue", lambda: asked.append(1) or "requeued")
     original = Records.on_train_batch_end
 
     def end(self, trainer, *arguments):
@@ -82,7 +82,7 @@ def test_a_record_that_cannot_be_written_changes_no_exit_code(name, monkeypatch,
 
 def test_a_diagnosis_that_fails_leaves_the_rest_of_the_record(monkeypatch, tmp_path, capsys):
     interrupt_call(monkeypatch, "training_step", 2)
-    monkeypatch.setattr("lnrnn.training.fit.diagnose", full)
+    monkeypatch.setattr("lnrnn.training.run.diagnose", full)
     with pytest.raises(Interruption):
         train(compose(*SMALL, "monitor=true"), tmp_path)
     record = folder_in(tmp_path).read_record()

@@ -11,7 +11,8 @@ from experiments import compose, only
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.finished import complete, finished_result
 from lnrnn.runs.lock import LOCK, locked
-from lnrnn.training import Interrupted, RunFolder, evaluate, fit, train
+from lnrnn.training import Interrupted, RunFolder, evaluate, train
+from lnrnn.training import run as fit
 
 SMALL = ("model.hidden_size=8", "trainer.max_steps=2", "trainer.limit_test_batches=1")
 

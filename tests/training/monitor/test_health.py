@@ -56,7 +56,7 @@ class Alone:
     """One sequence run a step at a time; keeps the states after every step of every direction."""
 
     def __init__(self, model: SequenceModel, x: Tensor, carried=None) -> None:
-        layer = cast(RecurrentEncoder, model.encoder).layer
+        layer = cast(Any, model.encoder).layer
         self.layer = layer
         self.states: dict[str, list[tuple[Tensor, ...]]] = {}
         self.read: dict[str, list[Tensor]] = {}
@@ -290,7 +290,7 @@ def inside_step(layer, suffix: str, x: Tensor, state) -> tuple[dict, dict]:
 def test_gates_norms_and_states_equal_those_of_a_step_loop(cell, norm, lengths):
     model = build(cell, norm, num_layers=2, bidirectional=True)
     with torch.no_grad():
-        for parameter in model.encoder.parameters():
+        for parameter in cast(Any, model.encoder).parameters():
             parameter *= 4  # so that some gates saturate
     batch = make_batch(lengths)
     values = {n: float(v) for n, v in look(RecurrentHealth(model), batch, None).items()}
@@ -403,7 +403,7 @@ def test_large_batches_are_looked_at_in_part(monkeypatch):
 def test_relu_has_no_range_to_saturate():
     model = build("rnn")
     relu = lnrnn.RNN(FEATURES, HIDDEN, nonlinearity="relu", batch_first=True)
-    model.encoder.layer = relu.double()
+    cast(Any, model.encoder).layer = relu.double()
     values = look(RecurrentHealth(model), make_batch(), None)
     assert not any(name.startswith("saturation") for name in values)
     assert "state_gradient/l0/lag8" in values

@@ -44,6 +44,7 @@ from lnrnn.training.build import (
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
 from lnrnn.training.finite import NonFiniteError
+from lnrnn.training.loggers import Identity, finishing, identity_of, log_configuration
 from lnrnn.training.loops import first_limit
 from lnrnn.training.metrics import PRIMARY_METRIC
 from lnrnn.training.monitor.diagnosis import diagnose
@@ -95,7 +96,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
         check_configuration(folder, config)
         if not is_finished(folder, config):  # by one that held the lock a moment ago
             try:
-                _train(experiment, folder, start)
+                _train(experiment, folder, root, start)
             except RecordError as error:
                 raise ConfigurationError(
                     f"{error}. Something has changed the run's records: put the file back, or move "
@@ -125,7 +126,7 @@ def is_finished(folder: RunFolder, config: DictConfig) -> bool:
     return True
 
 
-def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
+def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) -> None:
     """Train from ``start`` to the end, and write down what came out."""
     config = experiment.config
     datamodule = build_data(config)
@@ -136,24 +137,26 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         saved = read_checkpoint(start.checkpoint)
         check_fits(saved, task, start.checkpoint)
         check_contract(saved, contract, start.checkpoint)
+    step = saved["global_step"] if saved and start.continues else None
+    identity = identity_of(folder.read_record(), root, step)
     with quiet_lightning():
-        training = build_trainer(config, folder, contract, continues=start.continues)
+        training = build_trainer(config, folder, contract, identity, continues=start.continues)
         trainer = training.trainer
         datamodule.trainer = trainer  # as Lightning will: it knows how long an epoch is
         check_loops(trainer)
         limit = first_limit(trainer, datamodule.batches_per_epoch())
         changed = differences(saved, training.world) if saved else []
         if trainer.is_global_zero:
-            _open(folder, experiment, task, datamodule, start, training, changed)
+            _open(folder, experiment, task, datamodule, start, training, changed, identity)
             if limit is not None:
                 say(limit)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
         status = Status(folder, config, training.timer)
         trainer.callbacks += [agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
-        for logger in trainer.loggers:
-            logger.log_hyperparams(cast(dict, OmegaConf.to_container(config)))
-        with training.signals:
+        with training.signals, finishing(trainer.loggers):
+            plain = cast(dict, OmegaConf.to_container(config))
+            log_configuration(trainer.loggers, plain, identity)
             _run(training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
                 _finish(folder, config, training, task)
@@ -333,6 +336,7 @@ def _open(
     start: Start,
     training: Training,
     changed: list[str],
+    identity: Identity,
 ) -> None:
     """Make the folder, tidy it, and write what is known before the first step."""
     metric, higher_is_better = PRIMARY_METRIC[datamodule.kind]
@@ -347,6 +351,7 @@ def _open(
     folder.write_record(
         RunRecord(
             status="running",
+            identity=identity.text if training.trainer.loggers else before.identity,
             data=experiment.data,
             model=experiment.model,
             name=experiment.config.name,

@@ -1,0 +1,206 @@
+"""Training from Python, in a notebook or a script of one's own: no command line, nothing global."""
+
+import inspect
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf
+
+from lnrnn.config.allowed_names import ALLOWED
+from lnrnn.config.allowed_targets import locate
+from lnrnn.config.compose import compose_experiment
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.models import SequenceModel
+from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
+from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.interruption import Interrupted
+from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.record import RunRecord
+from lnrnn.training.build import build_data, build_task
+from lnrnn.training.run import train
+
+GROUPS = ("model", "optimizer")  # what may be given as a class or function
+SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """A finished run.
+
+    Args:
+        folder: Its files.
+        record: The content of its ``run.json``.
+        config: What it was made with, the resolved configuration.
+    """
+
+    folder: RunFolder
+    record: RunRecord
+    config: DictConfig
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The test metrics by name, such as ``test/accuracy``."""
+        return self.record.metrics
+
+    def curves(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Return every metric's optimizer steps and values: ``plt.plot(*run.curves()[name])``."""
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for entry in read_metrics(self.folder.metrics):
+            steps, values = found.setdefault(entry.name, ([], []))
+            steps.append(entry.step)
+            values.append(entry.value)
+        return found
+
+    @cached_property
+    def model(self) -> SequenceModel:
+        """The model with its last weights, on the CPU, in evaluation mode."""
+        checkpoint, _ = newest_good(self.folder.checkpoints)
+        if checkpoint is None:
+            raise ConfigurationError(f"{self.folder.checkpoints} holds no checkpoint")
+        task = build_task(self.config, build_data(self.config))
+        task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        return task.model.eval()
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"{self.record.model} on {self.record.data}: {found} ({self.folder.path})"
+
+
+def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRun:
+    """Train a run, resume it, or only read it if it is finished; as ``lnrnn train`` does.
+
+    What a notebook has set is left as it was: Hydra, signals, logging, torch's generators and its
+    choice of deterministic algorithms.
+
+    Args:
+        overrides: As on the command line: ``"model=lstm_ln"``, ``"model.eps=1e-3"``.
+        root: The folder that holds all runs.
+        settings: More of them: ``seed=1``, ``data="mnist1d"``, ``trust=["my_models"]``. ``model``
+            may be a class or function, whose arguments ``functools.partial`` binds, and so may
+            ``optimizer``: ``model=partial(MyEncoder, hidden_size=32)``. They are part of the run's
+            configuration by their names, so whoever reads it must be able to import them.
+
+    Returns:
+        The run, with ``.metrics``, ``.curves()`` and ``.model``.
+
+    Raises:
+        ConfigurationError: If a key or value does not exist or fit, or something cannot be named.
+        NonFiniteError: If a loss or gradient is not finite.
+        KeyboardInterrupt: If the kernel was interrupted; the run is saved, and the same call
+            resumes it.
+
+    Example:
+        >>> run = fit("model=lstm_ln", "data=mnist1d", seed=1)  # doctest: +SKIP
+        >>> run.metrics["test/accuracy"]  # doctest: +SKIP
+        0.687
+    """
+    given = {key: settings.pop(key) for key in GROUPS if callable(settings.get(key))}
+    words = [*overrides, *(f"{key}={_written(key, value)}" for key, value in settings.items())]
+    with tempfile.TemporaryDirectory() as folder, _as_it_was():
+        trusted = [_describe(key, value, Path(folder), words) for key, value in given.items()]
+        packages = sorted({package for package in trusted if package})
+        if packages and not any(word.startswith("trust=") for word in words):
+            words.append(f"trust=[{','.join(packages)}]")
+        path = [f"hydra.searchpath=[file://{folder}]"] if given else []
+        experiment = compose_experiment([*words, *path])
+        try:
+            run = train(replace(experiment, overrides=tuple(words)), Path(root))
+            return FittedRun(*run, experiment.config)
+        except Interrupted as stop:
+            if stop.signal != signal.SIGINT:
+                raise
+            raise KeyboardInterrupt(f"{stop}; the same call resumes it") from None
+
+
+def _describe(group: str, given: Callable[..., Any], folder: Path, words: list[str]) -> str | None:
+    """Write a file that names what was given, and add what chooses it to the overrides.
+
+    Returns:
+        The module to be trusted; None for what any configuration may name.
+    """
+    bound = given if isinstance(given, partial) else partial(given)
+    if bound.args:
+        raise ConfigurationError(f"{group}: bind arguments by their names, got {bound.args}")
+    name = getattr(bound.func, "__name__", None)
+    module = getattr(bound.func, "__module__", None)
+    if not name or not name.isidentifier() or name != getattr(bound.func, "__qualname__", None):
+        raise ConfigurationError(
+            f"{group} must be a class or function of a module or a notebook's own, or "
+            f"functools.partial of one, so that it can be named; got {given!r}"
+        )
+    ours = [text for text in ALLOWED if text.rpartition(".")[2] == name]
+    target = next((text for text in ours if locate(group, text) is bound.func), f"{module}.{name}")
+    node: dict[str, Any] = {"_target_": target}
+    if group == "optimizer":
+        node["_partial_"] = True
+    parameters = inspect.signature(bound.func).parameters
+    if group == "model":
+        missing = [key for key in SIZES if key in parameters and key not in bound.keywords]
+        node |= {key: f"${{data.{key}}}" for key in missing}
+    path = folder / group / f"{name}.yaml"
+    path.parent.mkdir()
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(node)))
+    words += [f"{group}={name}"]
+    words += [f"+{group}.{key}={_written(key, value)}" for key, value in bound.keywords.items()]
+    return None if target in ALLOWED else module
+
+
+def _written(key: str, value: Any) -> str:
+    """Return a plain value as an override has it.
+
+    Raises:
+        ConfigurationError: If it is no plain value.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | Path):
+        text = str(value)
+        if re.fullmatch(r"[A-Za-z_][\w./:-]*", text):
+            return text
+        return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_written(key, entry) for entry in value)}]"
+    if is_dataclass(value) and not isinstance(value, type):  # a CellNorm
+        name = f"lnrnn.{type(value).__name__}"
+        content = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        if name in ALLOWED:
+            return _written(key, {"_target_": name, **content})
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{k}:{_written(key, entry)}" for k, entry in value.items()) + "}"
+    raise ConfigurationError(
+        f"{key} must be a number, a text, true, false, None, a list or a dictionary of them, or a "
+        f"CellNorm, so that it can be recorded; got {value!r}"
+    )
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Leave Hydra, torch's generators and its choice of algorithms as a notebook has set them."""
+    hydra, version = GlobalHydra.instance().hydra, VersionBase.instance()
+    GlobalHydra.instance().hydra = None  # of the notebook's own, which composing would refuse
+    base = version.getbase()
+    strict = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmarks = torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            GlobalHydra.instance().hydra = hydra
+            version.version_base = base
+            torch.use_deterministic_algorithms(strict, warn_only=warns)
+            torch.backends.cudnn.benchmark = benchmarks

@@ -1,8 +1,9 @@
 """A run's folder: where it is, whether it may be used, and what is recorded in it.
 
-``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
-``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The folder follows from
-the configuration and never from the clock, so the same command finds the same run again.
+``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``model.json``,
+``metrics.jsonl``, ``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The
+folder follows from the configuration and never from the clock, so the same command finds the same
+run again.
 """
 
 import difflib
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.added_keys import ADDED
 from lnrnn.runs.checkpoint_files import newest_good
 from lnrnn.runs.files import misplaced, open_own
 from lnrnn.runs.names import plain, with_hash
@@ -62,6 +64,11 @@ class RunFolder:
     def record(self) -> Path:
         """What ran, on what, and how it ended, JSON."""
         return self.path / "run.json"
+
+    @property
+    def model(self) -> Path:
+        """What the model reads and answers, JSON: how to use it without its training data."""
+        return self.path / "model.json"
 
     @property
     def metrics(self) -> Path:
@@ -146,7 +153,9 @@ def derive_name(experiment: Experiment) -> str:
     ``model.eps=1e-3 trainer.max_epochs=5`` gives ``eps-1e-3-max_epochs-5``; a key whose last part
     is in several places keeps its path (``model.dropout``). Over 60 characters, a hash ends it.
     """
-    leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
+    # Folders are named as before there was `test` beside `data.test`.
+    keys = (key for key in leaf_keys(experiment.config) if key != "test")
+    leaves = Counter(key.rpartition(".")[2] for key in keys)
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
     name = "-".join(parts)
     if len(name) <= 60:
@@ -242,5 +251,5 @@ def check_configuration(folder: RunFolder, config: DictConfig) -> None:
 
 
 def _comparable(config: Any) -> list[str]:
-    keys = (key for key in sorted(leaf_keys(config)) if not is_without_effect(key))
-    return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
+    keys = (key for key in sorted({*leaf_keys(config), *ADDED}) if not is_without_effect(key))
+    return [f"{key}: {OmegaConf.select(config, key, default=ADDED.get(key))}" for key in keys]

@@ -16,7 +16,7 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "diagnosis"),
+    *("steps", "seconds_per_save", "metrics", "tested", "best", "diagnosis"),
     *("error", "diverged", "signal", "exit_code"),
 )
 DIVERGED = "NonFiniteError: "  # what the error of a diverged run begins with in older records
@@ -54,6 +54,8 @@ class RunRecord:
         steps: Optimizer steps made.
         seconds_per_save: Median seconds of a checkpoint.
         metrics: Final test values by name; NaN where one was not finite.
+        tested: Which weights were tested: ``best`` or ``last``; older versions knew the last only.
+        best: The best validation: ``step``, ``metric`` and ``value``.
         diagnosis: What the health monitor saw, in words.
         error: What ended a run that failed or was interrupted.
         diverged: Whether it failed because a number became NaN or infinity.
@@ -85,6 +87,8 @@ class RunRecord:
     steps: int | None = None
     seconds_per_save: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    tested: str | None = None
+    best: dict[str, Any] = field(default_factory=dict)
     diagnosis: str | None = None
     error: str | None = None
     diverged: bool | None = None
@@ -193,9 +197,9 @@ def _parse(path: Path) -> dict[str, Any]:
 
 _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "signal"), str),
+    **dict.fromkeys((*_TEXTS, "began_from", "tested", "diagnosis", "error", "signal"), str),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
-    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics"), dict),
+    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "best"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -204,7 +208,7 @@ _KINDS: dict[str, type] = {
 _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
-    "machine": (str, int, float, type(None)),
+    **dict.fromkeys(("machine", "best"), (str, int, float, type(None))),
 }
 
 

@@ -22,6 +22,7 @@ from lnrnn.models import SequenceModel
 from lnrnn.runs.folder import RunFolder, is_part_of, is_without_effect, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
+from lnrnn.training.best import BestWeights
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
@@ -119,6 +120,7 @@ class Training:
         trainer: Runs the loops.
         timer: Keeps the time.
         checkpoints: Keeps the time of saving.
+        best: Knows the best validation.
         signals: Must be entered while training.
         world: What a checkpoint notes that may change: number of processes, commit, versions.
     """
@@ -126,6 +128,7 @@ class Training:
     trainer: Trainer
     timer: StepTimer
     checkpoints: Checkpoints
+    best: BestWeights
     signals: Signals
     world: dict[str, Any]
 
@@ -160,6 +163,8 @@ def build_trainer(
         callbacks.append(ModelTable())
     records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
     callbacks.append(records)
+    best = BestWeights(folder, config.monitor_metric, versions)
+    callbacks.append(best)
     if config.monitor:
         callbacks.append(Monitor(records))
     callbacks += build_early_stopping(config.early_stopping)
@@ -188,7 +193,7 @@ def build_trainer(
     use_own_loops(trainer)
     signals.keep_from(trainer)
     world = {"processes": trainer.world_size, **world}
-    return Training(trainer, timer, checkpoints, signals, world)
+    return Training(trainer, timer, checkpoints, best, signals, world)
 
 
 def build_early_stopping(patience: Any) -> list[Callback]:

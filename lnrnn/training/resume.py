@@ -19,6 +19,7 @@ from lnrnn.runs.checkpoint_files import (
 from lnrnn.runs.files import remove_leftovers, replace_text
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.lock import LOCK
+from lnrnn.training.best import remove_void
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def tidy(folder: RunFolder, start: Start) -> None:
                 path.replace(path.with_suffix(".damaged"))
             manifest_of(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
+    remove_void(folder.checkpoints, start.checkpoint if start.continues else None)
     for manifest in folder.checkpoints.glob("step-*.json"):
         if not manifest.with_suffix(".ckpt").exists():
             manifest.unlink()

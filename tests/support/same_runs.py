@@ -61,6 +61,14 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     assert metrics == other_metrics
     assert record.metrics == other_record.metrics
     assert record.steps == other_record.steps
+    assert (record.tested, record.best) == (other_record.tested, other_record.best)
+    assert kept_for_use(one) == kept_for_use(other)
+
+
+def kept_for_use(folder: RunFolder) -> dict[str, bytes]:
+    """Return the best weights with their manifest, and what the model reads and answers."""
+    paths = [folder.model, *folder.checkpoints.glob("best-*")]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def predictions(folder: RunFolder) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lnrnn.checks import is_whole
 
+SIZES = ("num_features", "num_tokens", "num_classes", "length", "max_length", "window")
 KINDS = ("classification", "tagging", "language_modeling", "regression")
 
 
@@ -40,6 +41,7 @@ class Preparation:
         features: The features' names, in their order; None where they have none.
         scaling: What features were centered and scaled by; None if they were not.
         max_length: Steps kept of each sequence; None keeps all.
+        window: Steps that were trained on at once; None where sequences were taken whole.
         columns: Columns of a table that hold the inputs; empty where data are no table.
     """
 
@@ -53,6 +55,7 @@ class Preparation:
     features: tuple[str, ...] | None = None
     scaling: Scaling | None = None
     max_length: int | None = None
+    window: int | None = None
     columns: tuple[str, ...] = ()
 
     @property
@@ -74,10 +77,7 @@ def from_plain(content: Any) -> Preparation:
     """
     if not isinstance(content, dict):
         raise ValueError(f"must hold a table, got {type(content).__name__}")
-    sizes = {
-        key: _size(key, content.get(key))
-        for key in ("num_features", "num_tokens", "num_classes", "length", "max_length")
-    }
+    sizes = {key: _size(key, content.get(key)) for key in SIZES}
     if content.get("kind") not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {content.get('kind')!r}")
     if content.get("symbols") not in (None, "bytes", "numbers"):

@@ -1,7 +1,7 @@
 """Test a trained model again, in a new process, from its run's folder. Nothing is written there.
 
 lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0
-lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0 test=best    the best validation's weights
+lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0 weights=best    the best validation's weights
 """
 
 import sys
@@ -28,7 +28,7 @@ def main() -> None:
         config = compose_config(sys.argv[1:], "evaluate")
         from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
 
-        evaluation = evaluate(Path(str(config.run)), list(config.trust), config.test)
+        evaluation = evaluate(Path(str(config.run)), list(config.trust), config.weights)
     except (ConfigurationError, OSError) as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)

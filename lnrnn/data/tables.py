@@ -167,7 +167,8 @@ def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Da
         pa.table({"inputs": inputs, "targets": targets, "row": names.in_files})
     )
     if isinstance(labels, datasets.ClassLabel):  # of the hub, where classes have names
-        chosen = chosen.cast_column("targets", labels)
+        with _no_progress_bars():
+            chosen = chosen.cast_column("targets", labels)
     return chosen
 
 
@@ -205,12 +206,13 @@ def _numbered(splits: dict[str, datasets.Dataset], columns: Columns) -> dict[str
             + (", ..." if len(names) > 20 else "")
         )
     place = {name: i for i, name in enumerate(names)}
-    return {
-        split: rows.remove_columns("targets")
-        .add_column("targets", pa.array([place[str(label)] for label in columns_of_names[split]]))
-        .cast_column("targets", datasets.ClassLabel(names=names))
-        for split, rows in splits.items()
-    }
+    with _no_progress_bars():
+        return {
+            split: rows.remove_columns("targets")
+            .add_column("targets", pa.array([place[str(name)] for name in columns_of_names[split]]))
+            .cast_column("targets", datasets.ClassLabel(names=names))
+            for split, rows in splits.items()
+        }
 
 
 def _read_files(

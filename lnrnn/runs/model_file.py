@@ -12,7 +12,7 @@ from lnrnn.runs.record import RecordError, parse_json, read_text
 
 
 def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
-    """Add what a configuration says of its data: the columns, and what is kept of a sequence.
+    """Add what a configuration says of its data: the columns, and how sequences are cut.
 
     Args:
         preparation: Of the data.
@@ -22,6 +22,7 @@ def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
     return replace(
         preparation,
         max_length=config.data.get("max_length"),
+        window=config.data.get("window"),
         columns=tuple(str(name) for name in columns if name is not None),
     )
 

@@ -4,11 +4,10 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
-from torch import Tensor
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.best_files import (
@@ -25,11 +24,10 @@ from lnrnn.runs.best_files import (
 from lnrnn.runs.checkpoint_files import checkpoints_in, order_of, problem_of
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.weights import model_weights
 from lnrnn.training.finite import bad_parameter
 from lnrnn.training.metrics import higher_is_better
 from lnrnn.training.task import SequenceTask
-
-PREFIX = "model."  # of the model's tensors among the task's
 
 
 class BestWeights(Callback):
@@ -148,10 +146,3 @@ def tested_weights(config: DictConfig) -> str:
     if chosen is None:
         return "last" if config.get("early_stopping") is None else "best"
     return chosen
-
-
-def model_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a task's tensors under the names that they have in its model."""
-    return {
-        name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)
-    }

@@ -18,7 +18,7 @@ from lnrnn.checks import is_whole
 from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.models import SequenceModel
+from lnrnn.inference.build import build_model, explained
 from lnrnn.runs.folder import RunFolder, is_part_of, is_without_effect, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
@@ -32,17 +32,6 @@ from lnrnn.training.rank_agreement import check_launch
 from lnrnn.training.screen import Lines, ModelTable
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask, parameter_groups
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn what goes wrong while an object is built into a ConfigurationError that says where."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
-        raise ConfigurationError(f"{what}: {error}") from error
 
 
 def build_data(config: DictConfig) -> Any:
@@ -64,11 +53,9 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
     Raises:
         ConfigurationError: If the parts do not fit one another.
     """
-    encoder = instantiate(config.model)
-    head = instantiate(config.head)
+    model = build_model(config)
     optimizer = instantiate(config.optimizer)
     with explained("model"):
-        model = SequenceModel(encoder, head)
         initialize(model, config.seed)
         task = SequenceTask(
             model,

@@ -34,6 +34,7 @@ from lnrnn.runs.model_file import with_settings, write_model
 from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RecordError, RunRecord
 from lnrnn.runs.reporting import best_effort
+from lnrnn.runs.weights import check_fits, model_weights
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -52,7 +53,6 @@ from lnrnn.training.rank_agreement import Agreement
 from lnrnn.training.resume import (
     Start,
     check_contract,
-    check_fits,
     choose_start,
     differences,
     tidy,
@@ -135,7 +135,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
     saved = None
     if start.checkpoint is not None:
         saved = read_checkpoint(start.checkpoint)
-        check_fits(saved, task, start.checkpoint)
+        check_fits(model_weights(saved["state_dict"]), task.model, start.checkpoint)
         check_contract(saved, contract, start.checkpoint)
     with quiet_lightning():
         training = build_trainer(config, folder, contract, continues=start.continues)

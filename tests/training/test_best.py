@@ -57,14 +57,14 @@ def test_evaluate_takes_what_was_tested_or_what_is_asked_for(worse, tmp_path):
     record = worse.read_record()
     evaluation = evaluate(worse.path)
     assert (evaluation.weights, evaluation.metrics) == ("best", record.metrics)
-    assert evaluate(worse.path, test="best").metrics == record.metrics
-    last = evaluate(worse.path, test="last")
+    assert evaluate(worse.path, weights="best").metrics == record.metrics
+    last = evaluate(worse.path, weights="last")
     assert last.weights == "last"
     assert last.metrics != record.metrics
     today = train(compose(*WORSE), tmp_path)[1]
     assert (today.tested, today.metrics) == ("last", last.metrics)
-    with pytest.raises(ConfigurationError, match="test must be best, last or null"):
-        evaluate(worse.path, test="first")
+    with pytest.raises(ConfigurationError, match="weights must be best, last or null"):
+        evaluate(worse.path, weights="first")
 
 
 def test_with_early_stopping_the_best_are_tested(tmp_path):
@@ -150,7 +150,7 @@ def test_a_run_of_a_version_that_kept_none_tests_its_last(worse, tmp_path, monke
     with pytest.warns(UserWarning, match="the last weights are tested and not the best"):
         _, record = train(compose(*overrides), tmp_path)
     assert record.tested == "last"
-    assert record.metrics == evaluate(worse.path, test="last").metrics
+    assert record.metrics == evaluate(worse.path, weights="last").metrics
     assert folder.model.exists()
 
 

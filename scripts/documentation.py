@@ -22,6 +22,9 @@ COMMANDS = {
     "train": "Keys of a run, for `lnrnn train` and for the runs of `lnrnn compare`:",
     "compare": "Keys of `lnrnn compare`, beside those of its runs:",
     "evaluate": "Keys of `lnrnn evaluate`:",
+    "predict": "Keys of `lnrnn predict`:",
+    "generate": "Keys of `lnrnn generate`:",
+    "export": "Keys of `lnrnn export`:",
 }
 
 

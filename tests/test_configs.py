@@ -59,6 +59,9 @@ def test_no_file_is_forgotten():
     assert set(FILES) == {
         "train",
         "evaluate",
+        "predict",
+        "generate",
+        "export",
         "compare",
         *(path for path in FILES if path.split("/")[0] in GROUPS),
     }

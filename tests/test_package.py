@@ -29,6 +29,7 @@ def loaded_by(statement: str) -> set[str]:
         ),
         ("import lnrnn.models", {"lightning", "datasets", "hydra", "torchmetrics", "triton"}),
         ("import lnrnn.data", {"datasets", "hydra"}),
+        ("import lnrnn; lnrnn.load", {"lightning", "datasets", "torchmetrics", "matplotlib"}),
         ("import lnrnn.comparison", {"lightning", "datasets", "hydra"}),
     ],
 )

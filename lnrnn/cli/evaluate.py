@@ -1,6 +1,7 @@
 """Test a trained model again, in a new process, from its run's folder. Nothing is written there.
 
 lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0
+lnrnn evaluate run=runs/japanese_vowels/rnn_ln/seed0 weights=best    the best validation's weights
 lnrnn evaluate run=runs/table_files/gru_ln/seed0 data.files=other.csv    on data of the same shape
 
 Of other files every row is tested, and what the model learned from decides what numbers are scaled
@@ -34,7 +35,9 @@ def main() -> None:
         config = compose_config(overrides, "evaluate")
         from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
 
-        evaluation = evaluate(Path(str(config.run)), trust=list(config.trust), data=changes)
+        evaluation = evaluate(
+            Path(str(config.run)), list(config.trust), config.weights, data=changes
+        )
     except (ConfigurationError, OSError) as error:
         sys.exit(f"error: {error}")
     print_evaluation(evaluation)

@@ -3,6 +3,9 @@
 lnrnn train model=rnn_ln data=mnist1d      train one model, or resume an interrupted run
 lnrnn evaluate run=FOLDER                  test a trained model again
 lnrnn compare 'arms=[rnn,rnn_ln]'          train and compare models over paired seeds
+lnrnn predict run=FOLDER files=new.csv     let a trained model answer new sequences
+lnrnn generate run=FOLDER prompt="To be"   let a trained language model continue a text
+lnrnn export run=FOLDER format=onnx out=X  write a trained model for other programs
 lnrnn info                                 what is installed, and which kernels are used
 
 lnrnn COMMAND --help says more.
@@ -17,7 +20,7 @@ from typing import NoReturn
 from lnrnn.runs.interruption import STOPPING, Interrupted, listen_from_the_start, was_pressed
 from lnrnn.runs.processes import is_first_process
 
-COMMANDS = ("train", "evaluate", "compare", "info")
+COMMANDS = ("train", "evaluate", "compare", "predict", "generate", "export", "info")
 # What the commands import beside torch, by the names that pip and Python know.
 NEEDED = {
     "lightning": "lightning",

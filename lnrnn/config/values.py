@@ -60,6 +60,12 @@ def check_values(config: DictConfig) -> None:
             raise ConfigurationError(f"{key} must be a whole number from {least} up, got {value!r}")
     if not isinstance(config.monitor, bool):
         raise ConfigurationError(f"monitor must be true or false, got {config.monitor!r}")
+    if config.test not in (None, "best", "last"):
+        raise ConfigurationError(f"test must be best, last or null, got {config.test!r}")
+    if not isinstance(config.monitor_metric, str):
+        raise ConfigurationError(
+            f"monitor_metric must be a metric such as val/loss, got {config.monitor_metric!r}"
+        )
     if not isinstance(config.resume, str):
         raise ConfigurationError(
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"

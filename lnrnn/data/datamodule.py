@@ -25,6 +25,7 @@ from lnrnn.data.checks import check_whole
 from lnrnn.data.sampler import GlobalBatches, training_position
 from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from, standardized
 from lnrnn.data.streams import NUM_SYMBOLS, Streams, streams_from
+from lnrnn.preparation import Preparation
 from lnrnn.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -90,6 +91,18 @@ class DataModule(L.LightningDataModule):
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    @property
+    def preparation(self) -> Preparation:
+        """How the training data became inputs, for data that come after training."""
+        return Preparation(
+            self.kind,
+            self.num_features,
+            self.num_tokens,
+            self.num_classes,
+            self.length,
+            **self.splits["train"].preparation(),
+        )
 
     @property
     def order(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import (
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from lnrnn.data.batch import IGNORED, Batch
 from lnrnn.data.checks import check_whole
 from lnrnn.data.columns import Rows, numeric_column, sequence_column
+from lnrnn.preparation import Scaling
 
 if TYPE_CHECKING:
     import datasets
@@ -76,6 +77,8 @@ class Sequences(Dataset[Batch]):
         targets: (n,) int64 or float32; (N,) int64 if ``per_step``.
         padding: What fills a batch behind its shorter sequences.
         per_step: Whether every step has a target of its own.
+        labels: The classes' names, in their order, where they have names.
+        scaling: What ``values`` were centered and scaled by.
     """
 
     def __init__(
@@ -86,9 +89,12 @@ class Sequences(Dataset[Batch]):
         *,
         padding: int = 0,
         per_step: bool = False,
+        labels: tuple[str, ...] | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         self.values, self.lengths, self.targets = values, lengths, targets
         self.padding, self.per_step = padding, per_step
+        self.labels, self.scaling = labels, scaling
         self.ends = lengths.cumsum(0)
         self.fixed = bool((lengths == lengths[0]).all())
 
@@ -116,6 +122,15 @@ class Sequences(Dataset[Batch]):
     def content(self) -> list[Tensor]:
         """Return the tensors that make this split what it is."""
         return [self.values, self.lengths, self.targets]
+
+    def preparation(self) -> dict[str, Any]:
+        """Return how new sequences are to be treated, by the names of ``Preparation``."""
+        symbols = "bytes" if self.values.dtype == torch.uint8 else "numbers"
+        return {
+            "symbols": None if self.values.is_floating_point() else symbols,
+            "labels": self.labels,
+            "scaling": self.scaling,
+        }
 
 
 def sequences_from(
@@ -152,6 +167,7 @@ def sequences_from(
         torch.from_numpy(targets),
         padding=0 if claims.num_tokens is None else claims.num_tokens - 1,
         per_step=claims.kind == "tagging",
+        labels=_label_names(dataset, claims),
     )
 
 
@@ -166,10 +182,20 @@ def standardized(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
     std[std == 0] = 1
     return {
         name: Sequences(
-            ((split.values.double() - mean) / std).float(), split.lengths, split.targets
+            ((split.values.double() - mean) / std).float(),
+            split.lengths,
+            split.targets,
+            labels=split.labels,
+            scaling=Scaling(tuple(mean.tolist()), tuple(std.tolist())),
         )
         for name, split in splits.items()
     }
+
+
+def _label_names(dataset: datasets.Dataset, claims: Claims) -> tuple[str, ...] | None:
+    """Return the names that a column of class labels knows, if it knows one for each class."""
+    names = getattr(dataset.features["targets"], "names", None)
+    return tuple(names) if names is not None and len(names) == claims.num_classes else None
 
 
 def _targets(

@@ -5,7 +5,7 @@ Dimensions: N symbols, B streams (the global batch), W symbols in a window.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -82,6 +82,10 @@ class Streams(Dataset[Batch]):
     def content(self) -> list[Tensor]:
         """Return the tensors that make this split what it is."""
         return [self.text]
+
+    def preparation(self) -> dict[str, Any]:
+        """Return how new text is to be treated, by the names of ``Preparation``."""
+        return {"symbols": "bytes"}
 
 
 def streams_from(split: str, dataset: datasets.Dataset, batch_size: int, window: int) -> Streams:

@@ -149,6 +149,7 @@ def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Da
             )
     table = rows.with_format("arrow")[:]
     inputs, targets = table[columns.inputs], table[columns.targets]
+    labels = rows.features[columns.targets]
     names = Rows(split, np.arange(len(table)))
     for name, column in ((columns.inputs, inputs), (columns.targets, targets)):
         if column.null_count:
@@ -162,7 +163,13 @@ def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Da
     if columns.num_features is not None and is_text(inputs.type):
         cells = inputs.to_pylist()
         inputs = pa.array([_frames(names, i, c, columns.num_features) for i, c in enumerate(cells)])
-    return datasets.Dataset(pa.table({"inputs": inputs, "targets": targets, "row": names.in_files}))
+    chosen = datasets.Dataset(
+        pa.table({"inputs": inputs, "targets": targets, "row": names.in_files})
+    )
+    if isinstance(labels, datasets.ClassLabel):  # of the hub, where classes have names
+        with _no_progress_bars():
+            chosen = chosen.cast_column("targets", labels)
+    return chosen
 
 
 def _frames(rows: Rows, row: int, cell: str | None, num_features: int) -> list[list[float]]:
@@ -185,6 +192,7 @@ def _frames(rows: Rows, row: int, cell: str | None, num_features: int) -> list[l
 
 def _numbered(splits: dict[str, datasets.Dataset], columns: Columns) -> dict[str, datasets.Dataset]:
     """Number labels that are names, in the order of all the sorted names; leave numbers alone."""
+    import datasets
     import pyarrow as pa
 
     columns_of_names = {name: rows["targets"][:] for name, rows in splits.items()}
@@ -198,12 +206,13 @@ def _numbered(splits: dict[str, datasets.Dataset], columns: Columns) -> dict[str
             + (", ..." if len(names) > 20 else "")
         )
     place = {name: i for i, name in enumerate(names)}
-    return {
-        split: rows.remove_columns("targets").add_column(
-            "targets", pa.array([place[str(label)] for label in columns_of_names[split]])
-        )
-        for split, rows in splits.items()
-    }
+    with _no_progress_bars():
+        return {
+            split: rows.remove_columns("targets")
+            .add_column("targets", pa.array([place[str(name)] for name in columns_of_names[split]]))
+            .cast_column("targets", datasets.ClassLabel(names=names))
+            for split, rows in splits.items()
+        }
 
 
 def _read_files(

@@ -1,8 +1,9 @@
 """A run's folder: where it is, whether it may be used, and what is recorded in it.
 
-``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``metrics.jsonl``,
-``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The folder follows from
-the configuration and never from the clock, so the same command finds the same run again.
+``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``model.json``,
+``metrics.jsonl``, ``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The
+folder follows from the configuration and never from the clock, so the same command finds the same
+run again.
 """
 
 import difflib
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.added_keys import ADDED
 from lnrnn.runs.checkpoint_files import newest_good
 from lnrnn.runs.effects import is_without_effect
 from lnrnn.runs.files import misplaced, open_own
@@ -46,6 +48,11 @@ class RunFolder:
     def record(self) -> Path:
         """What ran, on what, and how it ended, JSON."""
         return self.path / "run.json"
+
+    @property
+    def model(self) -> Path:
+        """What the model reads and answers, JSON: how to use it without its training data."""
+        return self.path / "model.json"
 
     @property
     def metrics(self) -> Path:
@@ -138,7 +145,9 @@ def derive_name(experiment: Experiment, shorten: Callable[[str], str] | None = N
         experiment: With its overrides.
         shorten: What makes a long name short; None takes what new folders get.
     """
-    leaves = Counter(key.rpartition(".")[2] for key in leaf_keys(experiment.config))
+    # Folders are named as before there was `test` beside `data.test`.
+    keys = (key for key in leaf_keys(experiment.config) if key != "test")
+    leaves = Counter(key.rpartition(".")[2] for key in keys)
     parts = sorted(filter(None, (_name_part(text, leaves) for text in experiment.overrides)))
     return joined(parts) if shorten is None else shorten("-".join(parts))
 
@@ -225,5 +234,5 @@ def changed_lines(before: DictConfig, now: DictConfig, titles: tuple[str, str]) 
 
 
 def _comparable(config: Any) -> list[str]:
-    keys = (key for key in sorted(leaf_keys(config)) if not is_without_effect(key))
-    return [f"{key}: {OmegaConf.select(config, key)}" for key in keys]
+    keys = (key for key in sorted({*leaf_keys(config), *ADDED}) if not is_without_effect(key))
+    return [f"{key}: {OmegaConf.select(config, key, default=ADDED.get(key))}" for key in keys]

@@ -18,7 +18,8 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "test_correct", "diagnosis", "identity"),
+    *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
+    "identity",
     *("error", "diverged", "signal", "exit_code"),
 )
 HEX = re.compile("[0-9a-f]*")
@@ -59,6 +60,8 @@ class RunRecord:
         seconds_per_save: Median seconds of a checkpoint.
         metrics: Final test values by name; NaN where one was not finite.
         test_correct: Which test examples a classifier got right, as ``pack_correct`` writes it.
+        tested: Which weights were tested: ``best`` or ``last``; older versions knew the last only.
+        best: The best validation: ``step``, ``metric`` and ``value``.
         diagnosis: What the health monitor saw, in words.
         error: What ended a run that failed or was interrupted.
         diverged: Whether it failed because a number became NaN or infinity.
@@ -93,6 +96,8 @@ class RunRecord:
     seconds_per_save: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     test_correct: dict[str, Any] = field(default_factory=dict)
+    tested: str | None = None
+    best: dict[str, Any] = field(default_factory=dict)
     diagnosis: str | None = None
     error: str | None = None
     diverged: bool | None = None
@@ -202,10 +207,12 @@ def _parse(path: Path) -> dict[str, Any]:
 
 _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_TEXTS, "began_from", "diagnosis", "error", "identity", "signal"), str),
+    **dict.fromkeys(
+        (*_TEXTS, "began_from", "tested", "diagnosis", "error", "identity", "signal"), str
+    ),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
-    "test_correct": dict,
+    **dict.fromkeys(("test_correct", "best"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -215,7 +222,7 @@ _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
     "split_sizes": (int,),
-    "machine": (str, int, float, type(None)),
+    **dict.fromkeys(("machine", "best"), (str, int, float, type(None))),
 }
 
 

@@ -18,11 +18,12 @@ from lnrnn.config.budget import counts_steps
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import DataModule
-from lnrnn.models import SequenceModel
+from lnrnn.inference.build import build_model, explained
 from lnrnn.runs.effects import is_part_of, is_without_effect
 from lnrnn.runs.folder import RunFolder, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
+from lnrnn.training.best import BestWeights
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
@@ -33,17 +34,6 @@ from lnrnn.training.rank_agreement import check_launch
 from lnrnn.training.screen import Bar, Lines, ModelTable
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask, parameter_groups
-
-
-@contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn what goes wrong while an object is built into a ConfigurationError that says where."""
-    try:
-        yield
-    except ConfigurationError:
-        raise
-    except (ValueError, TypeError, NotImplementedError, OSError, ImportError) as error:
-        raise ConfigurationError(f"{what}: {error}") from error
 
 
 def build_data(config: DictConfig) -> Any:
@@ -71,11 +61,9 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
     Raises:
         ConfigurationError: If the parts do not fit one another.
     """
-    encoder = instantiate(config.model)
-    head = instantiate(config.head)
+    model = build_model(config)
     optimizer = instantiate(config.optimizer)
     with explained("model"):
-        model = SequenceModel(encoder, head)
         initialize(model, config.seed)
         task = SequenceTask(
             model,
@@ -127,6 +115,7 @@ class Training:
         trainer: Runs the loops.
         timer: Keeps the time.
         checkpoints: Keeps the time of saving.
+        best: Knows the best validation.
         signals: Must be entered while training.
         world: What a checkpoint notes that may change: number of processes, commit, versions.
     """
@@ -134,6 +123,7 @@ class Training:
     trainer: Trainer
     timer: StepTimer
     checkpoints: Checkpoints
+    best: BestWeights
     signals: Signals
     world: dict[str, Any]
 
@@ -174,6 +164,8 @@ def build_trainer(
         callbacks.append(ModelTable())
     records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
     callbacks.append(records)
+    best = BestWeights(folder, config.monitor_metric, versions)
+    callbacks.append(best)
     if config.monitor:
         callbacks.append(Monitor(records))
     callbacks += build_early_stopping(config.early_stopping)
@@ -202,7 +194,7 @@ def build_trainer(
     use_own_loops(trainer)
     signals.keep_from(trainer)
     world = {"processes": trainer.world_size, **world}
-    return Training(trainer, timer, checkpoints, signals, world)
+    return Training(trainer, timer, checkpoints, best, signals, world)
 
 
 def build_early_stopping(patience: Any) -> list[Callback]:

@@ -1,22 +1,16 @@
 """Test a trained model again, from nothing but its run's folder."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from lnrnn.config.compose import instantiate
-from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.lightning_nodes import check_trainer
-from lnrnn.config.values import check_keys, check_nodes, check_trust
-from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
-from lnrnn.runs.folder import RunFolder, check_files
+from lnrnn.config.values import check_keys, check_nodes
+from lnrnn.runs.weights import BEST, check_fits, locate, read_weights, settle_trust
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.other_data import build_other_data
-from lnrnn.training.resume import check_fits
 
 
 @dataclass(frozen=True)
@@ -25,6 +19,7 @@ class Evaluation:
 
     Args:
         checkpoint: The file whose weights were tested.
+        weights: ``best``, those of the best validation, or ``last``.
         metrics: Test metrics by name.
         recorded: The test metrics in the run's ``run.json``; empty if it never finished.
         same_data: Whether the data of the run are those that it was trained on.
@@ -32,6 +27,7 @@ class Evaluation:
     """
 
     checkpoint: Path
+    weights: str
     metrics: dict[str, float]
     recorded: dict[str, float]
     same_data: bool
@@ -39,7 +35,11 @@ class Evaluation:
 
 
 def evaluate(
-    run: Path, trust: Sequence[str] = (), *, data: Mapping[str, Any] | None = None
+    run: Path,
+    trust: Sequence[str] = (),
+    weights: str | None = None,
+    *,
+    data: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Rebuild the model from a run's folder and test it. Nothing is written.
 
@@ -47,22 +47,23 @@ def evaluate(
         run: A run's folder, or one of the checkpoints inside it.
         trust: Packages that its configuration may name beside our own list. The folder may have
             come from somebody else, so what it says of trust counts for nothing.
+        weights: Which: ``best``, ``last``, or None for those that the run itself has tested.
         data: Tests on other data of the same shape, such as ``{"files": "other.csv"}``; see
             ``lnrnn.config.other_data`` for what can be said.
 
     Raises:
         ConfigurationError: If folder, configuration or checkpoint is missing, or they do not fit.
     """
-    checkpoint, folder, config = _locate(run)
-    _settle_trust(config, trust)
+    checkpoint, folder, config = locate(run, weights)
+    settle_trust(config, trust)
     check_nodes(config, ("data", "head", "model", "trainer"), ())
     check_keys(config, trust=trust)
     check_trainer(config.trainer)
     own = build_data(config)
     datamodule = build_other_data(config, data) if data else own
     task = build_task(config, datamodule)
-    saved = read_checkpoint(checkpoint)
-    check_fits(saved, task, checkpoint)
+    state = read_weights(checkpoint)
+    check_fits(state, task.model, checkpoint)
     with quiet_lightning():
         trainer = instantiate(
             config.trainer,
@@ -78,32 +79,11 @@ def evaluate(
             use_distributed_sampler=False,
         )
         task = trainer.precision_plugin.convert_module(task)  # before its weights are loaded
-        task.load_state_dict(saved["state_dict"])
+        task.model.load_state_dict(state)
         trainer.test(task, datamodule=datamodule, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     record = folder.read_record()
     same_data = record.data_fingerprint in (None, own.fingerprint)
-    return Evaluation(checkpoint, metrics, record.metrics, same_data, {**(data or {})})
-
-
-def _settle_trust(config: DictConfig, trust: Sequence[str]) -> None:
-    asked = check_trust(config.get("trust") or [])
-    if missing := sorted(set(asked) - set(trust)):
-        raise ConfigurationError(
-            f"this run names classes or functions of {', '.join(missing)}. If you trust them, and "
-            f"whoever made this folder, say so on the command line: 'trust=[{','.join(asked)}]'"
-        )
-    config.trust = list(trust)
-
-
-def _locate(run: Path) -> tuple[Path, RunFolder, DictConfig]:
-    """Return the checkpoint that ``run`` means, the folder it is in, and its configuration."""
-    folder = RunFolder(run.parent.parent if run.is_file() else run)
-    config = folder.read_config()
-    check_files(folder.path)
-    checkpoint, skipped = (run, {}) if run.is_file() else newest_good(folder.checkpoints)
-    for path, why in skipped.items():
-        warnings.warn(f"{path} is skipped: {why}", stacklevel=1)
-    if checkpoint is None:
-        raise ConfigurationError(f"run={run}: {folder.checkpoints} holds no checkpoint yet")
-    return checkpoint, folder, config
+    tested = "best" if checkpoint.suffix == BEST else "last"
+    changes = dict(data or {})
+    return Evaluation(checkpoint, tested, metrics, record.metrics, same_data, changes)

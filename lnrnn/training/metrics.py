@@ -18,6 +18,12 @@ PRIMARY_METRIC = {
 }
 
 
+def higher_is_better(metric: str) -> bool:
+    """Return whether more of a metric is better, such as ``val/accuracy``; of a loss, less is."""
+    name = metric.rpartition("/")[2]
+    return any(name == primary and rises for primary, rises in PRIMARY_METRIC.values())
+
+
 class BitsPerCharacter(MeanMetric):
     """Mean cross entropy over characters, in bits."""
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.checkpoint_files import (
     POINTER,
@@ -19,6 +17,7 @@ from lnrnn.runs.checkpoint_files import (
 from lnrnn.runs.files import remove_leftovers, replace_text
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.lock import LOCK
+from lnrnn.training.best import remove_void
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def tidy(folder: RunFolder, start: Start) -> None:
                 path.replace(path.with_suffix(".damaged"))
             manifest_of(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
+    remove_void(folder.checkpoints, start.checkpoint if start.continues else None)
     for manifest in folder.checkpoints.glob("step-*.json"):
         if not manifest.with_suffix(".ckpt").exists():
             manifest.unlink()
@@ -139,26 +139,3 @@ def differences(checkpoint: dict[str, Any], world: Mapping[str, Any]) -> list[st
         for key, now in world.items()
         if before.get(key) != now
     ]
-
-
-def check_fits(checkpoint: dict[str, Any], module: nn.Module, path: Path) -> None:
-    """Check that a checkpoint's tensors are the module's, by name and shape.
-
-    Raises:
-        ConfigurationError: Listing what is missing, what is too much and what has another shape.
-    """
-    saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    lines = [f"  {name}: the model has it, the checkpoint not" for name in wanted.keys() - saved]
-    lines += [f"  {name}: the checkpoint has it, the model not" for name in saved.keys() - wanted]
-    lines += [
-        f"  {name}: {saved[name]} in the checkpoint, {wanted[name]} in the model"
-        for name in saved.keys() & wanted.keys()
-        if saved[name] != wanted[name]
-    ]
-    if lines:
-        shown = "\n".join(sorted(lines)[:12])
-        raise ConfigurationError(
-            f"{path} belongs to another model:\n{shown}\n"
-            "Use the model it was trained with, or start from scratch in another folder (name=...)."
-        )

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from signal import SIGUSR1
 from statistics import median
@@ -22,6 +23,7 @@ from torch.utils import deterministic
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data.datamodule import LoaderError
+from lnrnn.runs.best_files import keep_only
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import open_own, replace_text
@@ -30,9 +32,11 @@ from lnrnn.runs.folder import RunFolder, check_configuration, folder_of
 from lnrnn.runs.interruption import Interrupted, ask_for_requeue
 from lnrnn.runs.lock import locked
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
+from lnrnn.runs.model_file import with_settings, write_model
 from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RecordError, RunRecord, pack_correct
 from lnrnn.runs.reporting import best_effort
+from lnrnn.runs.weights import check_fits, model_weights
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -52,7 +56,6 @@ from lnrnn.training.rank_agreement import Agreement
 from lnrnn.training.resume import (
     Start,
     check_contract,
-    check_fits,
     choose_start,
     differences,
     tidy,
@@ -135,7 +138,7 @@ def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) 
     saved = None
     if start.checkpoint is not None:
         saved = read_checkpoint(start.checkpoint)
-        check_fits(saved, task, start.checkpoint)
+        check_fits(model_weights(saved["state_dict"]), task.model, start.checkpoint)
         check_contract(saved, contract, start.checkpoint)
     step = saved["global_step"] if saved and start.continues else None
     identity = identity_of(folder.read_record(), root, step)
@@ -157,9 +160,9 @@ def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) 
         with training.signals, finishing(trainer.loggers):
             plain = cast(dict, OmegaConf.to_container(config))
             log_configuration(trainer.loggers, plain, identity)
-            _run(training, task, datamodule, start.checkpoint, status)
+            tested = _run(config, training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
-                _finish(folder, config, training, task)
+                _finish(folder, config, training, task, tested)
             # A sweep's next job may be this run again: all find it finished.
             trainer.strategy.barrier()
             received = training.signals.agreed(trainer)
@@ -167,12 +170,16 @@ def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) 
         raise Interrupted(received, trainer.global_step, finished=True)
 
 
-def _finish(folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask) -> None:
+def _finish(
+    folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask, tested: str
+) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
     with open_own(folder.metrics) as file:
         os.fsync(file.fileno())
     plot_curves(folder.metrics, folder.curves)
+    best = training.best.best
+    keep_only(folder.checkpoints, {best.step} if best is not None else set())
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     folder.update_record(
         status="finished",
@@ -181,6 +188,8 @@ def _finish(folder: RunFolder, config: DictConfig, training: Training, task: Seq
         seconds_per_save=median(training.checkpoints.seconds or [0.0]),
         metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         test_correct=_test_correct(task, trainer),
+        tested=tested,
+        best={} if best is None else asdict(best),
         **_diagnosis(folder, config),
     )
 
@@ -200,18 +209,23 @@ def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
 
 
 def _run(
+    config: DictConfig,
     training: Training,
     task: SequenceTask,
     datamodule: Any,
     checkpoint: Path | None,
     status: "Status",
-) -> None:
+) -> str:
+    """Train and test; return which weights were tested, ``best`` or ``last``."""
     trainer = training.trainer
     # Lightning restores weights first and converts the module later: float64 would lose its end.
     task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
     with fresh_memory_as_it_is(), explained_loaders(datamodule.num_workers):
         try:
             trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            chosen = training.best.chosen(trainer, config)
+            if chosen is not None:
+                training.best.load(task, chosen)
             trainer.test(task, datamodule=datamodule, verbose=False)
         except MisconfigurationException as error:
             raise ConfigurationError(f"trainer: {error}") from error
@@ -220,6 +234,7 @@ def _run(
             if status.exception in (None, error):
                 raise
             raise status.exception from None
+    return "last" if chosen is None else "best"
 
 
 # Not what a worker hands on of its data set's own error: "Caught ... in DataLoader worker process".
@@ -347,6 +362,7 @@ def _open(
     for difference in changed:
         warnings.warn(f"the run resumes with something else: {difference}", stacklevel=1)
     replace_text(folder.config, OmegaConf.to_yaml(experiment.config))
+    write_model(folder.model, with_settings(datamodule.preparation, experiment.config))
     before = folder.read_record()
     folder.write_record(
         RunRecord(

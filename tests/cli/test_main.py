@@ -78,7 +78,7 @@ def test_the_version_is_that_of_the_package(call):
 def test_an_unknown_command_is_refused_with_the_list(call):
     code, _, errors = call("trian")
     assert code == command.MISUSED
-    assert "there is no command trian: lnrnn train | evaluate | compare | info" in errors
+    assert "there is no command trian: lnrnn train | evaluate | compare | predict | " in errors
 
 
 def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
@@ -103,6 +103,9 @@ def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
         (("compare", "--help"), "require_speedup"),
         (("compare", "sedes=3"), "there is no key sedes. Did you mean seeds?"),
         (("evaluate", "rnu=x"), "there is no key rnu. Did you mean run?"),
+        (("predict", "run=x", "flies=y"), "there is no key flies. Did you mean files?"),
+        (("generate", "rnu=x"), "there is no key rnu. Did you mean run?"),
+        (("export", "run=x"), "format, out must be given"),
     ],
 )
 def test_a_mistake_is_named_before_anything_heavy_is_imported(tmp_path, arguments, words):

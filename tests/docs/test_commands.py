@@ -14,6 +14,7 @@ import pytest
 from pages import PAGES, ROOT, read_fences
 
 from lnrnn.cli import main as cli
+from lnrnn.cli.arguments import read_arguments
 from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
@@ -34,6 +35,7 @@ FREE = (
 )  # not ours to check
 SCRIPTS = {"benchmark.py": benchmark._parser}
 COMPOSED = ("train", "evaluate", "compare")
+USING = ("predict", "generate", "export")
 
 
 class Command(NamedTuple):
@@ -129,6 +131,8 @@ def _check_ours(command: str, words: Sequence[str]) -> None:
             compared_runs(dataclasses.replace(settings, seeds=1), {})
     elif command == "evaluate":
         compose_config(split_changes(words)[0], "evaluate")
+    elif command in USING:
+        read_arguments(words, command)
     elif command == "train":
         many = {"-m", "--multirun"} & {*words}
         overrides = [word for word in words if word not in ("-m", "--multirun", "--help")]
@@ -191,6 +195,9 @@ def test_commands_are_found_and_ours_are_among_them() -> None:
         "lnrnn compare 'arms=[rnn,rnn_lm]'",
         "lnrnn compare seds=3",
         "lnrnn evaluate rnu=x",
+        "lnrnn predict run=x",
+        "lnrnn generate run=x prefix=y",
+        "lnrnn export run=x out=y formet=onnx",
         "torchrun --nproc-per-node=2 scripts/train.py trainer=dpp",
         "srun python scripts/train.py trainer=dpp",
         "python scripts/train.py data=text_files",  # its files are not given

@@ -1,5 +1,6 @@
 """Whether two runs ended in the same bits: weights, optimizer, schedule, carried state, records."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,18 @@ def assert_same_run(one: RunFolder, other: RunFolder) -> None:
     assert metrics == other_metrics
     assert record.metrics == other_record.metrics
     assert record.steps == other_record.steps
+    assert (record.tested, record.best) == (other_record.tested, other_record.best)
+    assert kept_for_use(one) == kept_for_use(other)
+
+
+def kept_for_use(folder: RunFolder) -> dict[str, Any]:
+    """Return the best weights with their manifest, and what the model reads and answers."""
+    paths = [folder.model, *folder.checkpoints.glob("best-*.safetensors")]
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in paths}
+    for path in folder.checkpoints.glob("best-*.json"):
+        found[path.name] = json.loads(path.read_text())
+        del found[path.name]["versions"]  # of whoever wrote it, which may be another in the end
+    return found
 
 
 def predictions(folder: RunFolder) -> torch.Tensor:

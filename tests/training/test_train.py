@@ -92,7 +92,8 @@ def test_evaluate_reproduces_the_test_metrics(finished):
 def test_two_newest_checkpoints_are_kept(finished):
     _, folder, _ = finished
     names = sorted(path.name for path in folder.checkpoints.iterdir())
-    assert names == ["last", "step-00000007.ckpt", "step-00000007.json", *LAST]
+    best = ["best-00000014.json", "best-00000014.safetensors"]
+    assert names == [*best, "last", "step-00000007.ckpt", "step-00000007.json", *LAST]
     assert (folder.checkpoints / "last").read_text() == "step-00000014.ckpt\n"
 
 

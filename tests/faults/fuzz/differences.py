@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from same_runs import differing
+from same_runs import differing, kept_for_use
 
 from lnrnn.training import RunFolder
 
@@ -48,6 +48,10 @@ def of_a_run(twin: Path, again: Path) -> Iterator[str]:
     records = [json.loads((folder / "run.json").read_text()) for folder in (twin, again)]
     one, other = ({key: record[key] for key in record if key not in FREE} for record in records)
     yield from (f"run.json: {text}" for text in differing(one, other))
+    best, its_best = (kept_for_use(RunFolder(folder)) for folder in (twin, again))
+    for name in sorted(best.keys() | its_best.keys()):
+        if best.get(name) != its_best.get(name):
+            yield f"{name} differs, or is in one place only"
     newest, its = (RunFolder(folder).newest_checkpoint() for folder in (twin, again))
     if newest is None or its is None or newest.name != its.name:
         yield f"the newest checkpoint is {its}, not {newest}"

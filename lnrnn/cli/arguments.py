@@ -1,0 +1,34 @@
+"""The arguments of the commands that use a trained model."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from lnrnn.config.compose import compose_config
+
+# What a person types for these is taken as it stands, commas, spaces and quotes too: a prompt is
+# any text, and a file may have any name. A list is written as everywhere: 'files=[a.csv,b.csv]'.
+TEXTS = ("run", "files", "out", "prompt", "column", "repo")
+
+
+def read_arguments(words: Sequence[str], name: str) -> dict[str, Any]:
+    """Return what a command line says, with what holds where it says nothing.
+
+    Args:
+        words: ``KEY=VALUE`` each.
+        name: The file in ``conf`` that lists the keys.
+
+    Raises:
+        ConfigurationError: If there is no such key, or one that is needed is missing.
+    """
+    texts, others = {}, []
+    for word in words:
+        key, equals, value = word.partition("=")
+        taken = equals and key in TEXTS and value not in ("", "null") and value[0] != "["
+        if taken:
+            texts[key] = value
+        others.append(f"{key}=given" if taken else word)
+    config = compose_config(others, name)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {**plain, **texts}

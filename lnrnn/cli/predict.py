@@ -1,0 +1,54 @@
+"""Let a trained model answer new sequences, from files of any size, in their order.
+
+lnrnn predict run=runs/table_files/rnn_ln-reviews/seed0 files=new.csv
+lnrnn predict run=runs/table_files/rnn_ln-reviews/seed0 files='new/*.jsonl' out=predictions.parquet
+
+A line a sequence: file, row, the most probable label, the probability of each. New sequences are
+treated as the training data were, which the run has kept. What can be set (conf/predict.yaml):
+"""
+
+import sys
+from pathlib import Path
+
+from lnrnn.cli.arguments import read_arguments
+from lnrnn.config import CONF
+from lnrnn.config.errors import ConfigurationError
+
+
+def main() -> None:
+    """Answer what the command line names."""
+    if {"-h", "--help"} & set(sys.argv):
+        print(f"{__doc__}\n" + (CONF / "predict.yaml").read_text().partition("_self_\n\n")[2])
+        return
+    try:
+        settings = read_arguments(sys.argv[1:], "predict")
+        # Here: what reads files takes seconds to import, which a misspelt key need not.
+        from lnrnn.data.files import find_files
+        from lnrnn.inference import load
+        from lnrnn.inference.answer_files import Csv, answer_files, writing
+
+        out = None if settings["out"] is None else Path(settings["out"])
+        paths = find_files(settings["files"], "files")
+        if out is not None and any(out.resolve() == path.resolve() for path in paths):
+            raise ConfigurationError(f"out={out} is one of the files to be read")
+        if not isinstance(settings["batch_size"], int) or settings["batch_size"] < 1:
+            raise ConfigurationError(
+                f"batch_size must be a whole number from 1 up, got {settings['batch_size']!r}"
+            )
+        model = load(settings["run"], weights=settings["weights"], trust=settings["trust"])
+        model.check_answers()
+        batches = answer_files(model, paths, settings["column"], settings["batch_size"])
+        if out is None:
+            writer = Csv(sys.stdout.buffer)
+            for lines in batches:
+                writer.write(lines)
+            writer.close()
+            return
+        count = 0
+        with writing(out) as writer:
+            for lines in batches:
+                writer.write(lines)
+                count += len(lines)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{count:,} sequences: {out}")

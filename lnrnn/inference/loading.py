@@ -1,0 +1,133 @@
+"""A trained model from a run's folder, or from a folder that was handed out."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from lnrnn.config.compose import instantiate
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.values import check_keys, check_nodes
+from lnrnn.inference.build import build_model, explained
+from lnrnn.inference.handed_out import CONFIG, is_handed_out, read_handed_out
+from lnrnn.inference.trained_model import TrainedModel
+from lnrnn.preparation import Preparation
+from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.model_file import read_model, with_settings
+from lnrnn.runs.record import RecordError, RunRecord
+from lnrnn.runs.weights import check_fits, locate, read_weights, settle_trust
+
+
+def load(
+    source: str | PathLike[str], *, weights: str | None = None, trust: Sequence[str] = ()
+) -> TrainedModel:
+    """Load a trained model: two lines from a run to its answers.
+
+    Nothing that is read is executed: weights are tensors, and a configuration names what is in a
+    list (SECURITY.md).
+
+    Args:
+        source: A run's folder, such as ``runs/japanese_vowels/rnn_ln/seed0``; a file in its
+            ``checkpoints``; or a folder that ``lnrnn export format=safetensors`` has written.
+        weights: Which of a run: ``best``, those of the best validation, ``last``, or None for those
+            that the run has tested at its end.
+        trust: Packages that the configuration may name beside our own list.
+
+    Returns:
+        The model on the CPU, in the numbers of its weights.
+
+    Raises:
+        lnrnn.training.ConfigurationError: A ``ValueError``, if something is missing, damaged, or
+            does not fit together.
+
+    Example:
+        >>> import lnrnn
+        >>> model = lnrnn.load("runs/shakespeare/lstm_ln/seed0")  # doctest: +SKIP
+        >>> print(model.generate("To be"))  # doctest: +SKIP
+    """
+    path = Path(source).expanduser()
+    if is_handed_out(path):
+        if weights is not None:
+            raise ConfigurationError(f"{path} holds one file of weights: leave out weights=")
+        config, preparation, about, tensors = read_handed_out(path)
+        settle_trust(config, trust)
+        return assemble(config, preparation, about, tensors, path / CONFIG)
+    file, folder, config = locate(path, weights)
+    settle_trust(config, trust)
+    preparation = preparation_of(folder, config)
+    about = describe(folder.read_record(), config)
+    return assemble(config, preparation, about, read_weights(file), file)
+
+
+def assemble(
+    config: DictConfig,
+    preparation: Preparation,
+    about: dict[str, Any],
+    weights: Mapping[str, Tensor],
+    path: Path,
+) -> TrainedModel:
+    """Build the model that a configuration describes and give it its weights.
+
+    Args:
+        config: With the nodes ``model`` and ``head``.
+        preparation: How the training data were treated.
+        about: What else is known.
+        weights: The model's tensors by name.
+        path: Where they are from, for messages.
+
+    Raises:
+        ConfigurationError: If they do not fit together.
+    """
+    check_nodes(config, ("head", "model"), ())
+    own = DictConfig({key: config[key] for key in ("head", "model")})
+    check_keys(own, trust=list(config.get("trust") or []))
+    model = build_model(config)
+    check_fits(weights, model, path)
+    dtypes = [value.dtype for value in weights.values() if value.is_floating_point()]
+    model.to(dtypes[0] if dtypes else None)
+    model.load_state_dict(dict(weights))
+    trust = {"trust": list(config.get("trust") or [])}
+    nodes = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)) | trust
+    return TrainedModel(model, preparation, about, nodes)
+
+
+def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:
+    """Return how a run's data were treated; of an older run, from the data themselves.
+
+    Raises:
+        ConfigurationError: If ``model.json`` is not what a run writes; or there is none, and the
+            data cannot be read, or are not those of the run.
+    """
+    if folder.model.exists():
+        try:
+            return read_model(folder.model)
+        except RecordError as error:
+            raise ConfigurationError(str(error)) from error
+    check_nodes(config, ("data",), ())
+    datamodule = instantiate(config.data)
+    with explained(f"{folder.path} has no model.json, and its data"):
+        datamodule.setup("fit")
+        if folder.read_record().data_fingerprint not in (None, datamodule.fingerprint):
+            raise ConfigurationError(
+                f"{folder.path} has no model.json, and its data have changed since it was trained"
+            )
+        return with_settings(datamodule.preparation, config)
+
+
+def describe(record: RunRecord, config: DictConfig) -> dict[str, Any]:
+    """Return what is told of a model beside how to use it."""
+    return {
+        "data": record.data,
+        "model": record.model,
+        "seed": record.seed,
+        "steps": record.steps,
+        "weights": record.tested or "last",
+        "metrics": record.metrics,
+        "best": record.best,
+        "versions": record.versions,
+        "commit": record.commit,
+        "parameters": record.parameters,
+    }

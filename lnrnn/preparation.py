@@ -1,0 +1,127 @@
+"""How a data set's values became a model's inputs: what new data need to be treated alike.
+
+Data say it, a run keeps it in ``model.json``, and a trained model is used by it.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lnrnn.checks import is_whole
+
+SIZES = ("num_features", "num_tokens", "num_classes", "length", "max_length", "window")
+KINDS = ("classification", "tagging", "language_modeling", "regression")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What features were centered and scaled by: training statistics, one number a feature.
+
+    Args:
+        mean: Subtracted.
+        std: Divided by afterwards; nowhere 0.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a model reads and answers.
+
+    Args:
+        kind: ``classification``, ``tagging``, ``language_modeling`` or ``regression``.
+        num_features: Values a step; None for symbols.
+        num_tokens: Different symbols, the padding symbol (the last one) included; None for
+            features.
+        num_classes: Different classes; None for numbers.
+        length: Steps of every sequence; None if they vary.
+        symbols: ``bytes`` (a text's, in UTF-8) or ``numbers``; None for features.
+        labels: The classes' names, in their order; None where they are numbers.
+        features: The features' names, in their order; None where they have none.
+        scaling: What features were centered and scaled by; None if they were not.
+        max_length: Steps kept of each sequence; None keeps all.
+        window: Steps that were trained on at once; None where sequences were taken whole.
+        columns: Columns of a table that hold the inputs; empty where data are no table.
+    """
+
+    kind: str
+    num_features: int | None
+    num_tokens: int | None
+    num_classes: int | None
+    length: int | None
+    symbols: str | None = None
+    labels: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    scaling: Scaling | None = None
+    max_length: int | None = None
+    window: int | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names, or their numbers as text."""
+        return self.labels or tuple(str(number) for number in range(self.num_classes or 0))
+
+
+def to_plain(preparation: Preparation) -> dict[str, Any]:
+    """Return a preparation as JSON can hold it."""
+    return asdict(preparation)
+
+
+def from_plain(content: Any) -> Preparation:
+    """Return what :func:`to_plain` has made, checked entry by entry: it may be anybody's.
+
+    Raises:
+        ValueError: Naming the entry that is not what a run writes.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"must hold a table, got {type(content).__name__}")
+    sizes = {key: _size(key, content.get(key)) for key in SIZES}
+    if content.get("kind") not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {content.get('kind')!r}")
+    if content.get("symbols") not in (None, "bytes", "numbers"):
+        raise ValueError(f"symbols must be bytes or numbers, got {content['symbols']!r}")
+    if (sizes["num_features"] is None) == (sizes["num_tokens"] is None):
+        raise ValueError("exactly one of num_features and num_tokens must be a number")
+    return Preparation(
+        kind=content["kind"],
+        symbols=content.get("symbols"),
+        labels=_names("labels", content.get("labels"), sizes["num_classes"]),
+        features=_names("features", content.get("features"), sizes["num_features"]),
+        scaling=_scaling(content.get("scaling"), sizes["num_features"]),
+        columns=_names("columns", content.get("columns") or (), None) or (),
+        **sizes,
+    )
+
+
+def _size(key: str, value: Any) -> int | None:
+    if value is None or is_whole(value, least=1):
+        return value
+    raise ValueError(f"{key} must be null or a whole number from 1 up, got {value!r}")
+
+
+def _names(key: str, value: Any, count: int | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{key} must be null or a list of texts, got {value!r}")
+    if count is not None and len(value) != count:
+        raise ValueError(f"{key} must be {count} names, got {len(value)}")
+    return tuple(value)
+
+
+def _scaling(value: Any, features: int | None) -> Scaling | None:
+    if value is None:
+        return None
+    parts: list[list[Any]] = []
+    for key in ("mean", "std"):
+        part = value.get(key) if isinstance(value, dict) else None
+        numbers = isinstance(part, list) and all(type(number) in (int, float) for number in part)
+        if not isinstance(part, list) or not numbers or len(part) != features:
+            raise ValueError(f"scaling must have a mean and std of {features} numbers each")
+        parts.append(part)
+    if 0 in parts[1]:
+        raise ValueError("scaling must have a std that is nowhere 0")
+    mean, std = (tuple(float(number) for number in part) for part in parts)
+    return Scaling(mean, std)

@@ -1,0 +1,46 @@
+"""``model.json``: what a run's model reads and answers. This file alone writes and reads it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from lnrnn.preparation import Preparation, from_plain, to_plain
+from lnrnn.runs.files import replace_text
+from lnrnn.runs.record import RecordError, parse_json, read_text
+
+
+def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
+    """Add what a configuration says of its data: the columns, and how sequences are cut.
+
+    Args:
+        preparation: Of the data.
+        config: A run's configuration.
+    """
+    columns = config.data.get("input_columns") or [config.data.get("input_column")]
+    return replace(
+        preparation,
+        max_length=config.data.get("max_length"),
+        window=config.data.get("window"),
+        columns=tuple(str(name) for name in columns if name is not None),
+    )
+
+
+def write_model(path: Path, preparation: Preparation) -> None:
+    """Replace a ``model.json`` in one step."""
+    replace_text(path, json.dumps(to_plain(preparation), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_model(path: Path) -> Preparation:
+    """Read a ``model.json``.
+
+    Raises:
+        RecordError: If it is not there, or is not what a run writes; the message names the file.
+    """
+    try:
+        return from_plain(parse_json(read_text(path), path))
+    except RecordError:
+        raise
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from error

@@ -1,0 +1,148 @@
+"""The weights of the best validation: kept while a run goes on, and tested at its end if asked."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.best_files import (
+    Best,
+    best_files,
+    improvements,
+    is_better,
+    keep_only,
+    path_of,
+    read_best,
+    step_of,
+    write_best,
+)
+from lnrnn.runs.checkpoint_files import checkpoints_in, order_of, problem_of
+from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.weights import model_weights
+from lnrnn.training.finite import bad_parameter
+from lnrnn.training.metrics import higher_is_better
+from lnrnn.training.task import SequenceTask
+
+
+class BestWeights(Callback):
+    """Saves the model's weights after every validation that is better than all before.
+
+    Which those are follows from the run's records, which a resumed run has cut to what its
+    checkpoint knows: so it keeps what an undisturbed run does. Weights that a checkpoint's records
+    still call the best stay as long as the checkpoint does.
+
+    Args:
+        folder: The run's folder.
+        metric: What is compared, such as ``val/loss``.
+        versions: What the manifests note as the versions that wrote them.
+    """
+
+    def __init__(self, folder: RunFolder, metric: str, versions: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.metric = metric
+        self.versions = versions
+        self.rises = higher_is_better(metric)
+        self.history: list[Best] = []  # every improvement, in order
+
+    @property
+    def best(self) -> Best | None:
+        """The best validation so far; None before any."""
+        return self.history[-1] if self.history else None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take up the history from the records, which are cut by now.
+
+        Raises:
+            ConfigurationError: If the task has no such metric.
+        """
+        names = sorted(map(str, cast(SequenceTask, pl_module).val_metrics.keys()))
+        if self.metric not in names:
+            raise ConfigurationError(
+                f"monitor_metric={self.metric}: this task has {', '.join(names)}"
+            )
+        history: list[Best] = []
+        if trainer.is_global_zero:
+            entries = read_metrics(self.folder.metrics)
+            history = improvements(entries, self.metric, higher_is_better=self.rises)
+        self.history = trainer.strategy.broadcast(history)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the weights if they are better than all before.
+
+        Raises:
+            CheckpointError: If they cannot be written.
+        """
+        value = float(trainer.callback_metrics.get(self.metric, math.nan))
+        if not math.isfinite(value) or bad_parameter(pl_module) is not None:
+            return
+        if self.best is not None and not is_better(value, self.best.value, self.rises):
+            return
+        found = Best(trainer.global_step, self.metric, value)
+        state = trainer.strategy.lightning_module_state_dict()  # asks every process
+        if trainer.is_global_zero:
+            write_best(found, model_weights(state), self.folder.checkpoints, self.versions)
+        self.history.append(found)
+        if trainer.is_global_zero:
+            keep_only(self.folder.checkpoints, {found.step, *self._known_to_checkpoints()})
+
+    def _known_to_checkpoints(self) -> set[int]:
+        """Return the steps of the weights that a run resumed from a checkpoint would call best."""
+        steps = set()
+        for checkpoint in checkpoints_in(self.folder.checkpoints):
+            known = [best.step for best in self.history if is_known(best.step, checkpoint)]
+            steps |= set(known[-1:])
+        return steps
+
+    def chosen(self, trainer: Trainer, config: DictConfig) -> Best | None:
+        """Return the validation whose weights are to be tested; None for the last weights.
+
+        Its file may not be there: a version that kept none may have made that validation.
+        """
+        if tested_weights(config) == "last":
+            return None
+        chosen, problem = self.best, "no validation was finite"
+        if trainer.is_global_zero and chosen is not None:
+            problem = problem_of(path_of(chosen, self.folder.checkpoints))
+            chosen = chosen if problem is None else None
+        chosen = trainer.strategy.broadcast(chosen)
+        if chosen is None and trainer.is_global_zero:
+            warnings.warn(
+                f"the last weights are tested and not the best, which are not there: {problem}",
+                stacklevel=1,
+            )
+        return chosen
+
+    def load(self, task: SequenceTask, best: Best) -> None:
+        """Give a task the weights of a validation."""
+        task.model.load_state_dict(read_best(path_of(best, self.folder.checkpoints)))
+
+
+def is_known(step: int, checkpoint: Path) -> bool:
+    """Return whether a checkpoint was saved after the validation that followed so many steps."""
+    saved_at, validated = order_of(checkpoint)
+    return step <= saved_at if validated else step < saved_at
+
+
+def remove_void(folder: Path, checkpoint: Path | None) -> None:
+    """Remove weights of validations that a run has not made where it continues.
+
+    Args:
+        folder: The run's folder of checkpoints.
+        checkpoint: Where it continues; None where it starts from scratch.
+    """
+    steps = {step_of(path) for path in best_files(folder)}
+    keep_only(folder, {n for n in steps if checkpoint is not None and is_known(n, checkpoint)})
+
+
+def tested_weights(config: DictConfig) -> str:
+    """Return which weights a configuration wants to be tested: ``best`` or ``last``."""
+    chosen = config.get("test")
+    if chosen is None:
+        return "last" if config.get("early_stopping") is None else "best"
+    return chosen

@@ -1,0 +1,203 @@
+"""Files of new sequences: the same answers from every format, in order; errors name the row."""
+
+import csv
+import json
+import tracemalloc
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import lnrnn
+from lnrnn.inference.answer_files import answer_files, writing
+from lnrnn.inference.rows import read_rows
+
+TEXTS = ['fine, lovely "day"', "bad and awful", "null", "  fine ", "007", "ünï ☃"]
+FRAMES = [[[1.0, 2.0], [3.0, -4.5]], [[0.25, 1e3]], [[0.0, 0.0]] * 5]
+
+
+def write_table(path: Path, column: str, values: list) -> Path:
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writerow(["id", column])
+            for number, value in enumerate(values):
+                flat = (
+                    value
+                    if isinstance(value, str)
+                    else " ".join(str(x) for step in value for x in step)
+                )
+                writer.writerow([number, flat])
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": range(len(values)), column: values}), path)
+    elif path.suffix == ".jsonl":
+        rows = [{column: value, "id": n} for n, value in enumerate(values)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps([{column: value} for value in values]))
+    else:
+        path.write_text("".join(value + "\n" for value in values))
+    return path
+
+
+def answers(model, path: Path, column: str | None = None, batch_size: int = 4) -> list[dict]:
+    return [line for lines in answer_files(model, [path], column, batch_size) for line in lines]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt"])
+def test_texts(made, reviews, tmp_path, suffix):
+    model = lnrnn.load(made(*reviews).path)
+    path = write_table(tmp_path / f"new{suffix}", "words", TEXTS)
+    lines = answers(model, path)
+    expected = model.predict(TEXTS)
+    assert [line["row"] for line in lines] == [*range(len(TEXTS))]
+    assert {line["file"] for line in lines} == {str(path)}
+    assert [line["label"] for line in lines] == list(expected.labels)
+    for line, chances in zip(lines, expected.probabilities, strict=True):
+        found = [line["probability of against"], line["probability of for"]]
+        assert found == pytest.approx(chances.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".json", ".jsonl", ".parquet"])
+def test_numbers(made, numbers, tmp_path, suffix):
+    model = lnrnn.load(made(*numbers).path)
+    lines = answers(model, write_table(tmp_path / f"new{suffix}", "steps", FRAMES))
+    expected = model.predict(FRAMES)
+    found = [[line["probability of 0"], line["probability of 1"]] for line in lines]
+    for row, chances in zip(found, expected.probabilities, strict=True):
+        assert row == pytest.approx(chances.tolist(), abs=1e-6)
+
+
+def test_another_column(made, reviews, tmp_path):
+    model = lnrnn.load(made(*reviews).path)
+    path = write_table(tmp_path / "new.csv", "other", TEXTS)
+    assert len(answers(model, path, "other")) == len(TEXTS)
+    with pytest.raises(ValueError, match=r"new\.csv has no column 'words'; there are id, other"):
+        answers(model, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", "words\nfine\n\n", None),  # pandas skips lines that are blank
+        ("a.csv", "id,words\n1,fine\n2,\n", r"a\.csv, data row 1 .*'words' is empty"),
+        ("a.csv", "id,words\n1,fine\n2,x,y,z\n", r"a\.csv cannot be read as a table: .*line 3"),
+        ("a.csv", "id,words\n1,fine,z\n2,x,z\n", r"a\.csv cannot be read as a table"),
+        ("a.csv", "", r"a\.csv cannot be read as a table"),
+        ("a.jsonl", '{"words": "x"}\n{"words": null}\n', r"a\.jsonl, data row 1"),
+        ("a.jsonl", '{"words": "x"}\n{"wor', r"a\.jsonl, data row 1 \(counted from 0\)"),
+        ("a.jsonl", '{"words": "x"}\n[1]\n', r"a\.jsonl, data row 1 .* has no 'words'"),
+        (
+            "a.jsonl",
+            '{"words": "x"}\n{"words": 3}\n',
+            r"a\.jsonl, data row 1 .*text, got int",
+        ),
+        ("a.txt", "x\n\ny\n", r"a\.txt, data row 1 .*at least one step"),
+        ("a.parquet", "no parquet", r"a\.parquet cannot be read as parquet"),
+        ("a.xlsx", "x", r"a\.xlsx: files must be of the formats"),
+    ],
+)
+def test_errors_name_file_and_row(made, reviews, tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    model = lnrnn.load(made(*reviews).path)
+    if words is None:
+        assert len(answers(model, tmp_path / name)) == 1
+        return
+    with pytest.raises(ValueError, match=words):
+        answers(model, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1 2 3", "3 numbers are not whole steps of 2"),
+        ("1 x", "could not convert"),
+        ("1 nan", "finite"),
+    ],
+)
+def test_cells_of_numbers_are_checked(made, numbers, tmp_path, cell, words):
+    (tmp_path / "a.csv").write_text(f"steps\n1 2\n{cell}\n")
+    with pytest.raises(ValueError, match=f"data row 1 .*{words}"):
+        answers(lnrnn.load(made(*numbers).path), tmp_path / "a.csv")
+
+
+def test_bytes_that_are_no_text(made, reviews, tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"fine\n\xff\n")
+    with pytest.raises(ValueError, match=r"a\.txt is not in UTF-8"):
+        answers(lnrnn.load(made(*reviews).path), tmp_path / "a.txt")
+
+
+def test_a_model_of_embedded_data_needs_a_column(made, tmp_path):
+    model = lnrnn.load(made("data=japanese_vowels", "model=lstm_lncell").path)
+    path = write_table(tmp_path / "new.jsonl", "frames", [[[0.1] * 12] * 7])
+    with pytest.raises(ValueError, match=r"say which of its columns .* column=NAME"):
+        answers(model, path)
+    (line,) = answers(model, path, "frames")
+    assert line["label"] == model.predict([[[0.1] * 12] * 7]).labels[0]
+
+
+def test_a_file_is_read_as_it_is_needed(made, reviews, tmp_path):
+    path = write_table(tmp_path / "new.csv", "words", TEXTS * 1000)
+    with path.open("a") as file:
+        file.write("1,2,3,4,5\n")  # breaks the table, after its first thousands of rows
+    batches = answer_files(lnrnn.load(made(*reviews).path), [path], None, 4)
+    assert len(next(batches)) == 4
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt", ".parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
+    path = write_table(tmp_path / f"large{suffix}", "words", ["x" * 200] * 60_000)  # 12 MB
+    next(read_rows(path, "words"))  # imports
+    tracemalloc.start()
+    count = sum(1 for _ in read_rows(path, "words"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 60_000
+    assert peak < 4e6
+
+
+LINES = [
+    {"file": "a", "row": 0, "label": "for", "probability of for": 0.25},
+    {"file": "a", "row": 1, "label": 'a "b", ☃', "probability of for": 1e-17},
+]
+
+
+def test_files_of_answers(tmp_path):
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        with writing(tmp_path / f"out{suffix}") as writer:
+            writer.write(LINES[:1])
+            writer.write(LINES[1:])
+            assert not (tmp_path / f"out{suffix}").exists()  # not before all is written
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert rows == [{k: str(v) for k, v in line.items()} for line in LINES]
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == LINES
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == LINES
+
+
+def test_many_groups_of_answers(tmp_path):
+    lines = [{**LINES[0], "row": n} for n in range(10_000)]
+    with writing(tmp_path / "out.parquet") as writer:
+        for start in range(0, 10_000, 64):
+            writer.write(lines[start : start + 64])
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").to_pylist() == lines
+
+
+def test_what_failed_leaves_no_file(tmp_path):
+    def fail():
+        with writing(tmp_path / "out.csv") as writer:
+            writer.write(LINES)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_format_of_answers(tmp_path):
+    with (
+        pytest.raises(ValueError, match=r"written as \.csv, \.jsonl, \.parquet"),
+        writing(tmp_path / "out.xlsx"),
+    ):
+        pass

@@ -8,7 +8,8 @@ from typing import Any
 
 from lnrnn.checks import is_whole
 
-SIZES = ("num_features", "num_tokens", "num_classes", "length", "max_length", "window")
+SIZES = ("num_features", "num_tokens", "num_classes", "length", "max_length", "window", "horizon")
+SWITCHES = ("row_a_step", "per_step", "masked")
 KINDS = ("classification", "tagging", "language_modeling", "regression")
 
 
@@ -43,6 +44,12 @@ class Preparation:
         max_length: Steps kept of each sequence; None keeps all.
         window: Steps that were trained on at once; None where sequences were taken whole.
         columns: Columns of a table that hold the inputs; empty where data are no table.
+        row_a_step: Whether a row of that table is a step, and not a sequence.
+        horizon: Numbers to predict of each sequence; None for one.
+        per_step: Whether every step has an answer of its own.
+        target_scale: Mean and standard deviation by which numbers to predict were centered and
+            scaled.
+        masked: Whether values may be missing: the second half of the features says which are.
     """
 
     kind: str
@@ -57,6 +64,18 @@ class Preparation:
     max_length: int | None = None
     window: int | None = None
     columns: tuple[str, ...] = ()
+    row_a_step: bool = False
+    horizon: int | None = None
+    per_step: bool = False
+    target_scale: tuple[float, float] = (0.0, 1.0)
+    masked: bool = False
+
+    @property
+    def given_features(self) -> int | None:
+        """Values a step that are given: half of the features, where the others say what misses."""
+        if self.num_features is None or not self.masked:
+            return self.num_features
+        return self.num_features // 2
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -84,14 +103,20 @@ def from_plain(content: Any) -> Preparation:
         raise ValueError(f"symbols must be bytes or numbers, got {content['symbols']!r}")
     if (sizes["num_features"] is None) == (sizes["num_tokens"] is None):
         raise ValueError("exactly one of num_features and num_tokens must be a number")
+    switches = {key: _switch(key, content.get(key, False)) for key in SWITCHES}
+    given = sizes["num_features"]
+    if given is not None and switches["masked"]:
+        given //= 2
     return Preparation(
         kind=content["kind"],
         symbols=content.get("symbols"),
         labels=_names("labels", content.get("labels"), sizes["num_classes"]),
-        features=_names("features", content.get("features"), sizes["num_features"]),
-        scaling=_scaling(content.get("scaling"), sizes["num_features"]),
+        features=_names("features", content.get("features"), given),
+        scaling=_scaling(content.get("scaling"), given),
         columns=_names("columns", content.get("columns") or (), None) or (),
+        target_scale=_target_scale(content.get("target_scale", (0.0, 1.0))),
         **sizes,
+        **switches,
     )
 
 
@@ -99,6 +124,19 @@ def _size(key: str, value: Any) -> int | None:
     if value is None or is_whole(value, least=1):
         return value
     raise ValueError(f"{key} must be null or a whole number from 1 up, got {value!r}")
+
+
+def _switch(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{key} must be true or false, got {value!r}")
+
+
+def _target_scale(value: Any) -> tuple[float, float]:
+    parts = list(value) if isinstance(value, list | tuple) else []
+    if len(parts) != 2 or not all(type(part) in (int, float) for part in parts) or parts[1] == 0:
+        raise ValueError(f"target_scale must be a mean and a std that is not 0, got {value!r}")
+    return float(parts[0]), float(parts[1])
 
 
 def _names(key: str, value: Any, count: int | None) -> tuple[str, ...] | None:

@@ -16,7 +16,13 @@ from lnrnn.training.loggers import Identity
 FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment")
 ONLINE = ("wikitext2", "imdb", "sst2")  # the Hugging Face hub
-OWN_FILES = ("text_files", "table_files")  # the user's
+OWN_FILES = (  # the user's
+    "text_files",
+    "table_files",
+    "table_tagging",
+    "table_regression",
+    "table_forecasting",
+)
 # What a configuration needs beside a CPU and the package, in the words of its refusal.
 NEEDS = {"trainer/ddp": "torchrun"}
 if not torch.cuda.is_available():
@@ -37,6 +43,7 @@ KINDS = {
     "copying": ("data.length=25",),
     "adding": ("data.length=12",),
     "text_files": ("data.batch_size=3", "data.window=12"),
+    "table_forecasting": (),
 }
 
 
@@ -47,7 +54,29 @@ def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
     (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 60)
     rows = "".join(f"row {i} of the table,{i % 2}\n" for i in range(60))
     (folder / "table.csv").write_text("text,label\n" + rows)
+    lines = [f"{i // 9},{i % 9},{i % 5},{i % 7},{i % 2}" for i in range(540)]
+    (folder / "steps.csv").write_text("\n".join(["id,time,x,y,state", *lines]))
+    steps = (
+        f"data.files={folder / 'steps.csv'}",
+        "data.group_by=id",
+        "data.order_by=time",
+        "data.input_columns=[x,y]",
+        "data.num_features=2",
+    )
     return {
+        "table_tagging": (*steps, "data.target_column=state", "data.num_classes=2"),
+        "table_regression": (
+            *steps,
+            "data.target_column=x",
+            "data.per_step=true",
+            "head.pooling=none",
+        ),
+        "table_forecasting": (
+            *steps,
+            "data.target_column=y",
+            "data.window=4",
+            "data.horizon=3",
+        ),
         "text_files": (f"data.files={folder / 'text.txt'}", "data.batch_size=3", "data.window=12"),
         "table_files": (f"data.files={folder / 'table.csv'}", "data.num_classes=2"),
     }
@@ -55,7 +84,7 @@ def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
 
 def test_no_file_is_forgotten():
     assert len(MODELS) == 12
-    assert len(DATA) == 10
+    assert len(DATA) == 14
     assert set(FILES) == {
         "train",
         "evaluate",
@@ -79,6 +108,8 @@ def test_every_file_composes_and_builds(path, files, tmp_path):
         overrides.append("data=copying")
     if path == "head/regression":
         overrides.append("data=adding")
+    if path == "head/forecast":
+        overrides.append("data=sunspots")
     experiment = compose(*overrides)
     assert not OmegaConf.missing_keys(experiment.config)
     if name in ONLINE:

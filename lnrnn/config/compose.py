@@ -5,6 +5,7 @@ Hydra composes; this file makes its refusals readable, before anything is built.
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,10 +179,7 @@ def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[s
         try:
             (override,) = parser.parse_overrides([text])
         except HydraException as error:
-            raise ConfigurationError(
-                f"cannot read the override {text!r}: {error}\n"
-                "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
-            ) from error
+            raise ConfigurationError(_explain_override(text, error, parser)) from error
         key = text.split("=", 1)[0]
         if override.is_hydra_override() or not override.is_sweep_override():
             choices.append([text])
@@ -195,6 +193,29 @@ def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[s
         # Other sweeps are over numbers, which choose no file; each run is checked when it starts.
     for combination in itertools.product(*choices):
         yield list(combination)
+
+
+def _explain_override(text: str, error: HydraException, parser: OverridesParser) -> str:
+    """Say how an override that cannot be read is written, with quotes inside where they help."""
+    key, _, value = text.partition("=")
+    quoted = f"{key}='{value}'"
+    try:
+        parser.parse_overrides([quoted])
+        helps = "'" not in value
+    except HydraException:
+        helps = False
+    if helps and not re.match(r"[\[{]", value):
+        words = f"cannot read the override {text!r} as it is: {_first_line(error)}"
+        shown = f'"{quoted}"' if not re.search(r'["$`!\\]', quoted) else shlex.quote(quoted)
+        return f"{words}\nA value with such characters is quoted inside too: {shown}"
+    return (
+        f"cannot read the override {text!r}: {error}\n"
+        "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _split_trust(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -247,7 +268,9 @@ def _compose_files(overrides: Sequence[str], config_dir: Path, config_name: str)
             known = _known_keys(overrides, config_dir, config_name)
             raise ConfigurationError(_explain_key(error, known)) from error
         except OverrideParseException as error:
-            raise ConfigurationError(f"cannot read an override: {error}") from error
+            shown = getattr(error, "override", None) or ""
+            parser = OverridesParser.create()
+            raise ConfigurationError(_explain_override(shown, error, parser)) from error
         except YAMLError as error:
             raise ConfigurationError(f"a configuration file is not plain YAML: {error}") from error
 

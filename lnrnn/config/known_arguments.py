@@ -46,13 +46,18 @@ KNOWN_ARGUMENTS = {
         "num_features num_tokens num_classes length validation_plays test_plays batch_size "
         "window num_workers"
     ),
+    "lnrnn.data.sunspots": (
+        "num_features num_tokens num_classes window horizon length validation test standardize "
+        "batch_size num_workers seed"
+    ),
     "lnrnn.data.table_files": (
-        "files num_classes validation_files test_files validation test split_seed input_column "
-        "target_column num_features num_tokens length max_length standardize batch_size "
-        "num_workers seed"
+        "files num_classes task validation_files test_files validation test split_by split_seed "
+        "input_column input_columns target_column group_by order_by per_step window horizon stride "
+        "missing num_features num_tokens length max_length standardize separator encoding "
+        "batch_size num_workers seed"
     ),
     "lnrnn.data.text_files": (
         "files validation_files test_files validation test num_features num_tokens num_classes "
-        "length batch_size window num_workers"
+        "length encoding batch_size window num_workers"
     ),
 }

@@ -1,11 +1,12 @@
 """Batches of recorded, generated and user-supplied sequences.
 
-Every source is an object of Hugging Face's `datasets`, imported when data are first read.
+Generated, recorded and hub data are objects of Hugging Face's `datasets`; the user's tables are
+read by pandas and pyarrow, as `datasets` does. All three are imported when data are first read.
 """
 
-from lnrnn.data.batch import IGNORED, Batch
+from lnrnn.data.batch import IGNORED, NOTHING, Batch
 from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
-from lnrnn.data.embedded import japanese_vowels, shakespeare
+from lnrnn.data.embedded import japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
 from lnrnn.data.sequences import Claims
@@ -14,6 +15,7 @@ from lnrnn.data.text import text_files
 
 __all__ = [
     "IGNORED",
+    "NOTHING",
     "Batch",
     "Claims",
     "DataModule",
@@ -26,6 +28,7 @@ __all__ = [
     "sequence_data",
     "shakespeare",
     "stream_data",
+    "sunspots",
     "table_files",
     "text_files",
 ]

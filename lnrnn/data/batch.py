@@ -11,6 +11,9 @@ from torch import Tensor
 IGNORED = -100
 """The target of a step at which nothing is predicted: torch's ``ignore_index`` default."""
 
+NOTHING = float("nan")
+"""The same where numbers are predicted."""
+
 
 class Batch(NamedTuple):
     """Sequences, what is to be predicted from them, and how long each one is.
@@ -18,7 +21,8 @@ class Batch(NamedTuple):
     Attributes:
         inputs: Features, (B, T, F) float32, or symbols, (B, T) int64. Padded at the end.
         targets: Classes, (B,) int64; a class per step, (B, T) int64 with ``IGNORED`` where there is
-            nothing to predict; or numbers, (B,) float32.
+            nothing to predict; numbers, (B,) float32; or the next H numbers, (B, H), or a number
+            per step, (B, T), float32 with ``NOTHING`` (NaN) where there is nothing to predict.
         lengths: Valid steps of each sequence, (B,) int64, or None when every sequence of the data
             is full length. Always on the CPU, where ``pack_padded_sequence`` wants it.
     """

@@ -5,7 +5,9 @@ Dimensions: n rows, N steps of all rows together, F features.
 
 from __future__ import annotations  # pyarrow is imported with `datasets`, when data are read
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,23 +22,37 @@ class Rows:
 
     Attributes:
         split: Name of the split.
-        in_files: Which row of the source's files each row was, (n,) int64, before a share was
-            held out; None where there are no such files.
+        in_files: Which row of its files, end to end, each row was, (n,) int64; None: as they are.
+        files: The files that it was read from; none where there are no such files.
+        starts: The first row of each of them, counted over all, (files,) int64.
+        inputs: Name of the column of sequences, where there is one.
+        targets: Name of the column of what is to be predicted.
     """
 
     split: str
     in_files: np.ndarray | None = None
+    files: Sequence[Path] = ()
+    starts: np.ndarray | None = None
+    inputs: str | None = None
+    targets: str | None = None
 
-    def name(self, row: int) -> str:
-        """Return where a row of the split is to be found."""
-        if self.in_files is None:
-            return f"split '{self.split}', row {row}"
-        place = self.in_files[row]
-        return f"split '{self.split}', data row {place} of its files (counted from 0)"
+    def name(self, row: int, column: str | None = None) -> str:
+        """Return where a row is to be found: in which file, and in which column if it is given."""
+        place = row if self.in_files is None else int(self.in_files[row])
+        if self.starts is None:
+            return f"split '{self.split}', row {place}" + (f", column '{column}'" if column else "")
+        file = int(np.searchsorted(self.starts, place, side="right")) - 1
+        where = f"{self.files[file]}, data row {place - int(self.starts[file])} (counted from 0)"
+        return where + (f", column '{column}'" if column else "")
 
 
 def sequence_column(
-    rows: Rows, column: pa.ChunkedArray, num_features: int | None, max_length: int | None
+    rows: Rows,
+    column: pa.ChunkedArray | pa.Array,
+    num_features: int | None,
+    max_length: int | None,
+    *,
+    gaps: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay a column of sequences end to end.
 
@@ -46,6 +62,7 @@ def sequence_column(
             lists of frames.
         num_features: Values per step; None for symbols and text.
         max_length: Steps kept of each row; None keeps all.
+        gaps: Whether a missing number of a frame is NaN; else it is an error.
 
     Returns:
         Values, (N, F) float32, (N,) int64 or (N,) uint8 (text), and lengths, (n,) int64.
@@ -55,30 +72,49 @@ def sequence_column(
     """
     import pyarrow as pa
 
-    text, lists = is_text(column.type), _is_list(column.type)
+    text, lists = is_text(column.type), is_list(column.type)
     if num_features is None and text:
-        return _truncated(*_text_bytes(column), max_length)
+        return truncated(*_text_bytes(column), max_length)
     if num_features is not None and lists:
-        return _truncated(*_frames(rows, column, num_features), max_length)
+        return truncated(*_frames(rows, column, num_features, gaps), max_length)
     if lists:
         symbols, lengths = _flattened(column)
         if pa.types.is_integer(symbols.type):
-            values = numeric_column(rows.split, symbols).astype(np.int64)
-            return _truncated(values, lengths, max_length)
-    raise ValueError(_mismatch(rows.split, column.type, num_features))
+            values = numeric_column(rows, rows.inputs, symbols, sizes=lengths).astype(np.int64)
+            return truncated(values, lengths, max_length)
+    raise ValueError(_mismatch(rows, column.type, num_features))
 
 
-def numeric_column(split: str, column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return a column of numbers as an array; a missing value is an error."""
+def numeric_column(
+    rows: Rows,
+    name: str | None,
+    column: pa.ChunkedArray | pa.Array,
+    *,
+    sizes: np.ndarray | None = None,
+    gaps: bool = False,
+) -> np.ndarray:
+    """Return a column of numbers as an array.
+
+    Args:
+        rows: Names of the rows, for messages.
+        name: The column's, for messages.
+        column: The numbers.
+        sizes: How many of them belong to each row; None where each is a row.
+        gaps: Whether a missing number is NaN; else it is an error.
+    """
     import pyarrow as pa
 
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise ValueError(f"expected numbers in split '{split}', got {column.type}")
-    if column.null_count:
+        raise ValueError(f"expected numbers in {rows.name(0, name)}, got {column.type}")
+    if column.null_count and not gaps:
+        place = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        row = place if sizes is None else int(np.searchsorted(np.cumsum(sizes), place, "right"))
+        more = f" (and {column.null_count - 1} more)" if column.null_count > 1 else ""
         raise ValueError(
-            f"split '{split}' has {column.null_count} missing values among its numbers"
+            f"a number is missing in {rows.name(row, name)}{more}: fill it in, or with "
+            "data=table_files set data.missing=mask"
         )
-    return column.to_numpy()
+    return column.to_numpy(zero_copy_only=False)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -89,37 +125,40 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests) or pa.types.is_large_binary(kind)
 
 
-def _mismatch(split: str, kind: pa.DataType, num_features: int | None) -> str:
+def _mismatch(rows: Rows, kind: pa.DataType, num_features: int | None) -> str:
     claimed = "symbols or text" if num_features is None else f"{num_features} features a step"
     return (
-        f"the configuration says {claimed}, but the inputs of split '{split}' are {kind}: "
+        f"the configuration says {claimed}, but the inputs in {rows.name(0, rows.inputs)} are "
+        f"{kind}: "
         "set data.num_tokens=257 data.num_features=null for text, and the reverse for numbers"
     )
 
 
-def _text_bytes(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def _text_bytes(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
     texts = [t.encode() if isinstance(t, str) else t or b"" for t in column.to_pylist()]
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     return np.frombuffer(bytearray(b"".join(texts)), dtype=np.uint8), lengths
 
 
-def _flattened(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+def _flattened(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
     """Take one level of lists off; a missing list counts as empty."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = (
-        pc.fill_null(pc.call_function("list_value_length", [column]), 0).to_numpy().astype(np.int64)
-    )
-    return pc.call_function("list_flatten", [column]).combine_chunks(), lengths
+    lengths = pc.fill_null(pc.call_function("list_value_length", [column]), 0)
+    flat = pc.call_function("list_flatten", [column])
+    if isinstance(flat, pa.ChunkedArray):
+        flat = flat.combine_chunks()
+    return flat, lengths.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _frames(
-    rows: Rows, column: pa.ChunkedArray, num_features: int
+    rows: Rows, column: pa.ChunkedArray | pa.Array, num_features: int, gaps: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow as pa
 
     values, lengths = _flattened(column)
-    if not _is_list(values.type):  # a list of numbers: one feature a step
+    if not is_list(values.type):  # a list of numbers: one feature a step
         sizes = np.ones(len(values), dtype=np.int64)
     else:
         values, sizes = _flattened(pa.chunked_array([values]))
@@ -127,14 +166,16 @@ def _frames(
         step = int(np.flatnonzero(sizes != num_features)[0])
         row = int(np.searchsorted(np.cumsum(lengths), step, side="right"))
         raise ValueError(
-            f"data.num_features={num_features} does not fit {rows.name(row)}, whose steps "
-            f"have {sizes[step]} values"
+            f"data.num_features={num_features} does not fit {rows.name(row, rows.inputs)}, whose "
+            f"steps have {sizes[step]} values"
         )
-    flat = numeric_column(rows.split, values).astype(np.float32)
+    counts = lengths * num_features
+    flat = numeric_column(rows, rows.inputs, values, sizes=counts, gaps=gaps).astype(np.float32)
     return flat.reshape(-1, num_features), lengths
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether a column holds lists."""
     import pyarrow as pa
 
     return (
@@ -142,9 +183,10 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
-def _truncated(
+def truncated(
     values: np.ndarray, lengths: np.ndarray, max_length: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the first ``max_length`` steps of each row, of values laid end to end."""
     if max_length is None or not len(lengths) or lengths.max() <= max_length:
         return values, lengths
     starts = np.cumsum(lengths) - lengths

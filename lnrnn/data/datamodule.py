@@ -17,22 +17,27 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from lnrnn.data.batch import Batch
 from lnrnn.data.checks import check_whole
 from lnrnn.data.sampler import GlobalBatches, training_position
-from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from, standardized
+from lnrnn.data.scaling import mask_missing, scale_inputs, scale_targets
+from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from
 from lnrnn.data.streams import NUM_SYMBOLS, Streams, streams_from
+from lnrnn.data.windows import Windows
 from lnrnn.preparation import Preparation
 from lnrnn.seeding import derive_seed
 
 if TYPE_CHECKING:
     import datasets
 
+_HASHED_AT_ONCE = 16 << 20  # bytes
 Source = Callable[[], "datasets.DatasetDict"]
-Split = Sequences | Streams
+Split = Sequences | Windows | Streams
+AnySplits = Mapping[str, Sequences | Windows]
 
 
 class DataModule(L.LightningDataModule):
@@ -70,6 +75,7 @@ class DataModule(L.LightningDataModule):
         self.kind: Kind = claims.kind
         self.num_features, self.num_tokens = claims.num_features, claims.num_tokens
         self.num_classes, self.length = claims.num_classes, claims.length
+        self.horizon, self.per_step = claims.horizon, claims.per_step
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._read = read
         self._splits: Mapping[str, Split] = {}
@@ -87,9 +93,14 @@ class DataModule(L.LightningDataModule):
         digest = hashlib.sha256()
         for name in sorted(self.splits):
             digest.update(name.encode())
-            for tensor in self.splits[name].content():
+            split = self.splits[name]
+            for tensor in split.content():
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().numpy().data)
+                content = tensor.contiguous().numpy().reshape(-1).view(np.uint8)
+                for begin in range(0, len(content), _HASHED_AT_ONCE):
+                    digest.update(content[begin : begin + _HASHED_AT_ONCE].data)
+                    if isinstance(split, Streams):
+                        split.release()
         return digest.hexdigest()[:16]
 
     @property
@@ -101,14 +112,25 @@ class DataModule(L.LightningDataModule):
             self.num_tokens,
             self.num_classes,
             self.length,
-            **self.splits["train"].preparation(),
+            horizon=self.horizon,
+            per_step=self.per_step,
+            **_treatment(self.splits["train"]),
         )
+
+    @property
+    def target_scale(self) -> tuple[float, float]:
+        """Mean and standard deviation by which numbers to predict are centered and scaled."""
+        train = self.splits["train"]
+        return (0.0, 1.0) if isinstance(train, Streams) else train.scale
 
     @property
     def order(self) -> str:
         """16 hexadecimal digits that tell the first epoch's batches: what is in each, in order."""
-        batches = self._batches("train")
-        return hashlib.sha256(repr(list(batches)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256()
+        for number, batch in enumerate(self._batches("train")):  # as a list of them is written
+            digest.update(f"{', ' if number else '['}{batch}".encode())
+        digest.update(b"]")
+        return digest.hexdigest()[:16]
 
     def prepare_data(self) -> None:
         """Read the data in one process first, so that only one downloads."""
@@ -166,7 +188,7 @@ class DataModule(L.LightningDataModule):
     ) -> GlobalBatches:
         """Return which examples the batches of a split hold."""
         split = self.splits[name]
-        shuffled = name == "train" and isinstance(split, Sequences)
+        shuffled = name == "train" and not isinstance(split, Streams)
         return GlobalBatches(
             len(split),
             self.batch_size,
@@ -176,6 +198,20 @@ class DataModule(L.LightningDataModule):
             epoch=epoch,
             start=start,
         )
+
+
+def _treatment(split: Split) -> dict[str, Any]:
+    """Return what was done to a split's values, by the names of ``Preparation``."""
+    if isinstance(split, Streams):
+        return {"symbols": "bytes"}
+    symbols = "bytes" if split.values.dtype == torch.uint8 else "numbers"
+    return {
+        "symbols": None if split.values.is_floating_point() else symbols,
+        "labels": split.labels,
+        "scaling": split.scaling,
+        "target_scale": split.scale,
+        "masked": split.masked,
+    }
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -275,6 +311,18 @@ def stream_data(
         TypeError: If ``window`` is not a whole number.
         ValueError: If ``window`` is below 1 or the claims are not those of bytes.
     """
+    check_streams(claims, window)
+    read = partial(_read_streams, source, batch_size, window)
+    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers)
+
+
+def check_streams(claims: Claims, window: int) -> None:
+    """Check what is said of a text before it is read.
+
+    Raises:
+        TypeError: If ``window`` is not a whole number.
+        ValueError: If ``window`` is below 1 or the claims are not those of bytes.
+    """
     check_whole("window", window, smallest=1)
     if (claims.num_tokens, claims.num_classes, claims.length) != (NUM_SYMBOLS, NUM_SYMBOLS, None):
         raise ValueError(
@@ -282,8 +330,49 @@ def stream_data(
             f"(256 and padding) and data.length null, got {claims.num_tokens}, "
             f"{claims.num_classes} and {claims.length}"
         )
-    read = partial(_read_streams, source, batch_size, window)
-    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers)
+
+
+def split_data(
+    read: Callable[[], AnySplits],
+    claims: Claims,
+    *,
+    standardize: bool,
+    masked: bool,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+) -> DataModule:
+    """Return the datamodule of splits that are read as they are.
+
+    Args:
+        read: Returns ``train``, ``validation`` and ``test``, checked.
+        claims: What the configuration says.
+        standardize: Whether to center and scale numbers by statistics of ``train``, those to
+            predict too.
+        masked: Whether missing numbers (NaN) are masked.
+        batch_size: Sequences in a batch, all processes together.
+        num_workers: Loader processes.
+        seed: The run's seed.
+    """
+    finished = partial(_finished, read, claims, standardize, masked)
+    return DataModule(finished, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+
+
+def _finished(
+    read: Callable[[], AnySplits],
+    claims: Claims,
+    standardize: bool,
+    masked: bool,
+) -> AnySplits:
+    splits = read()
+    _check_classes(splits, claims)
+    if standardize and claims.num_features is not None:
+        scale_inputs(splits)
+    if standardize and claims.kind == "regression":
+        scale_targets(splits)
+    if masked:
+        mask_missing(splits)
+    return splits
 
 
 def _read_sequences(
@@ -293,14 +382,22 @@ def _read_sequences(
         str(name): sequences_from(str(name), dataset, claims, max_length)
         for name, dataset in source().items()
     }
-    if claims.kind == "classification":
-        used = max(int(split.targets.max()) for split in splits.values()) + 1
-        if used != claims.num_classes:
-            raise ValueError(
-                f"data.num_classes={claims.num_classes} does not fit the data, whose largest "
-                f"label is {used - 1}: classes are numbered from 0, so set data.num_classes={used}"
-            )
-    return standardized(splits) if standardize else splits
+    _check_classes(splits, claims)
+    if standardize:
+        scale_inputs(splits)
+    return splits
+
+
+def _check_classes(splits: AnySplits, claims: Claims) -> None:
+    """Check that the largest label is the last class."""
+    if claims.kind != "classification":
+        return
+    used = max(int(split.targets.max()) for split in splits.values()) + 1
+    if used != claims.num_classes:
+        raise ValueError(
+            f"data.num_classes={claims.num_classes} does not fit the data, whose largest "
+            f"label is {used - 1}: classes are numbered from 0, so set data.num_classes={used}"
+        )
 
 
 def _read_streams(source: Source, batch_size: int, window: int) -> Mapping[str, Streams]:

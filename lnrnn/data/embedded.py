@@ -1,4 +1,4 @@
-"""Data that come with the package: recorded speech and Shakespeare's plays.
+"""Data that come with the package: recorded speech, sunspots and Shakespeare's plays.
 
 Sources and licenses: ``assets/NOTICE``.
 """
@@ -18,10 +18,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
+from lnrnn.data.checks import check_whole
+from lnrnn.data.columns import Rows
+from lnrnn.data.datamodule import AnySplits, DataModule, sequence_data, split_data, stream_data
 from lnrnn.data.sequences import Claims
-from lnrnn.data.splits import hold_out
+from lnrnn.data.splits import Shares, hold_out
+from lnrnn.data.steps import Series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
+from lnrnn.data.windows import Cut
 
 if TYPE_CHECKING:
     import datasets
@@ -89,6 +93,78 @@ def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.Datase
     train, held_out = hold_out(rows(arrays, "train"), validation, split_seed, "validation")
     test = rows(arrays, "test")
     return datasets.DatasetDict({"train": train, "validation": held_out, "test": test})
+
+
+def sunspots(
+    *,
+    num_features: int | None = 1,
+    num_tokens: int | None = None,
+    num_classes: int | None = None,
+    window: int = 132,
+    horizon: int = 12,
+    length: int | None = 132,
+    validation: float = 0.15,
+    test: float = 0.15,
+    standardize: bool = True,
+    batch_size: int = 32,
+    num_workers: int = 0,
+    seed: int = 0,
+) -> DataModule:
+    """Forecast the monthly number of sunspots, 1749 to 2008: 3120 months.
+
+    The last years are the test, the years before them validation; no month is in two splits.
+
+    Args:
+        num_features: 1.
+        num_tokens: None; these are not symbols.
+        num_classes: None; numbers are predicted.
+        window: Months that are seen; a cycle of the sun has about 132.
+        horizon: Months that are predicted.
+        length: ``window``.
+        validation: Part of the months before the test.
+        test: Part of all months.
+        standardize: Whether to center and scale by training statistics; metrics are in sunspots.
+        batch_size: Windows in a batch, all processes together.
+        num_workers: Loader processes.
+        seed: The run's seed, which decides the order.
+
+    Raises:
+        TypeError: When constructed, if a size is not a whole number or a share not a number.
+        ValueError: When constructed, if a size is below 1 or a share outside (0, 1). When read, if
+            a split has no window.
+    """
+    check_whole("window", window, smallest=1)
+    claims = Claims("regression", num_features, num_tokens, num_classes, length, horizon=horizon)
+    if length not in (None, window) or (num_features, num_classes) != (1, None):
+        raise ValueError(
+            "sunspots are one number a month: data.num_features=1 data.num_classes=null, and "
+            f"data.length is data.window; got {num_features}, {num_classes}, {length} and {window}"
+        )
+    cut, shares = Cut(window, horizon, stride=1), Shares(validation, test, seed=0)
+    return split_data(
+        partial(_read_sunspots, claims, cut, shares),
+        claims,
+        standardize=standardize,
+        masked=False,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+    )
+
+
+def _read_sunspots(claims: Claims, cut: Cut, shares: Shares) -> AnySplits:
+    import pyarrow as pa
+
+    with _asset("sunspots.npz") as file, np.load(file, allow_pickle=False) as archive:
+        months = archive["sunspots"]
+    series = Series(
+        rows=Rows("train", np.arange(len(months)), inputs="sunspots", targets="sunspots"),
+        values=months[:, None],
+        targets=pa.array(months.astype(np.float64)),
+        begins=np.zeros(1, dtype=np.int64),
+        lengths=np.array([len(months)]),
+    )
+    return splits_of_series({"train": series}, claims, shares, cut, by_time=True, gaps=False)
 
 
 def shakespeare(

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from glob import has_magic
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
-from lnrnn.data.sequences import Claims
+import numpy as np
+
+from lnrnn.data.checks import check_whole
+from lnrnn.data.columns import Rows
+from lnrnn.data.datamodule import DataModule, split_data, stream_data
+from lnrnn.data.readers import CHUNK
+from lnrnn.data.rows import read_rows, sequences_of_rows
+from lnrnn.data.sequences import Claims, Sequences
 from lnrnn.data.splits import Shares
 from lnrnn.data.streams import NUM_SYMBOLS
-from lnrnn.data.tables import Columns, labeled_splits
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
 
 def hub_text(
@@ -125,14 +132,17 @@ def hub_table(
     names = {"train": train_split, "test": test_split}
     if validation_split is not None:
         names["validation"] = validation_split
-    columns = Columns(input_column, target_column, num_features, num_classes)
+    if max_length is not None:
+        check_whole("max_length", max_length, smallest=1)
+    claims = Claims("classification", num_features, num_tokens, num_classes, length)
     # The test share is never used: a hub set names its test split.
     shares = Shares(validation, test=validation, seed=split_seed)
     read = partial(_read_hub, repository, subset, revision, names)
-    return sequence_data(
-        partial(labeled_splits, read, columns, shares),
-        Claims("classification", num_features, num_tokens, num_classes, length),
-        max_length=max_length,
+    return split_data(
+        partial(_read_table, read, (input_column, target_column), claims, shares, max_length),
+        claims,
+        standardize=False,
+        masked=False,
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
@@ -157,6 +167,46 @@ def _read_text(
             for name, rows in splits.items()
         }
     )
+
+
+def _read_table(
+    read: Callable[[], Mapping[str, datasets.Dataset]],
+    columns: tuple[str, str],
+    claims: Claims,
+    shares: Shares,
+    max_length: int | None,
+) -> dict[str, Sequences]:
+    found = read()
+    rows = {
+        split: read_rows(
+            split, _row_chunks(split, dataset, columns), claims, max_length, gaps=False
+        )
+        for split, dataset in found.items()
+    }
+    splits = sequences_of_rows(rows, claims, shares, gaps=False)
+    names = getattr(found["train"].features[columns[1]], "names", None)
+    if names is not None and len(names) == claims.num_classes:
+        for split in splits.values():
+            split.labels = tuple(names)
+    return splits
+
+
+def _row_chunks(
+    split: str, dataset: datasets.Dataset, columns: tuple[str, str]
+) -> Iterator[tuple[Rows, pa.Array, pa.Array]]:
+    inputs, targets = columns
+    for key, name in (("input_column", inputs), ("target_column", targets)):
+        if name not in dataset.column_names:
+            raise ValueError(
+                f"data.{key}={name} is not a column of split '{split}'; there are "
+                f"{', '.join(dataset.column_names)}"
+            )
+    tables: Any = dataset.select_columns([inputs, targets]).with_format("arrow")
+    first = 0
+    for table in tables.iter(batch_size=CHUNK):
+        rows = Rows(split, np.arange(first, first + len(table)), inputs=inputs, targets=targets)
+        yield rows, table[inputs].combine_chunks(), table[targets].combine_chunks()
+        first += len(table)
 
 
 def _read_hub(

@@ -5,13 +5,14 @@ checkpoint would have to carry, and neither the number of processes nor of worke
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import cast
 
 import lightning as L
 import torch
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from lnrnn.seeding import derive_seed
@@ -82,18 +83,20 @@ class GlobalBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self._order()
-        for begin, end in list(pairwise(self.bounds))[self.start :]:
+        for begin, end in islice(pairwise(self.bounds), self.start, None):
             share = end - begin
             first = begin + share * self.rank // self.world_size
             last = begin + share * (self.rank + 1) // self.world_size
-            yield order[first:last]
+            yield (
+                list(order[first:last]) if isinstance(order, range) else order[first:last].tolist()
+            )
 
-    def _order(self) -> list[int]:
+    def _order(self) -> Tensor | range:
         if self.shuffle_seed is None:
-            return list(range(self.size))
+            return range(self.size)
         generator = torch.Generator()
         generator.manual_seed(derive_seed(self.shuffle_seed, "order", self.epoch))
-        return torch.randperm(self.size, generator=generator).tolist()
+        return torch.randperm(self.size, generator=generator)
 
 
 def _batch_bounds(size: int, batch_size: int) -> list[int]:

@@ -11,9 +11,8 @@ from __future__ import (
     annotations,
 )  # `datasets` takes over a second to import: not before it is used
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -21,14 +20,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from lnrnn.data.batch import IGNORED, Batch
+from lnrnn.data.batch import IGNORED, NOTHING, Batch
 from lnrnn.data.checks import check_whole
 from lnrnn.data.columns import Rows, numeric_column, sequence_column
 from lnrnn.preparation import Scaling
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
 Kind = Literal["classification", "tagging", "language_modeling", "regression"]
 
@@ -43,6 +41,8 @@ class Claims:
         num_tokens: Different symbols, the padding symbol included; None for features.
         num_classes: Different classes; None for numbers.
         length: Steps of every sequence; None if they vary.
+        horizon: Numbers to predict of each sequence; None for one.
+        every_step: Whether a number is predicted at every step.
     """
 
     kind: Kind
@@ -50,6 +50,13 @@ class Claims:
     num_tokens: int | None
     num_classes: int | None
     length: int | None
+    horizon: int | None = None
+    every_step: bool = False
+
+    @property
+    def per_step(self) -> bool:
+        """Whether every step has a target of its own."""
+        return self.kind == "tagging" or self.every_step
 
     def __post_init__(self) -> None:
         if (self.num_features is None) == (self.num_tokens is None):
@@ -62,7 +69,7 @@ class Claims:
                 f"num_classes goes with every kind but regression: {self.kind} cannot have "
                 f"data.num_classes={self.num_classes}"
             )
-        for name in ("num_features", "num_tokens", "num_classes", "length"):
+        for name in ("num_features", "num_tokens", "num_classes", "length", "horizon"):
             value = getattr(self, name)
             if value is not None:
                 check_whole(name, value, smallest=1)
@@ -74,12 +81,15 @@ class Sequences(Dataset[Batch]):
     Args:
         values: All sequences end to end: (N, F) float32, or (N,) of any integer type.
         lengths: Steps of each sequence, (n,) int64.
-        targets: (n,) int64 or float32; (N,) int64 if ``per_step``.
+        targets: (n,) int64 or float32; (N,) if ``per_step``.
         padding: What fills a batch behind its shorter sequences.
         per_step: Whether every step has a target of its own.
-        labels: The classes' names, in their order, where they have names.
-        scaling: What ``values`` were centered and scaled by.
+        scale: Mean and standard deviation by which number targets were centered and scaled.
     """
+
+    labels: tuple[str, ...] | None = None  # the classes' names, in their order
+    scaling: Scaling | None = None  # what values were centered and scaled by
+    masked = False  # whether values have a second half that says what was missing
 
     def __init__(
         self,
@@ -89,12 +99,10 @@ class Sequences(Dataset[Batch]):
         *,
         padding: int = 0,
         per_step: bool = False,
-        labels: tuple[str, ...] | None = None,
-        scaling: Scaling | None = None,
+        scale: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.values, self.lengths, self.targets = values, lengths, targets
-        self.padding, self.per_step = padding, per_step
-        self.labels, self.scaling = labels, scaling
+        self.padding, self.per_step, self.scale = padding, per_step, scale
         self.ends = lengths.cumsum(0)
         self.fixed = bool((lengths == lengths[0]).all())
 
@@ -105,12 +113,13 @@ class Sequences(Dataset[Batch]):
         """Return the sequences at ``indices`` as one padded batch."""
         inputs = self._padded(self.values, indices, self.padding)
         if self.per_step:
-            targets = self._padded(self.targets, indices, IGNORED)
+            nothing = NOTHING if self.targets.is_floating_point() else IGNORED
+            targets = self._padded(self.targets, indices, nothing)
         else:
             targets = self.targets[indices]
         return Batch(inputs, targets, None if self.fixed else self.lengths[indices])
 
-    def _padded(self, values: Tensor, indices: list[int], padding: int) -> Tensor:
+    def _padded(self, values: Tensor, indices: list[int], padding: float) -> Tensor:
         """Return rows of ``values``, (B, T) or (B, T, F); symbols, stored small, become int64."""
         dtype = values.dtype if values.is_floating_point() else torch.int64
         if self.fixed:
@@ -123,15 +132,6 @@ class Sequences(Dataset[Batch]):
         """Return the tensors that make this split what it is."""
         return [self.values, self.lengths, self.targets]
 
-    def preparation(self) -> dict[str, Any]:
-        """Return how new sequences are to be treated, by the names of ``Preparation``."""
-        symbols = "bytes" if self.values.dtype == torch.uint8 else "numbers"
-        return {
-            "symbols": None if self.values.is_floating_point() else symbols,
-            "labels": self.labels,
-            "scaling": self.scaling,
-        }
-
 
 def sequences_from(
     split: str, dataset: datasets.Dataset, claims: Claims, max_length: int | None = None
@@ -141,7 +141,7 @@ def sequences_from(
     Args:
         split: Its name, for messages.
         dataset: Columns ``inputs`` (lists of numbers, lists of frames, or text) and ``targets``;
-            and, where there are files, ``row``: which of their rows it was.
+            and, where rows were held out, ``row``: which it was before.
         claims: What the configuration says.
         max_length: Steps kept of each sequence; None keeps all.
 
@@ -152,81 +152,92 @@ def sequences_from(
     if len(dataset) == 0:
         raise ValueError(f"split '{split}' has no rows")
     table = dataset.with_format("arrow")[:]
-    rows = Rows(split, table["row"].to_numpy() if "row" in dataset.column_names else None)
+    places = table["row"].to_numpy() if "row" in dataset.column_names else None
+    rows = Rows(split, places)
     values, lengths = sequence_column(rows, table["inputs"], claims.num_features, max_length)
+    if claims.kind == "tagging":
+        targets, tagged = sequence_column(rows, table["targets"], None, max_length)
+        return checked(rows, values, lengths, targets, claims, tagged)
+    return checked(rows, values, lengths, numeric_column(rows, None, table["targets"]), claims)
+
+
+def checked(
+    rows: Rows,
+    values: np.ndarray,
+    lengths: np.ndarray,
+    targets: np.ndarray,
+    claims: Claims,
+    target_lengths: np.ndarray | None = None,
+    *,
+    gaps: bool = False,
+) -> Sequences:
+    """Return the sequences of a split, checked against what the configuration claims.
+
+    Args:
+        rows: Names of the rows, for messages.
+        values: All sequences end to end, (N, F) or (N,).
+        lengths: Steps of each, (n,).
+        targets: One a sequence, (n,), or one a step, (N,).
+        claims: What the configuration says.
+        target_lengths: Where there is one a step, how many each sequence has, (n,).
+        gaps: Whether NaN stands for a missing value, or for a step where nothing is predicted.
+
+    Raises:
+        ValueError: As :func:`sequences_from`.
+    """
     _check_lengths(rows, lengths, claims.length)
-    owner = np.repeat(np.arange(len(lengths)), lengths)  # the row each step belongs to
     if claims.num_features is not None:
-        _check_finite(rows, values, owner)
+        _check_finite(rows, rows.inputs, values, lengths, gaps)
     else:
-        _check_range(rows, values, owner, claims.num_tokens, "symbol", "num_tokens")
-    targets = _targets(rows, table["targets"], claims, lengths, owner, max_length)
+        _check_range(rows, rows.inputs, values, lengths, claims.num_tokens, "symbol", "num_tokens")
+    per_step = target_lengths is not None
+    if target_lengths is not None and not np.array_equal(target_lengths, lengths):
+        row = int(np.flatnonzero(target_lengths != lengths)[0])
+        one, many = ("class", "classes") if claims.kind == "tagging" else ("number", "numbers")
+        raise ValueError(
+            f"every step needs a {one}: {rows.name(row, rows.targets)} has {lengths[row]} steps "
+            f"and {target_lengths[row]} {many}"
+        )
+    targets = checked_targets(rows, targets, claims, lengths if per_step else None, gaps)
     return Sequences(
         torch.from_numpy(values),
         torch.from_numpy(lengths),
         torch.from_numpy(targets),
         padding=0 if claims.num_tokens is None else claims.num_tokens - 1,
-        per_step=claims.kind == "tagging",
-        labels=_label_names(dataset, claims),
+        per_step=per_step,
     )
 
 
-def standardized(splits: Mapping[str, Sequences]) -> dict[str, Sequences]:
-    """Center and scale each feature of every split by statistics of ``train`` alone.
-
-    Mean and biased standard deviation are taken over all steps of all training sequences; padding
-    does not exist yet and cannot bias them. A constant feature is centered only.
-    """
-    train = splits["train"].values.double()  # (N, F)
-    mean, std = train.mean(0), train.std(0, correction=0)
-    std[std == 0] = 1
-    return {
-        name: Sequences(
-            ((split.values.double() - mean) / std).float(),
-            split.lengths,
-            split.targets,
-            labels=split.labels,
-            scaling=Scaling(tuple(mean.tolist()), tuple(std.tolist())),
-        )
-        for name, split in splits.items()
-    }
-
-
-def _label_names(dataset: datasets.Dataset, claims: Claims) -> tuple[str, ...] | None:
-    """Return the names that a column of class labels knows, if it knows one for each class."""
-    names = getattr(dataset.features["targets"], "names", None)
-    return tuple(names) if names is not None and len(names) == claims.num_classes else None
-
-
-def _targets(
-    rows: Rows,
-    column: pa.ChunkedArray,
-    claims: Claims,
-    lengths: np.ndarray,
-    owner: np.ndarray,
-    max_length: int | None,
+def checked_targets(
+    rows: Rows, targets: np.ndarray, claims: Claims, sizes: np.ndarray | None, gaps: bool
 ) -> np.ndarray:
-    """Return what is to be predicted: (n,) float32 or int64, or (N,) int64 for a class per step."""
-    if claims.kind == "tagging":
-        targets, tagged = sequence_column(rows, column, None, max_length)
-        if not np.array_equal(tagged, lengths):
-            row = int(np.flatnonzero(tagged != lengths)[0])
-            raise ValueError(
-                f"every step needs a class: {rows.name(row)} has {lengths[row]} steps and "
-                f"{tagged[row]} classes"
-            )
-    else:
-        targets, owner = numeric_column(rows.split, column), np.arange(len(lengths))
-    _check_finite(rows, targets, owner)
+    """Return what is to be predicted, float32 numbers or int64 classes.
+
+    Args:
+        rows: Names of the rows, for messages.
+        targets: One a row, or one a step.
+        claims: What the configuration says.
+        sizes: Where there is one a step, the steps of each row.
+        gaps: Whether NaN is a step where nothing is predicted.
+
+    Raises:
+        ValueError: If one is not finite, or not one of the classes.
+    """
+    _check_finite(rows, rows.targets, targets, sizes, gaps)
     if claims.num_classes is None:
         return targets.astype(np.float32)
+    if gaps and targets.dtype.kind == "f":
+        targets = np.where(np.isnan(targets), IGNORED, targets)
     labels = targets.astype(np.int64)
     if (labels != targets).any():
         step = int(np.flatnonzero(labels != targets)[0])
         raise ValueError(
-            f"a class is a whole number: {rows.name(int(owner[step]))} has {targets[step]}"
+            "a class is a whole number: "
+            f"{rows.name(_row_of(step, sizes), rows.targets)} has {targets[step]}"
         )
-    _check_range(rows, labels, owner, claims.num_classes, "label", "num_classes")
+    predicted = labels[labels != IGNORED] if gaps else labels
+    if len(predicted) and (predicted.min() < 0 or predicted.max() >= claims.num_classes):
+        _check_range(rows, rows.targets, labels, sizes, claims.num_classes, "label", "num_classes")
     return labels
 
 
@@ -242,20 +253,37 @@ def _check_lengths(rows: Rows, lengths: np.ndarray, claimed: int | None) -> None
         )
 
 
-def _check_finite(rows: Rows, values: np.ndarray, owner: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-    if len(bad):
+def _row_of(step: int, sizes: np.ndarray | None) -> int:
+    """Return the row that a step belongs to, or where each row is one step, itself."""
+    return step if sizes is None else int(np.searchsorted(np.cumsum(sizes), step, side="right"))
+
+
+def _check_finite(
+    rows: Rows, name: str | None, values: np.ndarray, sizes: np.ndarray | None, gaps: bool
+) -> None:
+    if values.dtype.kind != "f":
+        return
+    bad = np.isinf(values) if gaps else ~np.isfinite(values)
+    if bad.any():
+        step = int(np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))[0])
         raise ValueError(
-            f"values must be finite: {rows.name(int(owner[bad[0]]))} has {values[bad[0]]}"
+            f"values must be finite: {rows.name(_row_of(step, sizes), name)} has {values[step]}"
         )
 
 
 def _check_range(
-    rows: Rows, values: np.ndarray, owner: np.ndarray, size: int | None, what: str, key: str
+    rows: Rows,
+    name: str | None,
+    values: np.ndarray,
+    sizes: np.ndarray | None,
+    size: int | None,
+    what: str,
+    key: str,
 ) -> None:
-    bad = np.flatnonzero((values < 0) | (values >= (size or 0)))
-    if len(bad):
-        raise ValueError(
-            f"data.{key}={size} allows {what}s 0 to {(size or 0) - 1}, but "
-            f"{rows.name(int(owner[bad[0]]))} has {values[bad[0]]}"
-        )
+    if not len(values) or (values.min() >= 0 and values.max() < (size or 0)):
+        return
+    step = int(np.flatnonzero((values < 0) | (values >= (size or 0)))[0])
+    raise ValueError(
+        f"data.{key}={size} allows {what}s 0 to {(size or 0) - 1}, but "
+        f"{rows.name(_row_of(step, sizes), name)} has {values[step]}"
+    )

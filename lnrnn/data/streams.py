@@ -5,7 +5,8 @@ Dimensions: N symbols, B streams (the global batch), W symbols in a window.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ Outputs have 257 classes too, although padding is never a target, so that the ou
 the embedding's (``head.tied=true``).
 """
 
+_ROWS_KEPT = 1024  # each brings pages of 64 kB or more into memory
+
 
 class Streams(Dataset[Batch]):
     """A text cut into B contiguous streams; window k of all streams is batch k.
@@ -45,12 +48,21 @@ class Streams(Dataset[Batch]):
         batch_size: B.
         window: W.
         whole: Whether to keep everything.
+        release: Of a mapped text, lets what was read leave memory; None for one in memory.
 
     Raises:
         ValueError: If a size is below 1 or the text is too short to fill it.
     """
 
-    def __init__(self, split: str, text: Tensor, batch_size: int, window: int, whole: bool) -> None:
+    def __init__(
+        self,
+        split: str,
+        text: Tensor,
+        batch_size: int,
+        window: int,
+        whole: bool,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         if batch_size < 1 or window < 1:
             raise ValueError(
                 f"batch_size and window must be at least 1, got {batch_size}, {window}"
@@ -64,6 +76,7 @@ class Streams(Dataset[Batch]):
         self.starts, self.ends = edges[:-1], edges[1:]  # (B,): each predicts start + 1 to end
         self.longest = int((self.ends - self.starts).max())
         self.windows = -(-self.longest // window)
+        self._release, self._rows_read = release, 0
 
     def __len__(self) -> int:
         return self.windows * self.batch_size
@@ -75,17 +88,22 @@ class Streams(Dataset[Batch]):
         streams = torch.tensor(indices) % self.batch_size
         places = (self.starts[streams] + offset).unsqueeze(1) + torch.arange(width + 1)
         symbols = self.text[places.clamp_max(len(self.text) - 1)].long()  # (rows, W + 1)
+        self._rows_read += len(indices)
+        if self._rows_read >= _ROWS_KEPT:
+            self.release()
         beyond = places[:, 1:] > self.ends[streams].unsqueeze(1)  # (rows, W)
         inputs = symbols[:, :-1].masked_fill(beyond, PADDING)
         return Batch(inputs, symbols[:, 1:].masked_fill(beyond, IGNORED), None)
 
+    def release(self) -> None:
+        """Let the pages of a mapped text that were read leave memory; else nothing happens."""
+        self._rows_read = 0
+        if self._release is not None:
+            self._release()
+
     def content(self) -> list[Tensor]:
         """Return the tensors that make this split what it is."""
         return [self.text]
-
-    def preparation(self) -> dict[str, Any]:
-        """Return how new text is to be treated, by the names of ``Preparation``."""
-        return {"symbols": "bytes"}
 
 
 def streams_from(split: str, dataset: datasets.Dataset, batch_size: int, window: int) -> Streams:

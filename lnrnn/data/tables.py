@@ -1,92 +1,162 @@
-"""Classification of the user's own tables: one row, one sequence and its label."""
+"""The user's own tables: a sequence a row, or a step a row."""
 
-from __future__ import annotations
+from __future__ import annotations  # pyarrow is imported when data are read
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from glob import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnrnn.data.columns import Rows, is_text
-from lnrnn.data.datamodule import DataModule, sequence_data
+from lnrnn.data.checks import check_whole
+from lnrnn.data.columns import Rows
+from lnrnn.data.datamodule import AnySplits, DataModule, split_data
 from lnrnn.data.files import find_splits
-from lnrnn.data.sequences import Claims
-from lnrnn.data.splits import Shares, hold_out
+from lnrnn.data.readers import Reading, read_chunks
+from lnrnn.data.rows import read_rows, sequences_of_rows
+from lnrnn.data.sequences import Claims, Kind
+from lnrnn.data.splits import Shares
+from lnrnn.data.steps import StepColumns, read_series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
+from lnrnn.data.windows import Cut
 
 if TYPE_CHECKING:
-    import datasets
+    import pyarrow as pa
 
-FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+TASKS: dict[str, Kind] = {
+    "classification": "classification",
+    "tagging": "tagging",
+    "regression": "regression",
+    "forecasting": "regression",
+}
 
 
 def table_files(
     *,
     files: str | Sequence[str],
     num_classes: int | None,
+    task: str = "classification",
     validation_files: str | Sequence[str] | None = None,
     test_files: str | Sequence[str] | None = None,
     validation: float = 0.1,
     test: float = 0.1,
+    split_by: str | None = None,
     split_seed: int = 0,
     input_column: str = "text",
+    input_columns: Sequence[str] | None = None,
     target_column: str = "label",
+    group_by: str | None = None,
+    order_by: str | None = None,
+    per_step: bool = False,
+    window: int | None = None,
+    horizon: int | None = None,
+    stride: int = 1,
+    missing: str = "error",
     num_features: int | None = None,
     num_tokens: int | None = NUM_SYMBOLS,
     length: int | None = None,
     max_length: int | None = None,
     standardize: bool = True,
+    separator: str | None = None,
+    encoding: str | None = None,
     batch_size: int = 32,
     num_workers: int = 0,
     seed: int = 0,
 ) -> DataModule:
-    """Classify the rows of csv, tsv, json, jsonl or parquet files.
+    """Learn from csv, tsv, json, jsonl or parquet files, also packed ones (gz, bz2, xz, zip).
+
+    A row is a sequence and its target, or, with ``input_columns``, one step of a sequence.
 
     Args:
-        files: A path or glob, or a list of them, all of one format, to learn from.
-        num_classes: Different labels.
-        validation_files: Files to follow training; None takes a share of the rows.
-        test_files: Files for the final test; None takes a share of the rows.
-        validation: That share for validation, of the rows that are not for the test.
-        test: That share for the test. Both keep every class in proportion.
+        files: A path or glob, or a list of them, to learn from.
+        num_classes: Different labels; None where numbers are predicted.
+        task: ``classification`` (a class a sequence), ``tagging`` (a class a step), ``regression``
+            (a number) or ``forecasting`` (the numbers that follow).
+        validation_files: Files to follow training; None takes a share.
+        test_files: Files for the final test; None takes a share.
+        validation: That share for validation, of what is not for the test.
+        test: That share for the test.
+        split_by: A step a row: ``group`` holds out whole series, ``time`` the end of each; None:
+            ``group`` where there is ``group_by`` or more than one file, else ``time``. A sequence a
+            row: rows are held out, each class in proportion.
         split_seed: Chooses them. Not the run's seed: runs that are compared share one split.
-        input_column: The sequence: text (read as bytes); or numbers, as a list, as a list of
-            frames, or (csv) written in one cell with spaces, commas or semicolons between them.
+        input_column: The sequence of a row: text (read as bytes); or numbers, as a list, as a list
+            of frames, or (csv) written in one cell with spaces, commas or semicolons between them.
+        input_columns: The features of a step, where a row is a step.
         target_column: The label: a whole number from 0, or a name (classes are numbered in the
-            order of the sorted names).
-        num_features: Numbers per step; None for text. Cells of numbers are cut into frames.
+            order of the sorted names); or the number to predict. Where every step has one, and a
+            row is a sequence, as many in one cell.
+        group_by: A step a row: the column that tells the series apart; None: every file is one.
+        order_by: A step a row: the column, a number or a date, that puts the steps of a series in
+            order; None: the order of the rows.
+        per_step: Whether ``regression`` predicts a number at every step.
+        window: A step a row: steps of the windows that series are cut into; None keeps them whole.
+        horizon: Steps that ``forecasting`` predicts.
+        stride: Steps from one window to the next.
+        missing: ``error`` names what is missing; ``mask`` puts the mean, with a second feature
+            that is 1 where it was missing, and predicts nothing where a step's target is missing.
+        num_features: Numbers per step, with ``missing=mask`` twice as many; None for text.
         num_tokens: 257 for text (bytes and the padding symbol); None for numbers.
         length: Steps of every sequence; None if they vary.
-        max_length: Steps (bytes) kept of each sequence; None keeps all.
-        standardize: Whether to center and scale numbers by training statistics.
+        max_length: A sequence a row: steps (bytes) kept of each; None keeps all.
+        standardize: Whether to center and scale numbers by training statistics. Those to predict
+            are too, and metrics are in the units of the files.
+        separator: What separates columns of csv; None: what the header has.
+        encoding: Of csv and json; None: UTF-8, or what a byte order mark tells.
         batch_size: Sequences in a batch, all processes together.
         num_workers: Loader processes.
         seed: The run's seed, which decides the order.
 
     Raises:
         ValueError: When read: if a file is empty or in two splits, a column is not there, a
-            sequence is empty, or the labels are not ``num_classes``. When constructed: if a share
-            is outside (0, 1). Rows are named as they are in the files of the split, end to end
-            and counted from 0 without the header, also where a share was taken from them.
+            sequence is empty, or a value does not fit; the message names file, row and column. When
+            constructed: if settings contradict one another.
         TypeError: When constructed, if a size is not a whole number or a share is not a
             number. When read, if ``files`` is not a path, a glob or a list of them.
         FileNotFoundError: When read, if a path or glob names no file.
     """
-    columns = Columns(input_column, target_column, num_features, num_classes)
-    shares = Shares(validation, test, split_seed)
-    read = partial(_read_files, files, validation_files, test_files, input_column)
-    return sequence_data(
-        partial(labeled_splits, read, columns, shares),
-        Claims("classification", num_features, num_tokens, num_classes, length),
-        standardize=standardize and num_features is not None,
+    layout = Layout(
+        task=task,
+        split_by=split_by,
+        input_column=input_column,
+        input_columns=None if input_columns is None else tuple(_names(input_columns)),
+        target_column=target_column,
+        group_by=group_by,
+        order_by=order_by,
+        per_step=per_step,
+        window=window,
+        horizon=horizon,
+        stride=stride,
+        missing=missing,
         max_length=max_length,
+        num_features=num_features,
+    )
+    claims = Claims(
+        TASKS[task],
+        num_features,
+        num_tokens,
+        num_classes,
+        length,
+        horizon=horizon,
+        every_step=per_step,
+    )
+    if window is not None and length not in (None, window):
+        raise ValueError(f"data.length={length} contradicts data.window={window}")
+    read = partial(
+        _read_tables,
+        (files, validation_files, test_files),
+        layout,
+        replace(claims, num_features=layout.columns_of_numbers),
+        Shares(validation, test, split_seed),
+        Reading(separator, encoding),
+    )
+    return split_data(
+        read,
+        claims,
+        standardize=standardize,
+        masked=layout.gaps,
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
@@ -94,189 +164,161 @@ def table_files(
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns of a table are used, and what is expected in them.
+class Layout:
+    """How sequences stand in a table, as ``table_files`` takes it; contradictions are refused."""
 
-    Attributes:
-        inputs: Name of the column of sequences.
-        targets: Name of the column of labels.
-        num_features: Numbers per step; None for text.
-        num_classes: Different labels.
-    """
-
-    inputs: str
-    targets: str
+    task: str
+    split_by: str | None
+    input_column: str
+    input_columns: tuple[str, ...] | None
+    target_column: str
+    group_by: str | None
+    order_by: str | None
+    per_step: bool
+    window: int | None
+    horizon: int | None
+    stride: int
+    missing: str
+    max_length: int | None
     num_features: int | None
-    num_classes: int | None
 
-
-def labeled_splits(
-    read: Callable[[], Mapping[str, datasets.Dataset]], columns: Columns, shares: Shares
-) -> datasets.DatasetDict:
-    """Return ``train``, ``validation`` and ``test``: columns ``inputs``, ``targets`` and ``row``.
-
-    Args:
-        read: Returns the splits that the source has, ``train`` at least.
-        columns: Where sequences and labels are.
-        shares: What is held out where the source has no such split.
-
-    Raises:
-        ValueError: If a column is not there, or the labels are not ``num_classes`` names.
-    """
-    import datasets
-
-    splits = {split: _chosen(split, rows, columns) for split, rows in read().items()}
-    splits = _numbered(splits, columns)
-    for split, share in (("test", shares.test), ("validation", shares.validation)):
-        if split not in splits:
-            splits["train"], splits[split] = hold_out(splits["train"], share, shares.seed, split)
-    return datasets.DatasetDict({name: splits[name] for name in ("train", "validation", "test")})
-
-
-def _chosen(split: str, rows: datasets.Dataset, columns: Columns) -> datasets.Dataset:
-    """Keep the two columns under their common names; cells of written numbers become lists.
-
-    The rows are numbered before any are held out, so that messages can name the user's own.
-    """
-    import datasets
-    import pyarrow as pa
-
-    for key, name in (("input_column", columns.inputs), ("target_column", columns.targets)):
-        if name not in rows.column_names:
+    def __post_init__(self) -> None:
+        self._check_choices()
+        for name in ("window", "horizon", "stride", "max_length"):
+            value = getattr(self, name)
+            if value is not None:
+                check_whole(name, value, smallest=1)
+        if self.task == "forecasting" and None in (self.window, self.horizon, self.input_columns):
             raise ValueError(
-                f"data.{key}={name} is not a column of split '{split}'; there are "
-                f"{', '.join(rows.column_names)}"
+                "forecasting needs data.input_columns, data.window (steps that are seen) and "
+                f"data.horizon (steps that are predicted), got {self.input_columns}, "
+                f"{self.window} and {self.horizon}"
             )
-    table = rows.with_format("arrow")[:]
-    inputs, targets = table[columns.inputs], table[columns.targets]
-    labels = rows.features[columns.targets]
-    names = Rows(split, np.arange(len(table)))
-    for name, column in ((columns.inputs, inputs), (columns.targets, targets)):
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
+        if self.horizon is not None and self.task != "forecasting":
             raise ValueError(
-                f"every row needs a sequence and a label, but '{name}' is empty in "
-                f"{names.name(row)}"
+                f"data.horizon={self.horizon} is for forecasting: data=table_forecasting"
             )
-    if pa.types.is_boolean(targets.type):
-        targets = targets.cast(pa.int64())
-    if columns.num_features is not None and is_text(inputs.type):
-        cells = inputs.to_pylist()
-        inputs = pa.array([_frames(names, i, c, columns.num_features) for i, c in enumerate(cells)])
-    chosen = datasets.Dataset(
-        pa.table({"inputs": inputs, "targets": targets, "row": names.in_files})
-    )
-    if isinstance(labels, datasets.ClassLabel):  # of the hub, where classes have names
-        with _no_progress_bars():
-            chosen = chosen.cast_column("targets", labels)
-    return chosen
+        if self.per_step and self.task != "regression":
+            raise ValueError(
+                f"data.per_step=true is for regression, and data.task={self.task}: a class at "
+                "every step is data=table_tagging"
+            )
+        if self.input_columns is None:
+            self._check_row()
+        else:
+            self._check_step()
+
+    @property
+    def gaps(self) -> bool:
+        """Whether values may be missing."""
+        return self.missing == "mask"
+
+    @property
+    def columns_of_numbers(self) -> int | None:
+        """Numbers per step as the files have them."""
+        if self.num_features is None or not self.gaps:
+            return self.num_features
+        return self.num_features // 2
+
+    @property
+    def cut(self) -> Cut | None:
+        """How series are cut into windows."""
+        return None if self.window is None else Cut(self.window, self.horizon or 0, self.stride)
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("task", TASKS),
+            ("split_by", (None, "group", "time")),
+            ("missing", ("error", "mask")),
+            ("per_step", (True, False)),
+        ):
+            value = getattr(self, name)
+            if not any(value is choice or value == choice for choice in choices):
+                shown = ", ".join("null" if c is None else str(c).lower() for c in choices)
+                raise ValueError(f"data.{name} must be one of {shown}, got {value!r}")
+        if self.gaps and (self.num_features is None or self.num_features % 2):
+            raise ValueError(
+                "data.missing=mask gives every column of numbers a second feature: "
+                f"data.num_features must be twice their number, got {self.num_features}"
+            )
+
+    def _check_row(self) -> None:
+        for name in ("group_by", "order_by", "split_by", "window"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"data.{name}={getattr(self, name)} is for tables in which a row is a step: "
+                    "name the columns of its features, data.input_columns=[x1,x2]"
+                )
+        if self.stride != 1:
+            raise ValueError(f"data.stride={self.stride} needs data.window")
+
+    def _check_step(self) -> None:
+        columns = self.input_columns or ()
+        expected = 1 if self.columns_of_numbers is None else self.columns_of_numbers
+        if len(columns) != expected:
+            raise ValueError(
+                f"data.input_columns has {len(columns)} columns, but data.num_features="
+                f"{self.num_features}"
+                + (" with data.missing=mask, which doubles them" if self.gaps else "")
+                + f": set data.num_features={len(columns) * (1 + self.gaps)} data.num_tokens=null"
+            )
+        if self.max_length is not None:
+            raise ValueError(
+                "data.max_length is for tables in which a row is a sequence; data.window cuts these"
+            )
+        if self.window is None and self.stride != 1:
+            raise ValueError(f"data.stride={self.stride} needs data.window")
 
 
-def _frames(rows: Rows, row: int, cell: str | None, num_features: int) -> list[list[float]]:
-    """Read the numbers of one cell, (T, F), frame after frame."""
-    words = re.split(r"[\s,;]+", (cell or "").strip("[] \n\t"))
-    try:
-        numbers = [float(word) for word in words if word]
-    except ValueError as error:
-        raise ValueError(
-            f"a cell holds numbers between spaces, commas or semicolons; {rows.name(row)}: "
-            f"{error}; for text set data.num_features=null data.num_tokens=257"
-        ) from error
-    if len(numbers) % num_features:
-        raise ValueError(
-            f"data.num_features={num_features} does not fit {rows.name(row)}: "
-            f"{len(numbers)} numbers are not whole frames"
+def _names(columns: Sequence[str]) -> Sequence[str]:
+    if isinstance(columns, str) or not all(isinstance(name, str) for name in columns):
+        raise TypeError(f"data.input_columns must be a list of names, got {columns!r}")
+    if not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"data.input_columns must be different names, got {list(columns)}")
+    return columns
+
+
+def _read_tables(
+    given: tuple[str | Sequence[str], str | Sequence[str] | None, str | Sequence[str] | None],
+    layout: Layout,
+    claims: Claims,
+    shares: Shares,
+    reading: Reading,
+) -> AnySplits:
+    found = find_splits(*given)
+    if layout.input_columns is not None:
+        columns = StepColumns(
+            layout.input_columns, layout.target_column, layout.group_by, layout.order_by
         )
-    return [numbers[i : i + num_features] for i in range(0, len(numbers), num_features)]
-
-
-def _numbered(splits: dict[str, datasets.Dataset], columns: Columns) -> dict[str, datasets.Dataset]:
-    """Number labels that are names, in the order of all the sorted names; leave numbers alone."""
-    import datasets
-    import pyarrow as pa
-
-    columns_of_names = {name: rows["targets"][:] for name, rows in splits.items()}
-    if not any(isinstance(label, str) for labels in columns_of_names.values() for label in labels):
-        return splits
-    names = sorted({str(label) for labels in columns_of_names.values() for label in labels})
-    if len(names) != columns.num_classes:
-        raise ValueError(
-            f"data.num_classes={columns.num_classes}, but column '{columns.targets}' has "
-            f"{len(names)} different labels: {', '.join(names[:20])}"
-            + (", ..." if len(names) > 20 else "")
-        )
-    place = {name: i for i, name in enumerate(names)}
-    with _no_progress_bars():
-        return {
-            split: rows.remove_columns("targets")
-            .add_column("targets", pa.array([place[str(name)] for name in columns_of_names[split]]))
-            .cast_column("targets", datasets.ClassLabel(names=names))
-            for split, rows in splits.items()
+        series = {
+            split: read_series(split, paths, columns, reading, claims, gaps=layout.gaps)
+            for split, paths in found.items()
         }
-
-
-def _read_files(
-    files: str | Sequence[str],
-    validation_files: str | Sequence[str] | None,
-    test_files: str | Sequence[str] | None,
-    input_column: str,
-) -> dict[str, datasets.Dataset]:
-    found = find_splits(files, validation_files, test_files)
-    return {split: _read_table(paths, input_column) for split, paths in found.items()}
-
-
-def _read_table(paths: list[Path], input_column: str) -> datasets.Dataset:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
-    suffixes = {path.suffix.lower() for path in paths}
-    if len(suffixes) != 1 or not suffixes <= FORMATS.keys():
-        raise ValueError(
-            f"files of a split must share one of the formats {', '.join(FORMATS)}, got "
-            f"{', '.join(sorted(suffixes))}"
+        one = layout.group_by is None and len(found["train"]) == 1
+        by_time = layout.split_by == "time" or (layout.split_by is None and one)
+        return splits_of_series(
+            series, claims, shares, layout.cut, by_time=by_time, gaps=layout.gaps
         )
-    suffix = suffixes.pop()
-    options: dict[str, Any] = {}
-    if FORMATS[suffix] == "csv":
-        # The sequence is text even where all of it looks like numbers, and "null" is a word.
-        options = {
-            "sep": "\t" if suffix == ".tsv" else ",",
-            "converters": {input_column: str},
-            "keep_default_na": False,
-            "na_values": [""],
-        }
-    # In memory, by way of a folder that is gone afterwards: nothing stale, nothing left behind.
-    # `datasets` takes the whole path of a file for a pattern (or, with "::", for an address), the
-    # part that nobody typed too. So it is given links, in whose names there is nothing of the kind.
-    with TemporaryDirectory() as folder, _no_progress_bars():
-        links = [Path(folder, f"{number}{suffix}") for number in range(len(paths))]
-        for link, path in zip(links, paths, strict=True):
-            link.symlink_to(path.absolute())
-        try:
-            loaded = load_dataset(
-                FORMATS[suffix],
-                data_files=[escape(str(link)) for link in links],
-                cache_dir=str(Path(folder, "cache")),
-                keep_in_memory=True,
-                **options,
-            )
-        except (DatasetGenerationError, ValueError) as error:
-            raise ValueError(
-                f"could not find rows in {', '.join(map(str, paths))}, read as {suffix[1:]}: "
-                f"{error.__cause__ or error}"
-            ) from error
-    return loaded["train"]  # the name that `datasets` gives to a table without splits
+    rows = {}
+    for split, paths in found.items():
+        chunks = _row_chunks(split, paths, layout, reading)
+        rows[split] = read_rows(split, chunks, claims, layout.max_length, gaps=layout.gaps)
+    return sequences_of_rows(rows, claims, shares, gaps=layout.gaps)
 
 
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Silence the bars of `datasets`, which a local file does not deserve."""
-    import datasets
-
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+def _row_chunks(
+    split: str, paths: Sequence[Path], layout: Layout, reading: Reading
+) -> Iterator[tuple[Rows, pa.Array, pa.Array]]:
+    inputs, targets = layout.input_column, layout.target_column
+    wanted = {inputs: "input_column", targets: "target_column"}
+    starts: list[int] = []
+    total = 0
+    for path in paths:
+        starts.append(total)
+        for chunk in read_chunks(path, wanted, reading):
+            places = np.arange(total, total + len(chunk))
+            rows = Rows(split, places, paths, np.array(starts), inputs, targets)
+            yield rows, chunk.columns[inputs], chunk.columns[targets]
+            total += len(chunk)
+    if not total:
+        raise ValueError(f"could not find rows in {', '.join(map(str, paths))}: none has any")

@@ -47,10 +47,11 @@ def answer_files(
         ValueError: If a file or a row is not what the model reads; the message names both.
     """
     columns = model.preparation.columns
-    if column is None and len(columns) > 1:
+    if model.preparation.row_a_step:
         raise ValueError(
-            f"this model reads several columns, {', '.join(columns)}, which files cannot give it "
-            "yet: lnrnn.load(...).predict takes their numbers as an array"
+            f"this model was trained on tables with a row for every step, of {', '.join(columns)}, "
+            "which files cannot give it yet: lnrnn.load(...).predict takes each sequence as an "
+            f"array of steps and {len(columns)} numbers"
         )
     column = column if column is not None or not columns else columns[0]
     waiting: list[Row] = []
@@ -73,8 +74,8 @@ def _lines(model: TrainedModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _steps(model: TrainedModel, row: Row) -> Any:
     value, known = row.value, model.preparation
-    if isinstance(value, str) and known.num_features is not None:
-        value = numbers_in(value, known.num_features, row.name)
+    if isinstance(value, str) and known.given_features is not None:
+        value = numbers_in(value, known.given_features, row.name)
     return to_steps(value, known, row.name)
 
 

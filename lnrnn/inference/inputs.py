@@ -60,7 +60,7 @@ def to_batch(sequences: Sequence[Tensor], preparation: Preparation) -> tuple[Ten
 
 
 def _features(value: Any, preparation: Preparation, name: str) -> Tensor:
-    count = preparation.num_features
+    count = preparation.given_features
     rule = f"{name}: each of its steps must be {count} numbers"
     if isinstance(value, str | bytes):
         raise ValueError(f"{rule}, and not text")
@@ -71,11 +71,13 @@ def _features(value: Any, preparation: Preparation, name: str) -> Tensor:
     if steps.dim() == 1 and count == 1:
         steps = steps[:, None]
     if steps.numel() == 0:
-        return torch.empty(0, count or 0)
+        return torch.empty(0, preparation.num_features or 0)
     if steps.dim() != 2 or steps.shape[1] != count:
         raise ValueError(f"{rule}, (T, {count}); got the shape {tuple(steps.shape)}")
-    if not bool(torch.isfinite(steps).all()):
-        step = int((~torch.isfinite(steps)).any(dim=1).nonzero()[0])
+    missing = steps.isnan()
+    bad = steps.isinf() if preparation.masked else ~torch.isfinite(steps)
+    if bool(bad.any()):
+        step = int(bad.any(dim=1).nonzero()[0])
         raise ValueError(
             f"{name}: values must be finite, and step {step} is {steps[step].tolist()}"
         )
@@ -84,6 +86,8 @@ def _features(value: Any, preparation: Preparation, name: str) -> Tensor:
         mean = torch.tensor(preparation.scaling.mean, dtype=torch.float64)
         std = torch.tensor(preparation.scaling.std, dtype=torch.float64)
         steps = ((steps.double() - mean) / std).float()
+    if preparation.masked:
+        steps = torch.cat((steps.masked_fill(missing, 0.0), missing.float()), dim=1)
     return steps
 
 

@@ -26,13 +26,14 @@ class Predictions:
         labels: For each sequence the most probable class's name; with a class a step, the names of
             its steps; for numbers, empty.
         probabilities: For each sequence (C,), or (T, C) with a class a step; for numbers, empty.
-        values: For each sequence its number; empty for classes.
+        values: For each sequence its number, or the list of those of its steps or of the horizon,
+            in the units of the training data; empty for classes.
     """
 
     classes: tuple[str, ...] = ()
     labels: tuple[Any, ...] = ()
     probabilities: tuple[Tensor, ...] = ()
-    values: tuple[float, ...] = ()
+    values: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels) or len(self.values)
@@ -111,7 +112,11 @@ class TrainedModel:
         inputs, lengths = to_batch(prepared, self.preparation)
         scores = self.scores(inputs, lengths)
         if self.preparation.num_classes is None:
-            return Predictions(values=tuple(scores.double().tolist()))
+            mean, std = self.preparation.target_scale
+            numbers = (scores.double() * std + mean).tolist()  # (B,), (B, H) or (B, T)
+            if self.preparation.per_step:
+                numbers = [row[: len(s)] for row, s in zip(numbers, prepared, strict=True)]
+            return Predictions(values=tuple(numbers))
         names = self.preparation.class_names
         every = scores.double().softmax(-1).cpu()  # (B, C) or (B, T, C)
         if self.preparation.kind != "tagging":
@@ -129,7 +134,8 @@ class TrainedModel:
             lengths: Valid steps, (B,) int64 on the CPU; None where all are.
 
         Returns:
-            Scores before a softmax, (B, C) or (B, T, C), or numbers, (B,).
+            Scores before a softmax, (B, C) or (B, T, C), or numbers as they were trained, (B,),
+            (B, H) or (B, T).
         """
         if inputs.is_floating_point():
             inputs = inputs.to(self.dtype)

@@ -175,37 +175,59 @@ class ClassificationHead(nn.Module):
 
 
 class RegressionHead(nn.Module):
-    """Give each sequence one number.
+    """Give each sequence one number, or several, or one at every step.
 
     Args:
+        num_outputs: H, numbers a sequence; None for one.
         input_size: F, the encoder's output size.
         bidirectional: Whether the second half of F belongs to the backward direction.
-        pooling: "last", "mean" or "flatten" (see ``Pooling``).
+        pooling: "last", "mean" or "flatten" (see ``Pooling``); "none" for a number at every step.
         length: T, needed by "flatten" alone.
 
     Raises:
         TypeError: If a size is not a whole number or ``bidirectional`` not a bool.
-        ValueError: If a size is not positive or ``Pooling`` refuses its arguments.
+        ValueError: If a size is not positive, ``num_outputs`` is given with "none", or ``Pooling``
+            refuses its arguments.
     """
 
     def __init__(
         self,
+        num_outputs: int | None = None,
         *,
         input_size: int,
         bidirectional: bool = False,
-        pooling: Literal["last", "mean", "flatten"] = "last",
+        pooling: Literal["last", "mean", "flatten", "none"] = "last",
         length: int | None = None,
     ) -> None:
         super().__init__()
-        self.input_size = input_size
-        self.pooling = Pooling(
-            pooling, input_size=input_size, bidirectional=bidirectional, length=length
-        )
-        self.linear = nn.Linear(self.pooling.output_size, 1)
+        self.input_size, self.num_outputs = input_size, num_outputs
+        if num_outputs is not None:
+            check_sizes(num_outputs=num_outputs)
+            if pooling == "none":
+                raise ValueError(
+                    "pooling='none' gives one number at every step, so num_outputs must be None, "
+                    f"got {num_outputs}"
+                )
+        if pooling == "none":
+            check_sizes(input_size=input_size)
+            check_switches(bidirectional=bidirectional)
+            self.pooling, features = None, input_size
+        else:
+            self.pooling = Pooling(
+                pooling, input_size=input_size, bidirectional=bidirectional, length=length
+            )
+            features = self.pooling.output_size
+        self.linear = nn.Linear(features, num_outputs or 1)
+
+    @property
+    def per_step(self) -> bool:
+        """Whether every step gets a number."""
+        return self.pooling is None
 
     def forward(self, output: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map features (B, T, F), with valid steps (B,) or None, to numbers (B,)."""
-        return self.linear(self.pooling(output, lengths)).squeeze(-1)
+        """Map features (B, T, F), with valid steps (B,) or None, to (B,), (B, H) or (B, T)."""
+        numbers = self.linear(output if self.pooling is None else self.pooling(output, lengths))
+        return numbers if self.num_outputs is not None else numbers.squeeze(-1)
 
 
 class TokenHead(nn.Module):

@@ -24,6 +24,7 @@ def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
         max_length=config.data.get("max_length"),
         window=config.data.get("window"),
         columns=tuple(str(name) for name in columns if name is not None),
+        row_a_step=config.data.get("input_columns") is not None,
     )
 
 

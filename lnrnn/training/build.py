@@ -19,6 +19,7 @@ from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data import DataModule
 from lnrnn.inference.build import build_model, explained
+from lnrnn.models import RegressionHead, SequenceModel
 from lnrnn.runs.effects import is_part_of, is_without_effect
 from lnrnn.runs.folder import RunFolder, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
@@ -72,10 +73,37 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
             optimizer=optimizer,
             schedule=config.schedule,
             warmup_steps=config.warmup_steps,
+            target_std=datamodule.target_scale[1],
         )
+        _check_numbers(datamodule, model)
     with explained("optimizer"):
         optimizer(parameter_groups(model))  # checks its settings; training makes its own
     return task
+
+
+def _check_numbers(datamodule: Any, model: SequenceModel) -> None:
+    """Check that the head gives as many numbers as the data have.
+
+    Raises:
+        ValueError: With the setting that makes them agree.
+    """
+    head = model.head
+    if not isinstance(head, RegressionHead):
+        return
+    wanted = (datamodule.horizon, datamodule.per_step)
+    if (head.num_outputs, head.per_step) != wanted:
+        way_out = {
+            (None, False): "head=regression",
+            (None, True): "head=regression head.pooling=none",
+        }.get(wanted, "head=forecast")
+        what = (
+            f"{wanted[0]} numbers a sequence"
+            if wanted[0]
+            else "a number at every step"
+            if wanted[1]
+            else "a number a sequence"
+        )
+        raise ValueError(f"the data have {what}, and the head gives something else: set {way_out}")
 
 
 CONTRACT = (

@@ -40,13 +40,33 @@ class Perplexity(MeanMetric):
         return super().compute().exp()
 
 
-def build_metrics(kind: str, num_classes: int | None, prefix: str) -> MetricCollection:
+class OriginalError(MeanSquaredError):
+    """Mean squared error in the units of the data, of numbers that were centered and scaled.
+
+    Args:
+        scale: The standard deviation by which they were divided.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def compute(self) -> Tensor:
+        """Return the mean in the units of the data."""
+        return super().compute() * self.scale**2
+
+
+def build_metrics(
+    kind: str, num_classes: int | None, prefix: str, scale: float = 1.0
+) -> MetricCollection:
     """Return the metrics of a kind of task, named ``<prefix>/<name>``.
 
     Args:
         kind: One of the keys of ``PRIMARY_METRIC``.
         num_classes: How many classes the predictions have; None for regression.
         prefix: ``val`` or ``test``.
+        scale: Standard deviation by which numbers to predict were divided; their metrics are in
+            the units of the data. The loss is not.
 
     Raises:
         ValueError: If ``kind`` is unknown.
@@ -57,7 +77,7 @@ def build_metrics(kind: str, num_classes: int | None, prefix: str) -> MetricColl
     if kind == "language_modeling":
         metrics |= {"bits_per_character": BitsPerCharacter(), "perplexity": Perplexity()}
     elif kind == "regression":
-        metrics["mse"] = MeanSquaredError()
+        metrics["mse"] = MeanSquaredError() if scale == 1 else OriginalError(scale)
     else:
         metrics["accuracy"] = MulticlassAccuracy(
             num_classes, average="micro", ignore_index=IGNORED, validate_args=False
@@ -74,14 +94,15 @@ def update_metrics(
         metrics: From :func:`build_metrics`.
         total: Summed loss of the batch, scalar.
         count: How many targets it sums over, scalar.
-        predictions: (B, C), (B, T, C) or (B,).
-        targets: (B,), (B, T) or (B,).
+        predictions: (B, C), (B, T, C), (B,), (B, H) or (B, T).
+        targets: (B,), (B, T), (B,), (B, H) or (B, T).
     """
     for metric in metrics.values():
         if isinstance(metric, MeanMetric):
             metric.update(total / count.clamp_min(1), count)
         elif isinstance(metric, MeanSquaredError):
-            metric.update(predictions.float(), targets)
+            known = ~targets.isnan() if targets.ndim > 1 else ...
+            metric.update(predictions.float()[known], targets[known])
         else:
             metric.update(predictions.flatten(0, -2).argmax(-1), targets.flatten())
 
@@ -90,13 +111,17 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return a batch's summed loss, scalar, and over how many targets it runs, scalar.
 
     Whole numbers are class indices and take cross entropy, in nats, skipping ``IGNORED``; other
-    targets take the squared error.
+    targets take the squared error, where there are several a sequence skipping ``NOTHING`` (NaN).
 
     Args:
-        predictions: (B, C), (B, T, C) or (B,).
-        targets: (B,), (B, T) or (B,).
+        predictions: (B, C), (B, T, C), (B,), (B, H) or (B, T).
+        targets: (B,), (B, T), (B,), (B, H) or (B, T).
     """
     if targets.is_floating_point():
+        if targets.ndim > 1:  # of steps, not all of which have a number to predict (NaN)
+            known = ~targets.isnan()
+            errors = torch.where(known, predictions.float() - targets.nan_to_num(), 0.0)
+            return errors.square().sum(), known.sum()
         total = torch.nn.functional.mse_loss(predictions.float(), targets, reduction="sum")
         # Filled in place: a GPU would be waited for before a copy of it.
         return total, torch.full((), float(targets.numel()), device=targets.device)

@@ -1,7 +1,6 @@
 """A trained model's test on other data than its run's."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -9,8 +8,8 @@ from omegaconf import DictConfig
 from lnrnn.config.compose import instantiate
 from lnrnn.config.other_data import check_changes
 from lnrnn.data import DataModule
-from lnrnn.data.datamodule import Split
-from lnrnn.data.sequences import Claims, standardized
+from lnrnn.data.scaling import scale_alike
+from lnrnn.data.streams import Streams
 from lnrnn.training.build import explained
 
 
@@ -28,20 +27,16 @@ def build_other_data(config: DictConfig, changes: Mapping[str, Any]) -> DataModu
         ConfigurationError: If they may not be changed, or the data cannot be read.
     """
     arguments = check_changes(changes, config.data)
-    other = instantiate(config.data, **arguments)
-    if config.data.get("standardize") and other.num_features is not None:
-        claims = Claims(
-            other.kind, other.num_features, other.num_tokens, other.num_classes, other.length
-        )
-        own = instantiate(config.data, standardize=False)
-        raw = instantiate(config.data, **arguments, standardize=False)
-        read = partial(_standardized_alike, own, raw)
-        other = DataModule(read, claims, batch_size=other.batch_size, num_workers=other.num_workers)
+    if not config.data.get("standardize"):
+        other = instantiate(config.data, **arguments)
+        with explained("data"):
+            other.setup("test")
+        return other
+    own = instantiate(config.data)
+    other = instantiate(config.data, **arguments, standardize=False)
     with explained("data"):
-        other.setup("test")
+        # The other's training split is not the run's: nothing of its files is held out for a test.
+        like, test = own.splits["train"], other.splits["test"]
+        if not isinstance(like, Streams):
+            scale_alike(test, like)
     return other
-
-
-def _standardized_alike(own: DataModule, other: DataModule) -> Mapping[str, Split]:
-    # The other's training split is not the run's: nothing of its files is held out for a test.
-    return standardized({"train": own.splits["train"], "test": other.splits["test"]})  # pyright: ignore[reportArgumentType]

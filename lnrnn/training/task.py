@@ -53,6 +53,8 @@ class SequenceTask(LightningModule):
         schedule: Learning rate after warm-up: None (constant), ``cosine`` or ``linear``, both to
             zero at the last step.
         warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
+        target_std: Standard deviation by which numbers to predict were divided; metrics are in the
+            units from before.
 
     Raises:
         ValueError: If ``kind`` or ``schedule`` is unknown, ``warmup_steps`` is negative, the head
@@ -70,6 +72,7 @@ class SequenceTask(LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
         schedule: str | None = None,
         warmup_steps: int = 0,
+        target_std: float = 1.0,
     ) -> None:
         super().__init__()
         if schedule not in (None, "cosine", "linear"):
@@ -93,8 +96,8 @@ class SequenceTask(LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.warmup_steps = warmup_steps
-        self.val_metrics = build_metrics(kind, num_classes, "val")
-        self.test_metrics = build_metrics(kind, num_classes, "test")
+        self.val_metrics = build_metrics(kind, num_classes, "val", target_std)
+        self.test_metrics = build_metrics(kind, num_classes, "test", target_std)
         self.carries_state = kind == "language_modeling" and model.encoder.carries_state
         self.train_state: State = None  # (layers, B, H) each: where the last training window ended
         self.eval_state: State = None

@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,12 @@ def test_an_experiment_changes_model_and_data():
 def test_conf_is_found_from_any_folder(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert compose_experiment(["model=gru"], CONF).model == "gru"
+
+
+@pytest.mark.parametrize("path", ["d/a=b.csv", "fürst.csv", "/x/br[y]/a.csv", "a(1).csv"])
+def test_a_path_that_hydra_cannot_read_is_shown_with_quotes_that_it_can(path):
+    with pytest.raises(ConfigurationError, match="is quoted inside too: ") as error:
+        check_overrides(["data=text_files", f"data.files={path}"], multirun=False)
+    (override,) = shlex.split(str(error.value).rsplit("too: ", 1)[1])
+    config = compose("data=text_files", override).config
+    assert config.data.files == path

@@ -180,7 +180,7 @@ def test_numbers_in_cells_and_in_lists(folder):
 @pytest.mark.parametrize("own_test_files", [False, True])
 @pytest.mark.parametrize("place", range(6))
 def test_a_bad_row_is_named_as_it_stands_in_the_files(folder, place, own_test_files):
-    """Whichever split it fell into; the second file goes on where the first one ends."""
+    """Whichever split it fell into, and in whichever file it is."""
     labels = ["0", "1"] * 3
     labels[place] = "7"
     rows = [(f"text {i}", label) for i, label in enumerate(labels)]
@@ -194,7 +194,8 @@ def test_a_bad_row_is_named_as_it_stands_in_the_files(folder, place, own_test_fi
         validation=0.4,
         test=0.4,
     )
-    message = rf"split '\w+', data row {place} of its files \(counted from 0\) has 7"
+    file, row = ("a1.csv", place) if place < 2 else ("a2.csv", place - 2)
+    message = rf"{file}, data row {row} \(counted from 0\), column 'label' has 7"
     with pytest.raises(ValueError, match=message):
         datamodule.setup("fit")
 
@@ -208,7 +209,7 @@ def test_a_bad_cell_is_named_as_it_stands_in_the_file(folder):
         datamodule = table_files(
             files="a.csv", num_classes=2, num_features=1, num_tokens=None, split_seed=seed
         )
-        with pytest.raises(ValueError, match=r"data row 2 of its files .* has \[nan\]"):
+        with pytest.raises(ValueError, match=r"a.csv, data row 2 .*column 'text' has \[nan\]"):
             datamodule.setup("fit")
 
 
@@ -219,21 +220,27 @@ BAD_TABLES = {
     "no classes": ({"num_classes": None}, "classification cannot have data.num_classes=None"),
     "numbers": (
         {"num_features": 1, "num_tokens": None},
-        "data row 0 of its files .*: could not convert",
+        r"reviews.csv, data row 0 \(counted from 0\), column 'text': could not convert",
     ),
     "share": ({"test": 1.0}, "test share must be between 0 and 1"),
     "max_length": ({"max_length": 0}, "data.max_length must be at least 1"),
     "length": ({"length": 4}, "data.length=4 says"),
-    "format": ({"files": "notes.txt"}, "one of the formats .csv, .tsv.*got .txt"),
-    "header only": ({"files": "header.csv"}, "could not find rows in header.csv, read as csv"),
-    "label missing": ({"files": "hole.csv"}, "'label' is empty in split 'train', data row 1 of"),
-    "text missing": ({"files": "blank.csv"}, "'text' is empty in split 'train', data row 0 of"),
+    "format": ({"files": "notes.txt"}, "one of the formats .csv, .tsv.*got notes.txt"),
+    "header only": ({"files": "header.csv"}, "could not find rows in header.csv"),
+    "label missing": (
+        {"files": "hole.csv"},
+        r"hole.csv, data row 1 \(counted from 0\), column 'label' is empty",
+    ),
+    "text missing": ({"files": "blank.csv"}, r"blank.csv, data row 0 .*, column 'text' is empty"),
     "label outside": (
         {"files": "outside.csv", "num_classes": 2},
-        "allows labels 0 to 1, but split",
+        "allows labels 0 to 1, but outside.csv, data row 2",
     ),
     "one row": ({"files": "one.csv", "num_classes": 1}, "at least two rows"),
-    "broken": ({"files": "broken.jsonl"}, "could not find rows in broken.jsonl, read as jsonl"),
+    "broken": (
+        {"files": "broken.jsonl"},
+        "could not find rows in broken.jsonl, read as jsonl: line 2",
+    ),
 }
 
 

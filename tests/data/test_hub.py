@@ -70,7 +70,7 @@ def test_validation_split_of_the_hub(sst2):
     ("settings", "message"),
     [
         ({}, "data.input_column=text is not a column of split 'train'; .*idx, sentence, label"),
-        ({"input_column": "sentence"}, r"split 'test', data row 0 of .* has -1"),
+        ({"input_column": "sentence"}, "split 'test', row 0, column 'label' has -1"),
         ({"test_split": "exam"}, "has no split exam; there are train, validation, test"),
     ],
 )

@@ -7,7 +7,8 @@ import torch
 
 from lnrnn.data.batch import IGNORED
 from lnrnn.data.datamodule import sequence_data
-from lnrnn.data.sequences import Claims, sequences_from, standardized
+from lnrnn.data.scaling import scale_inputs
+from lnrnn.data.sequences import Claims, sequences_from
 from lnrnn.data.splits import hold_out
 
 FEATURES = Claims("classification", 2, None, 3, None)
@@ -73,7 +74,8 @@ def test_max_length_keeps_the_beginning():
 def test_statistics_come_from_valid_frames_of_train_only():
     train = decoded([[[1.0, 7.0]], [[3.0, 7.0], [8.0, 7.0]]], [0, 1])
     test = decoded([[[100.0, 9.0]]], [2])
-    scaled = standardized({"train": train, "test": test})
+    scaled = {"train": train, "test": test}
+    scale_inputs(scaled)
     values = scaled["train"].values
     torch.testing.assert_close(values.mean(0), torch.zeros(2))
     torch.testing.assert_close(values[:, 0].std(correction=0), torch.tensor(1.0))
@@ -99,7 +101,7 @@ BAD = {
     "label": ([[1], [2]], [0, 3], SYMBOLS, "num_classes=3 allows labels 0 to 2.*row 1 has 3"),
     "negative label": ([[1], [2]], [0, -1], SYMBOLS, "row 1 has -1"),
     "half a label": ([[1], [2]], [0, 0.5], SYMBOLS, "whole number.*row 1 has 0.5"),
-    "no label": ([[1], [2]], [0, None], SYMBOLS, "1 missing values"),
+    "no label": ([[1], [2]], [0, None], SYMBOLS, "missing in split 'train', row 1"),
     "words for labels": ([[1]], ["cat"], SYMBOLS, "expected numbers"),
     "no rows": ([], [], SYMBOLS, "split 'train' has no rows"),
 }

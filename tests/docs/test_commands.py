@@ -178,6 +178,27 @@ def test_what_a_page_makes_trains(name, choice, tmp_path, monkeypatch) -> None:
     assert record.status == "finished"
 
 
+@pytest.mark.parametrize("kind", ["classification", "tagging", "regression", "forecasting"])
+def test_the_experiments_of_a_page_train_on_a_small_file(kind, tmp_path, monkeypatch) -> None:
+    page = ROOT / "docs" / "own_data.md"
+    written_files(page, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    steps = [
+        f"w{k},{t},{k / 9},{t / 7},{'still' if t % 2 else 'moving'},{'ab'[k % 2]},{2.5 * k}"
+        for k in range(24)
+        for t in range(6 + k % 3)
+    ]
+    Path("walks.csv").write_text("\n".join(["id,second,x,y,state,kind,distance", *steps]))
+    hours = [f"2026-01-{1 + t // 24:02} {t % 24:02}:00,{400 + t % 24},{t % 7}" for t in range(300)]
+    Path("load.csv").write_text("\n".join(["hour,load,temperature", *hours]))
+    commands = [command.words for command in read_commands(page)]
+    (words,) = [words for words in commands if f"experiment=own_{kind}" in words]
+    small = ("trainer=debug", "trainer.enable_progress_bar=false")
+    _, record = train(compose_experiment([*words[2:], *small]))
+    assert record.status == "finished"
+    assert f"test/{record.metric}" in record.metrics
+
+
 def test_commands_are_found_and_ours_are_among_them() -> None:
     assert len(COMMANDS) > 30
     assert {command.words[1] for command in COMMANDS if command.words[0] == "lnrnn"} >= {

@@ -193,3 +193,17 @@ def test_a_batch_without_sequences_has_no_lengths(pooling: str) -> None:
     assert pool(features()[:0]).shape == (0, pool.output_size)
     with pytest.raises(ValueError, match="an empty batch goes with lengths=None"):
         pool(features()[:0], LENGTHS[:0])
+
+
+def test_several_numbers_a_sequence_and_one_a_step() -> None:
+    output = features()
+    several = RegressionHead(4, input_size=FEATURES).double()
+    expected = several.linear(output[torch.arange(3), LENGTHS - 1])
+    assert torch.equal(several(poisoned(output), LENGTHS), expected)
+    steps = RegressionHead(input_size=FEATURES, pooling="none").double()
+    assert steps(output, LENGTHS).shape == (3, STEPS)
+    assert torch.equal(steps(output, LENGTHS), steps.linear(output)[..., 0])
+    with pytest.raises(ValueError, match="num_outputs must be None, got 4"):
+        RegressionHead(4, input_size=FEATURES, pooling="none")
+    with pytest.raises(ValueError, match="num_outputs"):
+        RegressionHead(0, input_size=FEATURES)

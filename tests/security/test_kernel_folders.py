@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lnrnn.ops import cpu
-from lnrnn.ops.cpu.trusted import distrusted
+from lnrnn.trusted import distrusted
 
 SOMEBODY = 54321  # a user's number
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

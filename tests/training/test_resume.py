@@ -15,6 +15,7 @@ from experiments import (
 )
 from same_runs import assert_equal, assert_same_run, content
 
+from lnrnn.data import long_text
 from lnrnn.runs.checkpoint_files import write_checkpoint
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.training import ConfigurationError, RunFolder, SequenceTask, evaluate, train
@@ -66,6 +67,26 @@ def test_settings_that_resume_must_respect(extra, tmp_path, monkeypatch):
     overrides = (*CLASSIFIER, *extra)
     whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
     again = run(overrides, tmp_path / "again", ("training_step", 12), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_windows_come_in_the_same_order(tmp_path, monkeypatch):
+    data = ("data=sunspots", "data.window=16", "data.horizon=3", "trainer.limit_train_batches=7")
+    overrides = (*CLASSIFIER, *data, "trainer.limit_val_batches=2", "trainer.limit_test_batches=2")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    again = run(overrides, tmp_path / "again", ("training_step", 12), monkeypatch=monkeypatch)
+    assert_same_run(again, whole)
+
+
+def test_a_mapped_text_is_resumed_as_one_in_memory_is(tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text("It was the best of times, it was the worst of times. " * 40)
+    overrides = (*LANGUAGE_MODEL, f"data.files={text}")
+    whole = run(overrides, tmp_path / "whole", monkeypatch=monkeypatch)
+    monkeypatch.setenv("LNRNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(long_text, "LARGE", 1)
+    again = run(overrides, tmp_path / "again", ("training_step", 9), monkeypatch=monkeypatch)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
     assert_same_run(again, whole)
 
 

@@ -75,6 +75,31 @@ def test_regression_takes_the_squared_error():
     assert (total, count) == (5.0, 2.0)
 
 
+def test_numbers_that_are_missing_are_not_predicted():
+    targets = torch.tensor([[1.0, math.nan, 3.0], [math.nan, math.nan, -1.0]])
+    predictions = torch.tensor([[2.0, 9.0, 3.5], [math.inf, 8.0, 1.0]], requires_grad=True)
+    total, count = sum_loss(predictions, targets)
+    assert (float(total), int(count)) == (1.0 + 0.25 + 4.0, 3)
+    total.backward()
+    assert predictions.grad is not None
+    assert predictions.grad.tolist() == [[2, 0, 1], [0, 0, 4]]
+
+
+def test_the_error_of_scaled_numbers_is_in_their_own_units():
+    original = torch.tensor([[10.0, 14.0], [30.0, 22.0]])
+    predicted = torch.tensor([[12.0, 13.0], [25.0, 20.0]])
+    mean, std = original.mean(), 7.5
+    targets, predictions = (original - mean) / std, (predicted - mean) / std
+    targets[1, 1] = math.nan
+    metrics = build_metrics("regression", None, "test", std)
+    for row in range(2):
+        one = slice(row, row + 1)
+        total, count = sum_loss(predictions[one], targets[one])
+        update_metrics(metrics, total, count, predictions[one], targets[one])
+    assert float(metrics.compute()["test/mse"]) == pytest.approx((4 + 1 + 25) / 3)
+    assert float(metrics.compute()["test/loss"]) == pytest.approx((4 + 1 + 25) / 3 / std**2)
+
+
 def test_metrics_of_a_language_model_are_one_number_in_three_units():
     metrics = build_metrics("language_modeling", 257, "test")
     logits, targets = torch.randn(2, 30, 257), torch.randint(0, 257, (2, 30))

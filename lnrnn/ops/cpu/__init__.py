@@ -5,7 +5,7 @@ does it ahead, and a wheel may bring them compiled (:mod:`lnrnn.ops.cpu.prebuilt
 kept in torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``)
 under a name made of what it depends on: torch's version, the CPU's capability and the sources. So
 machines that differ share a home folder safely, and an upgrade builds anew. A folder into which
-others may write is not used (:mod:`lnrnn.ops.cpu.trusted`).
+others may write is not used (:mod:`lnrnn.trusted`).
 """
 
 import functools
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lnrnn.ops import fused, reference, torch_layers
 from lnrnn.ops.cpu import prebuilt
-from lnrnn.ops.cpu.trusted import distrusted
+from lnrnn.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
 SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "programs.cpp")

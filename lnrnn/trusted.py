@@ -1,4 +1,4 @@
-"""Whether nobody else can have written what is in a folder, so that it may be loaded as code."""
+"""Whether nobody else can have written what is in a folder, so that it may be used unseen."""
 
 import os
 import stat

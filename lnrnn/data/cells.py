@@ -1,0 +1,123 @@
+"""What is written in one cell of a table: a number, several of them, or several labels."""
+
+from __future__ import annotations  # pyarrow is imported when data are read
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnrnn.data.columns import Rows, is_text, numeric_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BETWEEN = re.compile(r"[\s,;]+")
+_NOTHING_BETWEEN = re.compile(r"(^|[,;])\s*[,;]")
+_DECIMAL_COMMAS = re.compile(r"-?\d+,\d+(\s+-?\d+,\d+)+")
+_MISSING = {"", "na", "nan", "null", "none", "n/a", "?"}
+
+
+def number_of(word: str) -> float:
+    """Return the number that a word writes; NaN for one that says that it is missing."""
+    return float("nan") if word.strip().lower() in _MISSING else float(word)
+
+
+def numbers_of(rows: Rows, name: str, column: pa.Array, *, gaps: bool) -> np.ndarray:
+    """Return one number a row, (n,) float64.
+
+    Args:
+        rows: Names of the rows, for messages.
+        name: The column's.
+        column: Numbers, or text that writes them.
+        gaps: Whether a missing number is NaN; else it is an error.
+
+    Raises:
+        ValueError: If a cell holds something else.
+    """
+    if is_text(column.type):
+        numbers = _written(rows, name, column)
+    else:
+        numbers = numeric_column(rows, name, column, gaps=True).astype(np.float64)
+    if not gaps and np.isnan(numbers).any():
+        first = int(np.flatnonzero(np.isnan(numbers))[0])
+        more = int(np.isnan(numbers).sum()) - 1
+        raise ValueError(
+            f"a number is missing in {rows.name(first, name)}"
+            + (f" (and {more} more)" if more else "")
+            + ": fill it in, or set data.missing=mask"
+        )
+    return numbers
+
+
+def _written(rows: Rows, name: str, column: pa.Array) -> np.ndarray:
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # one by one, to know which it is
+        numbers = np.empty(len(column), dtype=np.float64)
+    for row, cell in enumerate(column.to_pylist()):
+        try:
+            numbers[row] = number_of(cell or "")
+        except ValueError as error:
+            raise ValueError(
+                f"a number is expected in {rows.name(row, name)}, which has {cell[:40]!r}"
+            ) from error
+    return numbers
+
+
+def frames_of_cells(
+    rows: Rows, cells: list[str | None], num_features: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read cells of numbers, each frame after frame.
+
+    Args:
+        rows: Names of the rows, for messages.
+        cells: Numbers with spaces, commas or semicolons between them.
+        num_features: Numbers a frame.
+
+    Returns:
+        Frames end to end, (N, F) float32, and how many each cell has, (n,) int64.
+
+    Raises:
+        ValueError: If a cell holds something else, or no whole number of frames.
+    """
+    numbers: list[float] = []
+    counts = np.empty(len(cells), dtype=np.int64)
+    for row, cell in enumerate(cells):
+        words = _words(cell)
+        try:
+            numbers += [number_of(word) for word in words]
+        except ValueError as error:
+            raise ValueError(
+                "a cell holds numbers between spaces, commas or semicolons; "
+                f"{rows.name(row, rows.inputs)}: {error}; for text set data.num_features=null "
+                "data.num_tokens=257"
+            ) from error
+        if _DECIMAL_COMMAS.fullmatch((cell or "").strip()):
+            raise ValueError(
+                f"{rows.name(row, rows.inputs)} has {str(cell)[:40]!r}: are these decimal commas? "
+                "Write points, or numbers with one kind of separator between them"
+            )
+        if len(words) % num_features:
+            raise ValueError(
+                f"data.num_features={num_features} does not fit {rows.name(row, rows.inputs)}: "
+                f"{len(words)} numbers are not whole frames"
+            )
+        counts[row] = len(words) // num_features
+    return np.array(numbers, dtype=np.float64).astype(np.float32).reshape(-1, num_features), counts
+
+
+def labels_of_cells(cells: list[str | None]) -> tuple[list[str], np.ndarray]:
+    """Return the labels of cells end to end, and how many each cell has, (n,) int64."""
+    words = [_words(cell) for cell in cells]
+    return [word for cell in words for word in cell], np.array([len(cell) for cell in words])
+
+
+def _words(cell: str | None) -> list[str]:
+    """Return what stands between separators; between two commas that may be an empty word."""
+    text = (cell or "").strip("[] \n\t").rstrip(" ,;")
+    if _NOTHING_BETWEEN.search(text):
+        return [word.strip() for word in re.split(r"[,;]", text)]
+    return [word for word in _BETWEEN.split(text) if word]

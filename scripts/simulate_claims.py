@@ -24,9 +24,10 @@ from scipy import stats
 
 from lnrnn.comparison.choice import Exchanges, choose
 from lnrnn.comparison.claims import claim, supported
+from lnrnn.comparison.examples import crossed_interval
 from lnrnn.comparison.failures import exact_p
 from lnrnn.comparison.speed import Race, speed_up
-from lnrnn.comparison.statistics import ALPHA, alpha_of, holm
+from lnrnn.comparison.statistics import ALPHA, alpha_of, holm, paired_t_interval
 from lnrnn.runs.files import replace_text
 
 Array = NDArray[np.float64]
@@ -163,6 +164,26 @@ def looking(random: Random, looks: tuple[int, ...]) -> dict[str, bool]:
     return said
 
 
+def testing(random: Random, examples: int, apart: float) -> dict[str, bool]:
+    """Tell which interval misses 0, where arms are equal over all examples that there could be.
+
+    Args:
+        random: Where numbers come from.
+        examples: How many are in the test set.
+        apart: Standard deviation of how much an example suits one arm more, in log odds.
+    """
+    easy, suits = random.normal(2.5, 2, examples), random.normal(0, apart, examples)
+    luck = random.normal(0, 0.3, (2, SEEDS, 1))
+    odds = [easy + side * suits / 2 + luck[arm] for arm, side in ((0, -1), (1, 1))]
+    right = [random.random((SEEDS, examples)) < 1 / (1 + np.exp(-odds[arm])) for arm in (0, 1)]
+    gains = right[1].astype(float) - right[0]
+    intervals = {
+        "paired t over seeds": paired_t_interval(gains.mean(1)),
+        "**seeds and examples**": crossed_interval(gains),
+    }
+    return {name: ends is None or not ends[0] <= 0 <= ends[1] for name, ends in intervals.items()}
+
+
 def cells() -> dict[str, dict[str, Trial]]:
     """Return every table, its rows, and how one comparison of a row is simulated."""
     level: dict[str, Trial] = {
@@ -188,6 +209,11 @@ def cells() -> dict[str, dict[str, Trial]]:
             "1.35x, 7 seeds": partial(racing, n=7, ratio=1.35),
             "1.35x, 10 seeds": partial(racing, n=10, ratio=1.35),
             "none, 10 seeds": partial(racing, n=10, ratio=1.0),
+        },
+        "Intervals without 0, equal arms": {
+            f"{examples} examples, {words}": partial(testing, examples=examples, apart=apart)
+            for examples in (50, 370, 1000)
+            for words, apart in (("alike", 0.0), ("suit one arm", 1.5))
         },
         "Equal arms, looked at again and again": {
             f"{', '.join(map(str, looks))} seeds": partial(looking, looks=looks)

@@ -48,7 +48,12 @@ def run(settings: Settings) -> int:
         folders = folders_of(settings)
         folder = Path("runs") / data_of(folders) / "compare" / result_name(settings.arms, "")
         check_files(folder)
-        result = compare(folders, primary=settings.primary, looks=looks_before(folder))
+        result = compare(
+            folders,
+            primary=settings.primary,
+            looks=looks_before(folder),
+            command=settings.command,
+        )
         report(result, folders, folder)
         return conclude(settings, result, [], None)
     first = next(iter(compared_runs(replace(settings, seeds=1), {}).values()))[0]
@@ -74,6 +79,7 @@ def run(settings: Settings) -> int:
             primary=settings.primary,
             named=named,
             looks=looks_before(folder),
+            command=settings.command,
         )
         report(result, folders, folder)
     except EXPECTED:

@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
 
-from lnrnn.runs.interruption import Interrupted, listen_from_the_start, was_pressed
+from lnrnn.runs.interruption import STOPPING, Interrupted, listen_from_the_start, was_pressed
 from lnrnn.runs.processes import is_first_process
 
 COMMANDS = ("train", "evaluate", "compare", "predict", "generate", "export", "push", "info")
@@ -73,7 +73,8 @@ def run(command: str) -> None:
         if said or isinstance(error, Interrupted) or not was_pressed():
             raise
     finally:  # what is left is Python's own end, whose tracebacks would say nothing
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_DFL)
     if was_pressed():  # whatever it came out as
         if is_first_process():
             print("interrupted; no run was under way that had to be saved")

@@ -1,4 +1,4 @@
-"""In what the arms were configured differently, as their runs' ``config.yaml`` say."""
+"""What all arms were configured alike and what differently, as their runs' ``config.yaml`` say."""
 
 import json
 import os
@@ -55,40 +55,55 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def configuration_differences(
+def describe_configuration(
     arms: Mapping[str, Sequence[Run]],
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return what differs between each arm's configuration and the first arm's.
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what is the same in all runs, and what differs between an arm and the first one.
 
     Args:
         arms: Every arm's readable runs.
 
     Returns:
-        The differences, sorted by key within an arm; a value that an arm does not have is None. And
-        warnings: runs whose configuration is not there, arms whose own runs differ in more than the
-        seed.
+        The entries ``"shared_configuration"`` (dotted key to value; empty where any run's is
+        unknown) and ``"configuration_differences"`` (sorted by key within an arm; a value that an
+        arm does not have is None) of ``compare.json``. And warnings: runs whose configuration is
+        not there, arms whose own runs differ in more than the seed.
     """
-    found, warnings = {}, []
+    tables, warnings, complete = {}, [], True
     for name, runs in arms.items():
-        tables, problems = _read_all(runs)
+        tables[name], problems = _read_all(runs)
+        complete = complete and not problems
         if problems:
             count = f"{len(problems)} of {len(runs)} runs"
             warnings.append(f"{name}: the configuration of {count} is unknown: {problems[0]}")
-        within = [key for key in _keys(tables) if len({_text(t, key) for t in tables}) > 1]
+        within = [key for key in _keys(tables[name]) if _differ(tables[name], key)]
         if within:
             warnings.append(f"{name}: its runs differ in settings: {', '.join(within)}")
-        if tables:
-            found[name] = tables[0]
-    baseline = found.pop(next(iter(arms)), None)
-    if baseline is None:
-        return [], warnings
-    differences = [
-        {"arm": name, "baseline_value": baseline.get(key), "key": key, "value": table.get(key)}
-        for name, table in found.items()
-        for key in _keys([baseline, table])
-        if _text(baseline, key) != _text(table, key)
+    every = [table for members in tables.values() for table in members]
+    shared = [key for key in _keys(every) if not _differ(every, key)] if complete else []
+    firsts = {name: members[0] for name, members in tables.items() if members}
+    described = {
+        "shared_configuration": {key: every[0][key] for key in shared},
+        "configuration_differences": _differences(firsts, next(iter(arms))),
+    }
+    return described, warnings
+
+
+def _differences(firsts: Mapping[str, Mapping[str, Any]], baseline: str) -> list[dict[str, Any]]:
+    """Return in what the first run of each arm differs from the first run of the baseline."""
+    if baseline not in firsts:
+        return []
+    first = firsts[baseline]
+    return [
+        {"arm": name, "baseline_value": first.get(key), "key": key, "value": table.get(key)}
+        for name, table in firsts.items()
+        for key in _keys([first, table])
+        if _differ([first, table], key)
     ]
-    return differences, warnings
+
+
+def _differ(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return len({_text(table, key) for table in tables}) > 1
 
 
 def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -4,6 +4,7 @@ The page holds no script, and its content security policy forbids all. Everythin
 runs (names, errors, settings) goes through the template engine, which escapes it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -14,11 +15,14 @@ from matplotlib.figure import Figure
 
 from lnrnn.comparison import html_tables, tables
 from lnrnn.comparison.cells import NOTHING
+from lnrnn.comparison.html_setup import setup
 from lnrnn.comparison.plots.canvas import caption_of
+from lnrnn.comparison.summary import summary
 from lnrnn.comparison.svg import inline_svg
 from lnrnn.comparison.targets import HEADLINE
 from lnrnn.comparison.wording import sentences
 
+NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")  # not that in h_0 or 3x
 TEMPLATE = "report.html.jinja"
 FEW_SEEDS = 12  # up to here they are listed, beyond there are only the first and the last
 STREAMS = {
@@ -47,11 +51,12 @@ class Fact(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the pairs say of one arm."""
+    """What the pairs say of one arm: in two sentences, in numbers, and in full."""
 
     arm: str
     place: int
     words: str
+    in_full: str
     facts: Sequence[Fact]
 
 
@@ -75,10 +80,12 @@ def page(result: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         monitor=[picture for stem, picture in pictures.items() if stem.startswith("monitor_")],
         verdicts=_verdicts(result),
         outcomes=html_tables.outcomes(result),
-        ladders=html_tables.ladders(result),
+        ladder=html_tables.ladder(result),
         seeds=html_tables.seeds(result),
         cost=html_tables.cost(result),
+        setup=setup(result),
         differences=html_tables.differences(result),
+        shared=html_tables.shared(result),
         diagnoses=_diagnoses(result),
         validity=_validity(result),
     )
@@ -110,12 +117,12 @@ def _subtitle(result: Mapping[str, Any]) -> str:
 
 def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:
     return [
-        Verdict(pair["arm"], place, _words(pair), _facts(result, place))
+        Verdict(pair["arm"], place, summary(result, place), _in_full(pair), _facts(result, place))
         for place, pair in enumerate(result["pairs"], start=1)
     ]
 
 
-def _words(pair: Mapping[str, Any]) -> str:
+def _in_full(pair: Mapping[str, Any]) -> str:
     """Return the verdict without its title, which stands above it."""
     words = sentences(pair["verdict_parts"])
     return words[:1].upper() + words[1:]
@@ -160,22 +167,33 @@ def _diagnoses(result: Mapping[str, Any]) -> list[tuple[int, str, list[tuple[str
 def _by_text(diagnoses: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return what is said, once, with the seeds of which it is said.
 
+    What differs in numbers alone is said with the range of each.
+
     Example:
-        >>> said = [(0, "fine"), (1, "clipped"), (2, "fine")]
+        >>> said = [(0, "fine"), (1, "85 % of 9 steps clipped"), (2, "7 % of 9 steps clipped")]
         >>> _by_text([{"seed": seed, "text": text} for seed, text in said])
-        [('seeds 0, 2', 'fine'), ('seed 1', 'clipped')]
+        [('seed 0', 'fine'), ('seeds 1, 2', '7 to 85 % of 9 steps clipped')]
         >>> _by_text([{"seed": seed, "text": "fine"} for seed in (0, 1)])
         [('all 2 seeds', 'fine')]
     """
-    seeds: dict[str, list[str]] = {}
+    alike: dict[str, list[Mapping[str, Any]]] = {}
     for entry in diagnoses:
-        seeds.setdefault(entry["text"], []).append(str(entry["seed"]))
-    if len(seeds) == 1 < len(diagnoses):
-        return [(f"all {len(diagnoses)} seeds", next(iter(seeds)))]
-    return [
-        (f"{'seed' if len(members) == 1 else 'seeds'} {', '.join(members)}", text)
-        for text, members in seeds.items()
-    ]
+        alike.setdefault(NUMBER.sub("#", entry["text"]), []).append(entry)
+    said = []
+    for members in alike.values():
+        listed = ", ".join(str(entry["seed"]) for entry in members)
+        seeds = f"{'seed' if len(members) == 1 else 'seeds'} {listed}"
+        if len(members) == len(diagnoses) > 1:
+            seeds = f"all {len(members)} seeds"
+        said.append((seeds, _with_ranges([entry["text"] for entry in members])))
+    return said
+
+
+def _with_ranges(texts: Sequence[str]) -> str:
+    """Return texts that differ in numbers alone as one, from the least of each to the largest."""
+    columns = zip(*(NUMBER.findall(text) for text in texts), strict=True)
+    ends = ((min(numbers, key=float), max(numbers, key=float)) for numbers in columns)
+    return NUMBER.sub(lambda _: " to ".join(dict.fromkeys(next(ends))), texts[0])
 
 
 def _validity(result: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

@@ -85,12 +85,20 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         "corrected for the number of arms within each outcome; the intervals are not corrected. "
         "Mean over training: area under the validation curve divided by its length."
     ) + _fragile(result)
+    examples = {pair["examples"]["n"] for pair in result["pairs"] if pair["examples"]}
+    by_examples = [("95 % interval (seeds and examples)", "examples")] if examples else []
+    if examples:
+        notes += (
+            " Seeds and examples: for other test sets, too, of "
+            f"{' or '.join(map(str, sorted(examples)))} examples; supported speaks of seeds alone."
+        )
     columns = (
         ("runs", "runs"),
         ("mean ± sd", "mean"),
         (f"minus {result['arms'][0]['name']}", "difference"),
         ("95 % interval (t)", "interval"),
         ("95 % interval (BCa)", "bootstrap"),
+        *by_examples,
         ("P(better)", "better"),
         ("Holm p", "p_holm"),
         ("supported", "supported"),
@@ -117,34 +125,31 @@ def _fragile(result: Mapping[str, Any]) -> str:
     return f" Claims that depend on single seeds: {' '.join(found)}" if found else ""
 
 
-def ladders(result: Mapping[str, Any]) -> list[Table]:
+def ladder(result: Mapping[str, Any]) -> Table | None:
     """Return how fast every arm reaches every target: in steps, and in time if it was measured."""
     groups = tables.targets(result)
     if not groups:
-        return []
+        return None
     first = result["arms"][0]["name"]
+    kinds = ("steps",) if result["cost"] is None else ("steps", "seconds")
     notes = (
         f"Targets are shares of the improvement that the median curve of {first} makes, from its "
         f"first to its best value. Speed-up: steps of {first} divided by steps of the arm, over "
         "pairs of seeds; above 1 the arm is faster. A run that never reaches a target counts as "
         "slower than any other, and can leave an interval unbounded. Holm p: corrected for all "
-        "arms and targets of the table."
+        "arms and targets, in steps and in time apart."
     )
-    steps = _table(f"Steps to each target, against {first}", "arm", _speeds("steps"), groups, notes)
-    if result["cost"] is None:
-        return [steps]
-    notes = "Time: steps times the time per step, which was measured with the arms taking turns."
-    caption = f"Time to each target, against {first}"
-    return [steps, _table(caption, "arm", _speeds("seconds"), groups, notes)]
+    if "seconds" in kinds:
+        notes += " Time: steps times the time per step, measured with the arms taking turns."
+    columns = [("runs that arrive", "arrived"), *(column for k in kinds for column in _speeds(k))]
+    return _table(f"The way to each target, against {first}", "arm", columns, groups, notes)
 
 
 def _speeds(kind: str) -> Columns:
     return (
-        ("reached", "arrived"),
         (f"median {UNITS[kind]}", kind),
-        ("speed-up", f"{kind} ratio"),
+        (f"speed-up in {UNITS[kind]}", f"{kind} ratio"),
         ("95 % interval", f"{kind} interval"),
-        ("p", f"{kind} p"),
         ("Holm p", f"{kind} p_holm"),
         ("supported", f"{kind} supported"),
     )
@@ -196,6 +201,15 @@ def differences(result: Mapping[str, Any]) -> Table | None:
     )
     caption = "Settings that differ between the arms"
     return _table(caption, "arm", columns, _alone(rows), words=True) if rows else None
+
+
+def shared(result: Mapping[str, Any]) -> Table | None:
+    """Return every setting that all runs share; None if none is known."""
+    known = result["validity"]["shared_configuration"]
+    rows = [Row(key, {"value": Cell("setting", (value,))}) for key, value in known.items()]
+    caption = "Settings that all runs share"
+    columns = [("value", "value")]
+    return _table(caption, "setting", columns, _alone(rows), words=True) if rows else None
 
 
 def pairs_text(table: Mapping[str, Any]) -> str:

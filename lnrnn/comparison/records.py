@@ -14,7 +14,7 @@ import numpy as np
 
 from lnrnn.runs.files import misplaced
 from lnrnn.runs.metrics import read_metrics
-from lnrnn.runs.record import RecordError, read_record, to_float
+from lnrnn.runs.record import RecordError, read_record, to_float, unpack_correct
 
 # A curve is what one name was at the steps where it was measured, in the order of the steps.
 Curve = tuple[tuple[int, float], ...]
@@ -35,7 +35,11 @@ class Run:
         overrides: What was changed on the command line.
         parameters: How many the model has; None if the run ended before it was built.
         seconds_per_step: Median over the run's steps; None if none was timed.
+        steps: Optimizer steps made, where known.
+        split_sizes: Name of a split to how many sequences, or windows of a text, it has.
         metrics: The final values by name.
+        test_correct: Of each test example, in the order of the data, whether it was classified
+            rightly; empty where that was not recorded.
         versions: Library name to version.
         commit: The commit of the code, where known.
         machine: What the run was computed on.
@@ -59,7 +63,10 @@ class Run:
     overrides: tuple[str, ...] = ()
     parameters: int | None = None
     seconds_per_step: float | None = None
+    steps: int | None = None
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    test_correct: tuple[bool, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
     machine: Mapping[str, object] = field(default_factory=dict)
@@ -160,7 +167,10 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         overrides=tuple(record.overrides),
         parameters=record.parameters,
         seconds_per_step=seconds if math.isfinite(seconds) else None,
+        steps=record.steps,
+        split_sizes=record.split_sizes,
         metrics=record.metrics,
+        test_correct=tuple(unpack_correct(record.test_correct)),
         versions=record.versions,
         commit=record.commit,
         machine=record.machine,

@@ -21,8 +21,9 @@ from lnrnn.comparison.arms import (
 )
 from lnrnn.comparison.claims import Outcome, compare_arms
 from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
-from lnrnn.comparison.configuration import configuration_differences
+from lnrnn.comparison.configuration import describe_configuration
 from lnrnn.comparison.endpoints import check_endpoint
+from lnrnn.comparison.examples import check_examples, compare_examples
 from lnrnn.comparison.failures import compare_failures, given_success
 from lnrnn.comparison.primary import (
     PARTS as PRIMARY_PARTS,
@@ -82,6 +83,7 @@ def compare(
     primary: str = "final",
     named: str | None = None,
     looks: Sequence[int] = (),
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Compare arms with the first of them, run by run with the same seed.
 
@@ -97,6 +99,7 @@ def compare(
         primary: The endpoint that the comparison is about: "final", "area" or "steps_to_90".
         named: The endpoint that was named before the runs, where that is known.
         looks: How many seeds each earlier result of this comparison had that somebody saw.
+        command: What was typed to make it, where that is known.
 
     Returns:
         What ``compare.json`` holds, in the order in which it holds it. A number that does not exist
@@ -145,7 +148,9 @@ def compare(
         for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
     ]
     mark_primary(pairs, primary, len(looks))
+    warnings += check_examples([pair["verdict_parts"]["title"] for pair in pairs], pairs)
     return {
+        "command": command,
         "data": first.data,
         "metric": first.metric,
         "higher_is_better": first.higher_is_better,
@@ -264,13 +269,15 @@ def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
     readable = [run for members in known.values() for run in members]
     paired, checked, start_warnings = check_initial_values(known)
     streams, stream_warnings = check_streams(known)
-    differences, configuration_warnings = configuration_differences(known)
+    configuration, configuration_warnings = describe_configuration(known)
     failed = [line for name, members in runs.items() for line in without_result(name, members)]
     described = {
         "paired_initial_values": paired,
         "checked_parameters": checked,
         "paired_streams": streams,
-        "configuration_differences": differences,
+        **configuration,
+        "split_sizes": _shared([run.split_sizes for run in readable]),
+        "steps": sorted({run.steps for run in readable if run.status == "finished" and run.steps}),
         "commits": sorted({str(run.commit) for run in readable}),
         "data_fingerprints": sorted({str(run.data_fingerprint) for run in readable}),
         "threads": sorted({str(run.machine.get("threads")) for run in readable}),
@@ -292,12 +299,14 @@ def _describe_pair(
     parts = _verdict_parts(known, arm, outcomes, rungs, success)
     parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
     level = LEVEL if look == 1 else 1 - alpha_of(look)
+    baseline = next(iter(known))
     return {
-        "baseline": next(iter(known)),
+        "baseline": baseline,
         "arm": arm,
         **_describe_outcome(outcomes[TEST_VALUE], level),
         "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN], level),
         "best_difference": _describe_outcome(outcomes[BEST], level),
+        "examples": compare_examples(known[baseline], known[arm], level),
         "failures": failures,
         "given_success": _describe_outcome(succeeded, level),
         "speed": rungs,

@@ -79,6 +79,7 @@ def _comparison(pair: Mapping[str, Any] | None, digits: int) -> dict[str, Cell]:
         "difference": Cell("signed", pair["difference"], digits),
         "interval": Cell("interval", pair["interval"], digits),
         "bootstrap": Cell("interval", pair["bootstrap"], digits),
+        "examples": Cell("interval", (pair.get("examples") or {}).get("interval"), digits),
         "better": Cell("share", pair["probability_better"], 2),
         "p_holm": Cell("p", pair["p_holm"]),
         "supported": Cell("supported", pair["supported"]),

@@ -94,7 +94,7 @@ def check_grid(
         targets: What ``steps_to_target`` returned.
         arms: What it was given.
     """
-    found = []
+    found: dict[str, list[str]] = {}
     for place, (name, runs) in enumerate(arms.items()):
         grid, _ = median_curve([run.validation_curve for run in runs if run.validation_curve])
         early = [
@@ -104,9 +104,10 @@ def check_grid(
         ]
         if early:
             shares = " %, ".join(f"{100 * share:g}" for share in early)
-            found.append(
-                f"{name}: half of its runs reach the target at {shares} % by their second "
-                "validation, so its speed-up there is known only coarsely: validate more often "
-                "(a smaller trainer.val_check_interval)"
-            )
-    return found
+            found.setdefault(shares, []).append(name)
+    return [
+        f"{', '.join(names)}: half of the runs reach the target at {shares} % by their second "
+        "validation, so the speed-up there is known only coarsely: validate more often (a smaller "
+        "trainer.val_check_interval)"
+        for shares, names in found.items()
+    ]

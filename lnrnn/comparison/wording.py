@@ -161,14 +161,14 @@ def _faster(entry: Mapping[str, Any], what: str, less: str, more: str, as_much: 
     if n >= CLAIM_PAIRS and entry["supported"]:
         low, high = interval
         if low is not None and low > 1:
-            size = less if ratio is None else f"{_times(ratio)} {less}"
+            size = less if ratio is None else f"{ratio_text(ratio)} {less}"
             return f"{size} {what} ({_ratio_evidence(entry, low, high)})"
         # Slower: what the arm needs over what the baseline needs, so that numbers are above 1.
-        size = more if ratio is None else f"{_times(1 / ratio)} {as_much}"
+        size = more if ratio is None else f"{ratio_text(1 / ratio)} {as_much}"
         least, most = (None if bound is None else 1 / bound for bound in (high, low))
         return f"{size} {what} ({_ratio_evidence(entry, least, most)})"
     claim = TOO_FEW + " about" if n < CLAIM_PAIRS else "no supported difference in"
-    size = "" if ratio is None else f"speed-up {_times(ratio)}, "
+    size = "" if ratio is None else f"speed-up {ratio_text(ratio)}, "
     return f"{claim} {what} ({size}{_ratio_evidence(entry, *(interval or (None, None)))})"
 
 
@@ -178,13 +178,17 @@ def _ratio_evidence(entry: Mapping[str, Any], low: float | None, high: float | N
         return _pairs(entry["n"])
     bounds = "unbounded"
     if low is not None:
-        bounds = f"{_times(low)} or more" if high is None else f"{_times(low)} to {_times(high)}"
+        bounds = (
+            f"{ratio_text(low)} or more"
+            if high is None
+            else f"{ratio_text(low)} to {ratio_text(high)}"
+        )
     elif high is not None:
-        bounds = f"{_times(high)} or less"
+        bounds = f"{ratio_text(high)} or less"
     return f"{100 * LEVEL:g} % interval {bounds}, {_holm(entry['p_holm'])}, {_pairs(entry['n'])}"
 
 
-def _times(ratio: float) -> str:
+def ratio_text(ratio: float) -> str:
     """Return a ratio with two digits or more."""
     return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.2g}x"
 

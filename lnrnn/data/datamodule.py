@@ -181,6 +181,10 @@ class DataModule(L.LightningDataModule):
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+class LoaderError(OSError):
+    """The system has no room for a loader process."""
+
+
 class _Loader(DataLoader[Batch]):
     """A loader whose processes continue when a signal is sent to the whole group, as schedulers do.
 
@@ -193,7 +197,7 @@ class _Loader(DataLoader[Batch]):
         try:
             return super().__iter__()
         except OSError as error:
-            raise OSError(
+            raise LoaderError(
                 f"no loader process can be started: {error}. They need room in /dev/shm, and "
                 "data.num_workers=0 needs none"
             ) from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.inference.card import model_card
@@ -84,14 +85,16 @@ def check_repository(name: str) -> None:
 
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # The base of its HTTP client's errors, whichever client this release has.
+    client = cast(type[Exception], HfHubHTTPError.__mro__[1])
     try:
         yield
-    except (HTTPError, OSError, ValueError) as error:
-        if isinstance(error, ConfigurationError):
-            raise
+    except ConfigurationError:
+        raise
+    except (client, OSError, ValueError) as error:
         raise ConfigurationError(
-            f"{repository} on the Hugging Face hub: {str(error).strip()}\nTo write, or to "
-            "read what is private, log in: hf auth login. With HF_HUB_OFFLINE=1 nothing is asked."
+            f"{repository} on the Hugging Face hub: {str(error).strip()}\nTo write, or to read "
+            "what is private, log in: hf auth login. With HF_HUB_OFFLINE=1 nothing is asked."
         ) from error

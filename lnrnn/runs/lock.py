@@ -42,12 +42,21 @@ def locked(folder: Path) -> Iterator[None]:
             raise
         yield
     finally:  # also of a Ctrl-C while the lock was written
-        if not refused:
-            with best_effort(f"{path} stays, and counts no longer when this process has ended"):
-                _leave(path, me)
-        for parent in made:
-            with suppress(OSError):  # a run is in it, or another has just begun there
-                parent.rmdir()
+        try:
+            _tidy(None if refused else path, me, made)
+        except KeyboardInterrupt:
+            _tidy(None if refused else path, me, made)
+            raise
+
+
+def _tidy(lock: Path | None, me: dict[str, Any], made: list[Path]) -> None:
+    """Leave a lock that was taken, and remove the folders made for it that are empty."""
+    if lock is not None:
+        with best_effort(f"{lock} stays, and counts no longer when this process has ended"):
+            _leave(lock, me)
+    for parent in made:
+        with suppress(OSError):  # a run is in it, or another has just begun there
+            parent.rmdir()
 
 
 def remove_stale_lock(folder: Path) -> None:

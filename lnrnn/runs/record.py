@@ -6,19 +6,22 @@ version did not write is None, or empty.
 
 import json
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from lnrnn.checks import stays_below
+from lnrnn.checks import is_whole, stays_below
 from lnrnn.runs.files import open_own, replace_text
 
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "tested", "best", "diagnosis"),
+    *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
     *("error", "diverged", "signal", "exit_code"),
 )
+HEX = re.compile("[0-9a-f]*")
 DIVERGED = "NonFiniteError: "  # what the error of a diverged run begins with in older records
 
 
@@ -49,6 +52,7 @@ class RunRecord:
         data_order: A hash of the first epoch's batches.
         dropout_seed: Where the dropout stream starts.
         initial_parameters: Parameter name to a hash of its initial value.
+        split_sizes: Name of a split to how many sequences, or windows of a text, it has.
         began_from: The checkpoint of another folder that the run began from.
         resumed: An entry for every place where it was resumed.
         steps: Optimizer steps made.
@@ -56,6 +60,7 @@ class RunRecord:
         metrics: Final test values by name; NaN where one was not finite.
         tested: Which weights were tested: ``best`` or ``last``; older versions knew the last only.
         best: The best validation: ``step``, ``metric`` and ``value``.
+        test_correct: Which test examples a classifier got right, as ``pack_correct`` writes it.
         diagnosis: What the health monitor saw, in words.
         error: What ended a run that failed or was interrupted.
         diverged: Whether it failed because a number became NaN or infinity.
@@ -82,6 +87,7 @@ class RunRecord:
     data_order: str | None = None
     dropout_seed: int | None = None
     initial_parameters: dict[str, str] = field(default_factory=dict)
+    split_sizes: dict[str, int] = field(default_factory=dict)
     began_from: str | None = None
     resumed: list[dict[str, Any]] = field(default_factory=list)
     steps: int | None = None
@@ -89,6 +95,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     tested: str | None = None
     best: dict[str, Any] = field(default_factory=dict)
+    test_correct: dict[str, Any] = field(default_factory=dict)
     diagnosis: str | None = None
     error: str | None = None
     diverged: bool | None = None
@@ -199,7 +206,8 @@ _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerpri
 _KINDS: dict[str, type] = {
     **dict.fromkeys((*_TEXTS, "began_from", "tested", "diagnosis", "error", "signal"), str),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
-    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "best"), dict),
+    **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
+    **dict.fromkeys(("test_correct", "best"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -208,6 +216,7 @@ _KINDS: dict[str, type] = {
 _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
+    "split_sizes": (int,),
     **dict.fromkeys(("machine", "best"), (str, int, float, type(None))),
 }
 
@@ -230,11 +239,44 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     if key in ("data", "model") and not stays_below(str(value)):
         rule = "must be a name, of which paths are made"
         raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
+    if key == "test_correct":
+        _check_packed(path, cast(dict, value))
     if key == "metrics":
         return {name: _metric(path, name, number) for name, number in cast(dict, value).items()}
     if key == "status" and value not in STATUSES:
         raise RecordError(f"{path}: status must be one of {', '.join(STATUSES)}, got {value!r}")
     return value
+
+
+def pack_correct(correct: Sequence[bool]) -> dict[str, Any]:
+    """Return answers, right or wrong, as ``run.json`` holds them: how many, and bits as digits.
+
+    Example:
+        >>> pack_correct([True, False, True, True, False])
+        {'examples': 5, 'hex': '0d'}
+    """
+    bits = sum(bit << place for place, bit in enumerate(correct))
+    return {"examples": len(correct), "hex": bits.to_bytes(-(-len(correct) // 8), "big").hex()}
+
+
+def unpack_correct(packed: Mapping[str, Any]) -> list[bool]:
+    """Return the answers that ``pack_correct`` was given; none if nothing was recorded."""
+    bits = int(packed.get("hex") or "0", 16)
+    return [bool(bits >> place & 1) for place in range(packed.get("examples", 0))]
+
+
+def _check_packed(path: Path, packed: Mapping[str, Any]) -> None:
+    count, digits = packed.get("examples"), packed.get("hex")
+    if not packed:
+        return
+    if not (
+        is_whole(count, least=0)
+        and isinstance(digits, str)
+        and HEX.fullmatch(digits)
+        and len(digits) == 2 * -(-count // 8)
+    ):
+        rule = "must hold a number of examples and two hexadecimal digits for every eight of them"
+        raise RecordError(f"{path}: test_correct {rule}, got {str(packed)[:60]}")
 
 
 def _metric(path: Path, name: str, value: Any) -> float:

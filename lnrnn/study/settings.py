@@ -1,6 +1,7 @@
 """What may be asked of a comparison: its own keys, checked before anything is composed."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class Settings:
         cost: Whether the cost of a step is measured.
         require_speedup: The speed-up below which the exit code is 1; None for none.
         passed: The overrides for the training of all arms.
+        command: What was typed, as a shell takes it.
     """
 
     arms: tuple[str, ...]
@@ -53,6 +55,7 @@ class Settings:
     cost: bool
     require_speedup: float | None
     passed: tuple[str, ...]
+    command: str
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
@@ -85,6 +88,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         cost=_switch(config, "cost"),
         require_speedup=_speedup(config.require_speedup),
         passed=passed,
+        command=shlex.join(["lnrnn", "compare", *arguments]),
     )
     if settings.tuning_seeds and rates and settings.seeds > FIRST_TUNING_SEED:
         raise ConfigurationError(

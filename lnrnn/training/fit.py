@@ -13,6 +13,7 @@ from signal import SIGUSR1
 from statistics import median
 from typing import Any, cast
 
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,7 @@ from torch.utils import deterministic
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.data.datamodule import LoaderError
 from lnrnn.runs.best_files import keep_only
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.curves import plot_curves
@@ -32,7 +34,7 @@ from lnrnn.runs.lock import locked
 from lnrnn.runs.machine import current_commit, describe_machine, installed_versions
 from lnrnn.runs.model_file import with_settings, write_model
 from lnrnn.runs.processes import is_first_process
-from lnrnn.runs.record import RecordError, RunRecord
+from lnrnn.runs.record import RecordError, RunRecord, pack_correct
 from lnrnn.runs.reporting import best_effort
 from lnrnn.runs.weights import check_fits, model_weights
 from lnrnn.training.build import (
@@ -55,6 +57,7 @@ from lnrnn.training.resume import (
     check_contract,
     choose_start,
     differences,
+    history,
     tidy,
 )
 from lnrnn.training.screen import say
@@ -157,7 +160,7 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         with training.signals:
             tested = _run(config, training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
-                _finish(folder, config, training, tested)
+                _finish(folder, config, training, task, tested)
             # A sweep's next job may be this run again: all find it finished.
             trainer.strategy.barrier()
             received = training.signals.agreed(trainer)
@@ -165,7 +168,9 @@ def _train(experiment: Experiment, folder: RunFolder, start: Start) -> None:
         raise Interrupted(received, trainer.global_step, finished=True)
 
 
-def _finish(folder: RunFolder, config: DictConfig, training: Training, tested: str) -> None:
+def _finish(
+    folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask, tested: str
+) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
     with open_own(folder.metrics) as file:
@@ -182,8 +187,16 @@ def _finish(folder: RunFolder, config: DictConfig, training: Training, tested: s
         metrics={name: value for name, value in metrics.items() if name.startswith("test/")},
         tested=tested,
         best={} if best is None else asdict(best),
+        test_correct=_test_correct(task, trainer),
         **_diagnosis(folder, config),
     )
+
+
+def _test_correct(task: SequenceTask, trainer: Trainer) -> dict[str, Any]:
+    """Return which test examples were classified rightly; of several processes each has a share."""
+    if not task.test_correct or trainer.world_size > 1:
+        return {}
+    return pack_correct(torch.cat(task.test_correct).tolist())
 
 
 def _diagnosis(folder: RunFolder, config: DictConfig) -> dict[str, str]:
@@ -238,6 +251,8 @@ def explained_loaders(workers: int) -> Iterator[None]:
     """
     try:
         yield
+    except LoaderError as error:
+        raise ConfigurationError(str(error)) from error
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError):
             lost = re.search(_LOST, str(error)) is not None
@@ -366,21 +381,10 @@ def _open(
             data_order=datamodule.order,
             dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
             initial_parameters=_digests(task.model),
-            **_history(before, start, changed),
+            split_sizes={name: len(split) for name, split in datamodule.splits.items()},
+            **history(before, start, changed),
         )
     )
-
-
-def _history(before: RunRecord, start: Start, changed: list[str]) -> dict[str, Any]:
-    """Return where a run began and every place where it was resumed."""
-    began, resumed = before.began_from, before.resumed
-    if start.checkpoint is None:
-        return {"began_from": None, "resumed": []}
-    if not start.continues:
-        began, resumed = str(start.checkpoint.resolve()), []
-    skipped = {path.name: why for path, why in start.skipped.items()}
-    entry = {"checkpoint": start.checkpoint.name, "changed": changed, "skipped": skipped}
-    return {"began_from": began, "resumed": [*resumed, entry]}
 
 
 def _digests(model: nn.Module) -> dict[str, str]:

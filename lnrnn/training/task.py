@@ -97,6 +97,7 @@ class SequenceTask(LightningModule):
         self.carries_state = kind == "language_modeling" and model.encoder.carries_state
         self.train_state: State = None  # (layers, B, H) each: where the last training window ended
         self.eval_state: State = None
+        self.test_correct: list[Tensor] = []  # (B,) bool of every batch, in a classification
         self.gradient_norm = torch.tensor(math.nan)  # of the last step, before it was clipped
         self._skips = False  # whether the optimizer can be told on the device to skip a step
         self._loss_is_bad = torch.tensor(False)  # of the last batch
@@ -162,7 +163,13 @@ class SequenceTask(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the test metrics."""
-        self._evaluate(batch, batch_idx, self.test_metrics)
+        predictions = self._evaluate(batch, batch_idx, self.test_metrics)
+        if self.kind == "classification":
+            self.test_correct.append(predictions.argmax(-1) == batch.targets)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget an earlier test."""
+        self.test_correct = []
 
     def on_validation_model_zero_grad(self) -> None:
         """Settle before a validation that frees the gradients."""
@@ -188,11 +195,12 @@ class SequenceTask(LightningModule):
         self.log_dict(self.test_metrics.compute(), logger=False)
         self.test_metrics.reset()
 
-    def _evaluate(self, batch: Batch, batch_idx: int, metrics: Any) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int, metrics: Any) -> Tensor:
         state = self.eval_state if batch_idx > 0 else None
         predictions, self.eval_state = self._predict(batch, state)
         total, count = sum_loss(predictions, batch.targets)
         update_metrics(metrics, total, count, predictions, batch.targets)
+        return predictions
 
     def _predict(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """Return predictions and the detached state for the next window, where one is carried."""

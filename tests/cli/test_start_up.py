@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from experiments import compose
 from omegaconf.listconfig import ListConfig
 
+from experiments import compose
 from lnrnn.cli import main as commands
 from lnrnn.cli import train as train_command
 from lnrnn.runs import interruption
@@ -17,10 +17,11 @@ from lnrnn.training import Interrupted, train
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch) -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in interruption.STOPPING}
     monkeypatch.setattr(interruption, "_pressed", False)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def press() -> None:
@@ -72,6 +73,15 @@ def test_in_the_middle_of_a_configuration(command, call, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert "interrupted" in printed.out
     assert "error" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "evaluate"])
+def test_a_signal_as_python_ends_meets_no_handler(command, monkeypatch):
+    """It would raise from whatever tidies up, where nobody catches it."""
+    monkeypatch.setattr(sys, "argv", [f"lnrnn {command}", "no-such-key=1"])
+    with pytest.raises(SystemExit):
+        commands.run(command)
+    assert {signal.getsignal(number) for number in interruption.STOPPING} == {signal.SIG_DFL}
 
 
 def test_a_run_that_begins_all_the_same_stops_after_its_first_step(tmp_path, monkeypatch):

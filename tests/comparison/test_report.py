@@ -34,6 +34,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     result = compare(three_arms)
     assert list(result) == [
         *(
+            "command",
             "data",
             "metric",
             "higher_is_better",
@@ -65,7 +66,14 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
         *("probability_better", "bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
-    added = ["validation_difference", "best_difference", "failures", "given_success", "speed"]
+    added = [
+        "validation_difference",
+        "best_difference",
+        "examples",
+        "failures",
+        "given_success",
+        "speed",
+    ]
     words = ["verdict", "verdict_parts", "primary"]
     assert list(pair) == ["baseline", "arm", *statistics, *added, *words]
     assert list(pair["validation_difference"]) == statistics

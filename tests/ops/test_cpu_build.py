@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,28 +70,72 @@ def test_the_name_depends_on_every_source(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((SOURCES / name).read_bytes())
 
 
-def test_processes_that_come_at_once_build_once(tmp_path: Path) -> None:
-    """With sources of one line each, which take a second to build."""
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start a process that loads kernels of one line a file, which take a second to build."""
     sources = tmp_path / "sources"
     sources.mkdir()
     for name in (*cpu.SOURCES, *cpu.HEADERS):
         (sources / name).write_text(f"int lnrnn_{Path(name).stem}() {{ return 1; }}\n")
     program = f"import pathlib; from lnrnn.ops import cpu; cpu.load(pathlib.Path({str(sources)!r}))"
-    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
-    running = [
-        subprocess.Popen(
+    surroundings = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path / "built")}
+
+    def start(**variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-c", program],
-            env=environment,
+            env={**surroundings, **variables},
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
-    ]
+
+    return start
+
+
+def test_processes_that_come_at_once_build_once(start, tmp_path: Path) -> None:
+    running = [start() for _ in range(3)]
     told = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], told
     assert sum("building the CPU kernels" in text for text in told) == 1
-    assert len(list(tmp_path.glob("built/*/complete"))) == 1
+    (folder,) = tmp_path.glob("built/*")
+    assert sorted(path.name for path in folder.iterdir()) == ["building", f"{folder.name}.so"]
+
+
+def test_what_a_killed_build_goes_on_with_meets_no_other(start, tmp_path: Path) -> None:
+    """Its compilers live on: here until ``go`` is there, when they write an empty library."""
+    compiler, go, ended = (tmp_path / name for name in ("c++", "go", "ended"))
+    compiler.write_text(
+        f"""#!/bin/sh
+        case "$*" in *-shared*) ;; *) exec c++ "$@";; esac
+        touch {tmp_path}/linking
+        until test -e {go}; do sleep 0.1; done
+        for word; do test "$before" = -o && cp /dev/null "$word"; before=$word; done
+        touch {ended}
+        """
+    )
+    compiler.chmod(0o755)
+    killed = start(CXX=str(compiler))
+    wait_for(tmp_path / "linking")
+    killed.kill()
+    killed.communicate()
+    answer = start()
+    told = answer.communicate()[1]
+    assert answer.returncode == 0, told
+    assert "built the CPU kernels" in told
+    (library,) = tmp_path.glob("built/*/*.so")
+    whole = library.read_bytes()
+    go.touch()
+    wait_for(ended)
+    assert library.read_bytes() == whole
+    assert sorted(path.name for path in library.parent.iterdir()) == ["building", library.name]
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    """Wait until ``path`` exists."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, path
+        time.sleep(0.05)
 
 
 def test_a_forked_process_runs_the_kernels() -> None:

@@ -4,10 +4,11 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from experiments import compose
 
+from experiments import compose
 from lnrnn.runs.lock import LOCK, locked
 from lnrnn.training import ConfigurationError, train
 
@@ -73,7 +74,7 @@ def test_a_lock_that_was_not_wholly_written_is_taken_over(text, tmp_path):
         assert owner(tmp_path)["pid"] == os.getpid()
 
 
-def interrupted(*_) -> None:
+def interrupted(*_, **__) -> None:
     raise KeyboardInterrupt
 
 
@@ -86,6 +87,20 @@ def test_ctrl_c_while_it_is_taken_leaves_no_lock(name, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt), locked(tmp_path / "new"):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["flock", "unlink", "rmdir"])
+def test_ctrl_c_while_it_is_left_leaves_no_lock(name, tmp_path, monkeypatch):
+    module = {"flock": fcntl, "unlink": Path, "rmdir": os}[name]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), locked(tmp_path / "new"):
+        patch.setattr(module, name, first_interrupted(getattr(module, name)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def first_interrupted(function):
+    """Return ``function``, but for its first call."""
+    calls = iter([interrupted])
+    return lambda *arguments, **named: next(calls, function)(*arguments, **named)
 
 
 def once(function):

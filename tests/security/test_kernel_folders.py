@@ -117,7 +117,6 @@ def call(shared, tmp_path, canary):
     library.parent.mkdir()
     command = ["c++", "-shared", "-fPIC", str(tmp_path / "planted.cpp"), "-o", str(library)]
     subprocess.run(command, check=True)
-    (library.parent / "complete").touch()
     return lambda **variables: call("cpu.load(pathlib.Path(sys.argv[1]))", **variables), library
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 from dataclasses import replace
@@ -11,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from experiments import compose
 from rich.console import Console
 
+from experiments import compose
 from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study import pool as pooling
@@ -131,6 +132,11 @@ def test_a_folder_with_another_run_is_refused():
     plan.cache_clear()
     with pytest.raises(ConfigurationError, match="another configuration"):
         plan("arms=[rnn,rnn_ln]", "seeds=1")
+
+
+def test_a_command_can_be_typed_again():
+    typed = ["arms=[rnn,'rnn model.eps=1e-3']", "seeds=2", "data.files=a b.csv"]
+    assert shlex.split(read_settings(typed).command) == ["lnrnn", "compare", *typed]
 
 
 def test_comparisons_that_train_differently_lie_apart():

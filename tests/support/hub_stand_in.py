@@ -28,7 +28,7 @@ class Hub(ThreadingHTTPServer):
 class Requests(BaseHTTPRequestHandler):
     """Answers as the hub's documentation says."""
 
-    server: Hub
+    server: Hub  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def log_message(self, format: str, *args: object) -> None:
         self.server.asked.append(format % args)

@@ -7,8 +7,8 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
-from experiments import Interruption, compose, interrupt_call, only
 
+from experiments import Interruption, compose, interrupt_call, only
 from lnrnn.cli import train as train_command
 from lnrnn.runs.files import replacing
 from lnrnn.runs.reporting import best_effort
@@ -97,6 +97,14 @@ def test_what_lightning_tidies_up_hides_no_failure(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="No space left"):
         train(compose(*SMALL), tmp_path)
     assert folder_in(tmp_path).read_record().error == "OSError: [Errno 28] No space left on device"
+
+
+def test_no_room_for_loader_processes_is_an_error_with_a_way_out(monkeypatch, tmp_path):
+    """Such as in a container that has no /dev/shm."""
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", full)
+    with pytest.raises(ConfigurationError, match=r"can be started.*data\.num_workers=0 needs none"):
+        train(compose(*SMALL, "data.num_workers=1"), tmp_path)
+    assert folder_in(tmp_path).read_record().status == "failed"
 
 
 def test_a_loader_process_that_memory_ran_out_for_is_an_error_with_a_way_out(monkeypatch, tmp_path):

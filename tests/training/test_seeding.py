@@ -2,9 +2,9 @@ from functools import partial
 
 import pytest
 import torch
-from experiments import compose
 from torch import nn
 
+from experiments import compose
 from lnrnn.models import ClassificationHead, RecurrentEncoder, SequenceModel
 from lnrnn.seeding import derive_seed, initialize
 from lnrnn.training import train
@@ -38,6 +38,7 @@ def test_a_record_shows_what_two_runs_of_one_seed_share(tmp_path):
     one, other, third = (train(arm, tmp_path)[1] for arm in arms)
     for key in ("data_order", "dropout_seed"):
         assert getattr(one, key) == getattr(other, key) != getattr(third, key)
+    assert one.split_sizes == {"train": 216, "validation": 54, "test": 370}
 
 
 def test_the_global_generator_is_left_alone():

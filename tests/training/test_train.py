@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments import compose, only
 from omegaconf import OmegaConf
 
+from experiments import compose, only
 from lnrnn.runs.checkpoint_files import read_checkpoint
-from lnrnn.runs.record import RunRecord
+from lnrnn.runs.record import RunRecord, unpack_correct
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train
+from lnrnn.training.build import build_data, build_task
 
 SHORT = ("model.hidden_size=8", "trainer.max_epochs=2")
 LAST = ("step-00000014.ckpt", "step-00000014.json")
@@ -46,6 +47,31 @@ def test_metrics_are_one_value_a_line_in_full_precision(finished):
     assert [line["step"] for line in lines] == [7] * 3 + [14] * 5
     assert [line["epoch"] for line in lines] == [0] * 3 + [1] * 5
     assert lines[-2]["value"] == record.metrics["test/accuracy"]
+
+
+def test_a_classifier_records_which_test_examples_it_gets_right(finished):
+    _, folder, record = finished
+    correct = unpack_correct(record.test_correct)
+    assert len(correct) == record.split_sizes["test"] == 370
+    assert sum(correct) / 370 == pytest.approx(record.metrics["test/accuracy"], abs=1e-6)
+    experiment = compose(*SHORT)
+    datamodule = build_data(experiment.config)
+    task = build_task(experiment.config, datamodule)
+    task.load_state_dict(read_checkpoint(folder.checkpoints / LAST[0])["state_dict"])
+    batches = list(datamodule.test_dataloader())
+    with torch.no_grad():
+        guesses = [
+            task.eval().model(batch.inputs, batch.lengths)[0].argmax(-1) for batch in batches
+        ]
+    rights = [guess == batch.targets for guess, batch in zip(guesses, batches, strict=True)]
+    assert torch.cat(rights).tolist() == correct
+
+
+@pytest.mark.parametrize("data", ["adding", "shakespeare"])
+def test_what_is_no_classification_records_none(data, tmp_path):
+    few = ["trainer.max_steps=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+    _, record = train(compose(f"data={data}", "model=rnn", *few), tmp_path)
+    assert record.test_correct == {}
 
 
 def test_a_finished_run_is_not_repeated(finished, monkeypatch):

@@ -57,7 +57,7 @@ def speed(result: Mapping[str, Any]) -> Figure | None:
     names = [wrap(row.arm) for row in rows]
     left = 0.35 + 0.085 * max(len(line) for name in names for line in name.split("\n"))
     left = max(left, 2.4)  # the names of the targets are that long
-    reached = 1.25
+    reached = 1.65
     height = (rows[-1].height + 0.7) * ROW
     width = left + len(kinds) * (PANEL + GAP) + reached + RIGHT
     figure = new_figure(width, height + 0.85)
@@ -176,8 +176,8 @@ def _write_reached(axes: Axes, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         reached, total = row.entry["reached"], row.entry["of"]
         if place == 0:
-            _write(axes, 1.06, row.height - 1, "reached (first arm)", FAINT, bold=False)
-        text = f"{reached['arm']} of {total} ({reached['baseline']})"
+            _write(axes, 1.06, row.height - 1, "runs that arrive", FAINT, bold=False)
+        text = f"{reached['arm']} of {total}, first arm {reached['baseline']}"
         _write(axes, 1.06, row.height, text, INK, bold=False)
 
 

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ CAPABILITIES = {
     "AVX512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma"],
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
 }
+FLAGS = ("-O3", "-std=c++20", "-fopenmp")
 
 
 class ToolError(RuntimeError):
@@ -140,17 +142,16 @@ def load(sources: Path) -> Path:
     if (came := prebuilt.load(sources, name)) is not None:
         return came
     root = _folder_of(name)
-    library, complete = root / f"{name}.so", root / "complete"
-    if not complete.exists():
+    library = root / f"{name}.so"
+    if not library.exists():
         if (why := _missing_tool()) is not None:
             raise ToolError(why)
         import fcntl  # Windows has none, and builds nothing
 
         with (root / "building").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not complete.exists():
-                _build(sources, name, root)
-                complete.touch()
+            if not library.exists():
+                _build(sources, library)
     torch.ops.load_library(library)
     return library
 
@@ -188,15 +189,30 @@ def _folder_of(name: str) -> Path:
     return own
 
 
-def _build(sources: Path, name: str, root: Path) -> None:
-    """Compile the sources into ``root``."""
+def _build(sources: Path, library: Path) -> None:
+    """Compile the sources in a folder of this process's, and move what came out to its place.
+
+    A compiler outlives the process that started it, and then writes where nobody looks.
+    """
+    capability = torch.backends.cpu.get_cpu_capability()
+    _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
+    for left in library.parent.glob("build-*"):  # of processes that died: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:
+        built = _compile(sources, library.stem, Path(folder))
+        with built.open("rb") as file:
+            os.fsync(file.fileno())
+        built.replace(library)
+    _say(f"built the CPU kernels in {library.parent}")
+
+
+def _compile(sources: Path, name: str, folder: Path) -> Path:
+    """Compile the sources into the library ``name`` in ``folder``."""
     from torch.utils import cpp_extension
 
     capability = torch.backends.cpu.get_cpu_capability()
-    _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
-    (root / "lock").unlink(missing_ok=True)  # torch's own lock: whoever held it died, we hold ours
-    (root / "schemas.inc").write_text(_schemas())
-    flags = ["-O3", "-std=c++20", "-fopenmp", f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
+    (folder / "schemas.inc").write_text(_schemas())
+    flags = [*FLAGS, f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
     if capability in CAPABILITIES:
         flags += [f"-DCPU_CAPABILITY_{capability}", *CAPABILITIES[capability]]
     path = os.environ.get("PATH", "")
@@ -209,18 +225,19 @@ def _build(sources: Path, name: str, root: Path) -> None:
             extra_cflags=flags,
             # Without Python's library, which is among those that torch names, C++ programs load it.
             extra_ldflags=["-fopenmp", *(["-Wl,--as-needed"] if sys.platform == "linux" else [])],
-            extra_include_paths=[str(root)],
-            build_directory=str(root),
+            extra_include_paths=[str(folder)],
+            build_directory=str(folder),
             is_python_module=False,
         )
     finally:
         os.environ["PATH"] = path
-    _say(f"built the CPU kernels in {root}")
+    return folder / f"{name}.so"
 
 
 def _digest(sources: Path) -> str:
     """Return a hash of everything that the library is made of."""
-    digest = hashlib.sha256(f"{torch.__version__} {CAPABILITIES} {sys.version_info[:2]}".encode())
+    surroundings = f"{torch.__version__} {FLAGS} {CAPABILITIES} {sys.version_info[:2]}"
+    digest = hashlib.sha256(surroundings.encode())
     digest.update(_schemas().encode())
     for name in (*SOURCES, *HEADERS):
         digest.update((sources / name).read_bytes())

@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "Keys of `lnrnn predict`:",
     "generate": "Keys of `lnrnn generate`:",
     "export": "Keys of `lnrnn export`:",
+    "push": "Keys of `lnrnn push`:",
 }
 
 

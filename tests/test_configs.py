@@ -91,6 +91,7 @@ def test_no_file_is_forgotten():
         "predict",
         "generate",
         "export",
+        "push",
         "compare",
         *(path for path in FILES if path.split("/")[0] in GROUPS),
     }

@@ -52,7 +52,7 @@ def hand_out(model: TrainedModel, folder: Path) -> None:
         write_tensors(file, model.module.state_dict(), {"format": "pt"})
     with replacing(folder / CONFIG) as file:
         file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-    _, preparation, _, weights = read_handed_out(folder)
+    _, preparation, _, weights = read_handed_out(folder / CONFIG, folder / WEIGHTS)
     for name, value in model.module.state_dict().items():
         if not torch.equal(weights[name], value.cpu()):
             raise ConfigurationError(f"{folder / WEIGHTS}: {name} is not what was written")
@@ -61,14 +61,17 @@ def hand_out(model: TrainedModel, folder: Path) -> None:
 
 
 def read_handed_out(
-    folder: Path,
+    path: Path, weights: Path
 ) -> tuple[DictConfig, Preparation, dict[str, Any], dict[str, Tensor]]:
     """Return the configuration, how data were treated, what else is known, and the weights.
+
+    Args:
+        path: The configuration; a link is not followed.
+        weights: The weights, likewise.
 
     Raises:
         ConfigurationError: If a file is not what :func:`hand_out` writes.
     """
-    path = folder / CONFIG
     try:
         content = parse_json(read_text(path), path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -82,5 +85,5 @@ def read_handed_out(
         raise ConfigurationError(str(error)) from error
     except (ValueError, RecursionError, OmegaConfBaseException) as error:
         raise ConfigurationError(f"{path}: {error}") from error
-    tensors = read_tensors(folder / WEIGHTS)[0]
+    tensors = read_tensors(weights)[0]
     return config, preparation, about if isinstance(about, dict) else {}, tensors

@@ -12,7 +12,8 @@ from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.values import check_keys, check_nodes
 from lnrnn.inference.build import build_model, explained
-from lnrnn.inference.handed_out import CONFIG, is_handed_out, read_handed_out
+from lnrnn.inference.handed_out import CONFIG, WEIGHTS, is_handed_out, read_handed_out
+from lnrnn.inference.hub import SCHEME, fetch
 from lnrnn.inference.trained_model import TrainedModel
 from lnrnn.preparation import Preparation
 from lnrnn.runs.folder import RunFolder
@@ -22,7 +23,11 @@ from lnrnn.runs.weights import check_fits, locate, read_weights, settle_trust
 
 
 def load(
-    source: str | PathLike[str], *, weights: str | None = None, trust: Sequence[str] = ()
+    source: str | PathLike[str],
+    *,
+    weights: str | None = None,
+    revision: str | None = None,
+    trust: Sequence[str] = (),
 ) -> TrainedModel:
     """Load a trained model: two lines from a run to its answers.
 
@@ -31,9 +36,12 @@ def load(
 
     Args:
         source: A run's folder, such as ``runs/japanese_vowels/rnn_ln/seed0``; a file in its
-            ``checkpoints``; or a folder that ``lnrnn export format=safetensors`` has written.
+            ``checkpoints``; a folder that ``lnrnn export format=safetensors`` has written; or
+            ``hf://user/name``, a repository of the Hugging Face hub, fetched once.
         weights: Which of a run: ``best``, those of the best validation, ``last``, or None for those
             that the run has tested at its end.
+        revision: Of a repository of the hub: a commit, which stays what it is, a branch or a tag;
+            None for the newest.
         trust: Packages that the configuration may name beside our own list.
 
     Returns:
@@ -48,13 +56,16 @@ def load(
         >>> model = lnrnn.load("runs/shakespeare/lstm_ln/seed0")  # doctest: +SKIP
         >>> print(model.generate("To be"))  # doctest: +SKIP
     """
-    path = Path(source).expanduser()
-    if is_handed_out(path):
+    path, of_hub = Path(source).expanduser(), str(source).startswith(SCHEME)
+    if revision is not None and not of_hub:
+        raise ConfigurationError(f"revision={revision} is for hf://user/name, got {source}")
+    if of_hub or is_handed_out(path):
         if weights is not None:
-            raise ConfigurationError(f"{path} holds one file of weights: leave out weights=")
-        config, preparation, about, tensors = read_handed_out(path)
+            raise ConfigurationError(f"{source} holds one file of weights: leave out weights=")
+        files = fetch(str(source), revision) if of_hub else (path / CONFIG, path / WEIGHTS)
+        config, preparation, about, tensors = read_handed_out(*files)
         settle_trust(config, trust)
-        return assemble(config, preparation, about, tensors, path / CONFIG)
+        return assemble(config, preparation, about, tensors, Path(source))
     file, folder, config = locate(path, weights)
     settle_trust(config, trust)
     preparation = preparation_of(folder, config)

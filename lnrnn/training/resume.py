@@ -17,6 +17,7 @@ from lnrnn.runs.checkpoint_files import (
 from lnrnn.runs.files import remove_leftovers, replace_text
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.lock import LOCK
+from lnrnn.runs.record import RunRecord
 from lnrnn.training.best import remove_void
 
 
@@ -139,3 +140,15 @@ def differences(checkpoint: dict[str, Any], world: Mapping[str, Any]) -> list[st
         for key, now in world.items()
         if before.get(key) != now
     ]
+
+
+def history(before: RunRecord, start: Start, changed: list[str]) -> dict[str, Any]:
+    """Return where a run began and every place where it was resumed."""
+    began, resumed = before.began_from, before.resumed
+    if start.checkpoint is None:
+        return {"began_from": None, "resumed": []}
+    if not start.continues:
+        began, resumed = str(start.checkpoint.resolve()), []
+    skipped = {path.name: why for path, why in start.skipped.items()}
+    entry = {"checkpoint": start.checkpoint.name, "changed": changed, "skipped": skipped}
+    return {"began_from": began, "resumed": [*resumed, entry]}

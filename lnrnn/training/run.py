@@ -58,6 +58,7 @@ from lnrnn.training.resume import (
     check_contract,
     choose_start,
     differences,
+    history,
     tidy,
 )
 from lnrnn.training.screen import say
@@ -386,21 +387,9 @@ def _open(
             dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
             initial_parameters=_digests(task.model),
             split_sizes={name: len(split) for name, split in datamodule.splits.items()},
-            **_history(before, start, changed),
+            **history(before, start, changed),
         )
     )
-
-
-def _history(before: RunRecord, start: Start, changed: list[str]) -> dict[str, Any]:
-    """Return where a run began and every place where it was resumed."""
-    began, resumed = before.began_from, before.resumed
-    if start.checkpoint is None:
-        return {"began_from": None, "resumed": []}
-    if not start.continues:
-        began, resumed = str(start.checkpoint.resolve()), []
-    skipped = {path.name: why for path, why in start.skipped.items()}
-    entry = {"checkpoint": start.checkpoint.name, "changed": changed, "skipped": skipped}
-    return {"began_from": began, "resumed": [*resumed, entry]}
 
 
 def _digests(model: nn.Module) -> dict[str, str]:

@@ -35,7 +35,7 @@ FREE = (
 )  # not ours to check
 SCRIPTS = {"benchmark.py": benchmark._parser}
 COMPOSED = ("train", "evaluate", "compare")
-USING = ("predict", "generate", "export")
+USING = ("predict", "generate", "export", "push")
 
 
 class Command(NamedTuple):

@@ -1,0 +1,124 @@
+"""Models on the hub, against a local stand-in: pushed by the command, loaded by another process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hub_stand_in import TOKEN, running_hub
+
+import lnrnn
+from lnrnn.inference.card import model_card
+from lnrnn.inference.handed_out import CONFIG, WEIGHTS
+from lnrnn.training import ConfigurationError
+
+
+@pytest.fixture
+def hub():
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def call(hub, tmp_path):
+    """Run Python with the hub in place of the real one; return its exit code and all it says."""
+
+    def call(*arguments: str, **environment: str) -> tuple[int, str]:
+        own = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
+        own |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        answer = subprocess.run(
+            [sys.executable, *arguments],
+            env={**os.environ, **own, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+        return answer.returncode, answer.stdout + answer.stderr
+
+    return call
+
+
+LOAD = "import lnrnn; m = lnrnn.load('hf://me/reviews'{}); print(m.predict('fine, lovely').labels)"
+
+
+def test_pushed_and_loaded(made, reviews, hub, call):
+    folder = made(*reviews)
+    code, said = call("-m", "lnrnn", "push", f"run={folder.path}", "repo=me/reviews")
+    assert code == 0, said
+    ((commit, files),) = hub.repositories["me/reviews"]
+    assert hub.private["me/reviews"]
+    assert f"/me/reviews/commit/{commit}" in said
+    assert files.keys() == {CONFIG, WEIGHTS, "README.md"}
+    expected = lnrnn.load(folder.path).predict("fine, lovely").labels
+    code, said = call("-c", LOAD.format(""))
+    assert (code, said) == (0, f"{expected}\n")
+
+    # Another model under the same name: a commit stays what it is, and the cache needs no hub.
+    hub.repositories["me/reviews"].append(("f" * 40, {**files, CONFIG: b"{}"}))
+    code, said = call("-c", LOAD.format(f", revision='{commit}'"))
+    assert (code, said) == (0, f"{expected}\n")
+    code, said = call("-c", LOAD.format(f", revision='{commit}'"), HF_HUB_OFFLINE="1")
+    assert (code, said) == (0, f"{expected}\n")
+    code, said = call("-c", LOAD.format(""))
+    assert code != 0
+    assert "is not a model of lnrnn" in said
+
+
+def test_nothing_from_the_hub_is_executed(made, reviews, hub, call, tmp_path):
+    code, said = call("-m", "lnrnn", "push", f"run={made(*reviews).path}", "repo=me/reviews")
+    assert code == 0, said
+    files = hub.repositories["me/reviews"][-1][1]
+    content = json.loads(files[CONFIG])
+    content["model"] = {"_target_": "os.system", "command": f"touch {tmp_path / 'executed'}"}
+    content["trust"] = ["os"]
+    hostile = {**files, CONFIG: json.dumps(content).encode(), "lnrnn.py": b"raise SystemExit(99)"}
+    hub.repositories["me/reviews"].append(("e" * 40, hostile))
+    code, said = call("-c", LOAD.format(""))
+    assert code == 1
+    assert "names classes or functions of os" in said
+    content["trust"] = []
+    hub.repositories["me/reviews"].append(
+        ("d" * 40, {**hostile, CONFIG: json.dumps(content).encode()})
+    )
+    code, said = call("-c", LOAD.format(""))
+    assert (code, "os.system" in said) == (1, True)
+    assert not (tmp_path / "executed").exists()
+    assert not any("lnrnn.py" in line for line in hub.asked)  # only the two files are asked for
+
+
+def test_what_the_hub_refuses_is_said(made, reviews, call):
+    run = f"run={made(*reviews).path}"
+    code, said = call("-m", "lnrnn", "push", run, "repo=me/reviews", HF_TOKEN="hf_wrong")
+    assert (code, "hf auth login" in said, "Traceback" in said) == (1, True, False)
+    code, said = call("-c", LOAD.format(""))
+    assert (code, "me/reviews on the Hugging Face hub" in said) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["reviews", "me/../x", "/me/x", "me/x/y", "", "me/x y"])
+def test_other_names_are_refused(name):
+    with pytest.raises(ConfigurationError, match="a repository of the hub is user/name"):
+        lnrnn.load(f"hf://{name}")
+
+
+def test_a_revision_is_of_the_hub(made, reviews):
+    with pytest.raises(ConfigurationError, match="revision=main is for hf://"):
+        lnrnn.load(made(*reviews).path, revision="main")
+
+
+def test_the_card_says_what_it_is(made, reviews):
+    folder = made(*reviews)
+    model, record = lnrnn.load(folder.path), folder.read_record()
+    card = model_card(model, "me/reviews")
+    assert card.startswith("---\nlibrary_name: lnrnn\n")
+    for words in (
+        *('lnrnn.load("hf://me/reviews")', "rnn_ln, trained on table_files", '"against", "for"'),
+        *(f"| test/accuracy | {record.metrics['test/accuracy']:.6g} |", "gain * (h - mean(h))"),
+        *(str(record.commit), record.versions["torch"]),
+    ):
+        assert words in card
+    model.about["model"] = "<script>x</script>\n# heading"
+    assert "<script>" not in model_card(model, "me/reviews")
+    assert "\n# heading" not in model_card(model, "me/reviews")

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from experiments import compose
 from omegaconf.listconfig import ListConfig
 
-from experiments import compose
 from lnrnn.cli import main as commands
 from lnrnn.cli import train as train_command
 from lnrnn.runs import interruption

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from experiments import compose
+
 from lnrnn.runs.lock import LOCK, locked
 from lnrnn.training import ConfigurationError, train
 

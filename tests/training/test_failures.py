@@ -7,8 +7,8 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
-
 from experiments import Interruption, compose, interrupt_call, only
+
 from lnrnn.cli import train as train_command
 from lnrnn.runs.files import replacing
 from lnrnn.runs.reporting import best_effort

@@ -2,9 +2,9 @@ from functools import partial
 
 import pytest
 import torch
+from experiments import compose
 from torch import nn
 
-from experiments import compose
 from lnrnn.models import ClassificationHead, RecurrentEncoder, SequenceModel
 from lnrnn.seeding import derive_seed, initialize
 from lnrnn.training import train

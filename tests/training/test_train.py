@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments import compose, only
 from omegaconf import OmegaConf
 
-from experiments import compose, only
 from lnrnn.runs.checkpoint_files import read_checkpoint
 from lnrnn.runs.record import RunRecord, unpack_correct
 from lnrnn.training import ConfigurationError, NonFiniteError, RunFolder, evaluate, train

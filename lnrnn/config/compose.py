@@ -39,6 +39,7 @@ from lnrnn.config.values import (
     check_trust,
     check_values,
     suggest,
+    takes,
     unknown_key,
 )
 
@@ -305,6 +306,8 @@ def _explain_key(error: Exception, known: DictConfig) -> str:
     node = OmegaConf.select(known, parent) if parent else known
     if not isinstance(node, DictConfig):
         return str(error)
+    if takes(parent, node.get("_target_"), leaf):
+        return f"{key} is not among the keys of its file; add it with a plus: +{key}=..."
     return unknown_key(parent, leaf, [str(name) for name in node])
 
 

@@ -60,4 +60,9 @@ KNOWN_ARGUMENTS = {
         "files validation_files test_files validation test num_features num_tokens num_classes "
         "length encoding batch_size window num_workers"
     ),
+    "lnrnn.models.RecurrentEncoder": (
+        "cell num_features num_tokens embedding_size projection hidden_size num_layers norm eps "
+        "dropout bidirectional fused zoneout zoneout_c recurrent_dropout variational_dropout "
+        "weight_drop recurrent_init forget_bias update_bias chrono"
+    ),
 }

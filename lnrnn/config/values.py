@@ -122,6 +122,13 @@ def _arguments(path: str, target: str, trust: Sequence[str]) -> Sequence[str] | 
     return tuple(parameters)
 
 
+def takes(path: str, target: object, name: str) -> bool:
+    """Return whether one of our own classes or functions has an argument of that name."""
+    if not isinstance(target, str) or not target.startswith("lnrnn."):
+        return False
+    return name in (_arguments(path, target, ()) or ())
+
+
 def check_trust(packages: object) -> tuple[str, ...]:
     """Return the packages that ``trust=[...]`` names.
 

@@ -98,6 +98,8 @@ def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
         (("train", "--cfg", "job"), "default_epochs: 20"),
         (("train", "model.epz=1"), "there is no key model.epz. Did you mean eps?"),
         (("train", "+trainer.epz=1"), "there is no key trainer.epz."),
+        (("train", "model.zoneout=0.1"), "add it with a plus: +model.zoneout=..."),
+        (("train", "+model.zoneuot=1"), "there is no key model.zoneuot. Did you mean zoneout?"),
         (("train", "data.lenght=3"), "there is no key data.lenght. Did you mean length?"),
         (("train", "model=rnn_nl"), "there is no model=rnn_nl. Did you mean rnn_ln?"),
         (("compare", "--help"), "require_speedup"),

@@ -3,6 +3,7 @@
 lnrnn train model=rnn_ln data=mnist1d      train one model, or resume an interrupted run
 lnrnn evaluate run=FOLDER                  test a trained model again
 lnrnn compare 'arms=[rnn,rnn_ln]'          train and compare models over paired seeds
+lnrnn tune 'optimizer.lr=log(1e-4,1e-1)'   choose settings by trials, each an ordinary run
 lnrnn info                                 what is installed, and which kernels are used
 
 lnrnn COMMAND --help says more.
@@ -17,7 +18,7 @@ from typing import NoReturn
 from lnrnn.runs.interruption import Interrupted, listen_from_the_start, was_pressed
 from lnrnn.runs.processes import is_first_process
 
-COMMANDS = ("train", "evaluate", "compare", "info")
+COMMANDS = ("train", "evaluate", "compare", "tune", "info")
 # What the commands import beside torch, by the names that pip and Python know.
 NEEDED = {
     "lightning": "lightning",

@@ -93,6 +93,7 @@ def test_no_file_is_forgotten():
         "export",
         "push",
         "compare",
+        "tune",
         *(path for path in FILES if path.split("/")[0] in GROUPS),
     }
 

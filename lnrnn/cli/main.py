@@ -3,6 +3,7 @@
 lnrnn train model=rnn_ln data=mnist1d      train one model, or resume an interrupted run
 lnrnn evaluate run=FOLDER                  test a trained model again
 lnrnn compare 'arms=[rnn,rnn_ln]'          train and compare models over paired seeds
+lnrnn tune 'optimizer.lr=log(1e-4,1e-1)'   choose settings by trials, each an ordinary run
 lnrnn predict run=FOLDER files=new.csv     let a trained model answer new sequences
 lnrnn generate run=FOLDER prompt="To be"   let a trained language model continue a text
 lnrnn export run=FOLDER format=onnx out=X  write a trained model for other programs
@@ -21,7 +22,8 @@ from typing import NoReturn
 from lnrnn.runs.interruption import STOPPING, Interrupted, listen_from_the_start, was_pressed
 from lnrnn.runs.processes import is_first_process
 
-COMMANDS = ("train", "evaluate", "compare", "predict", "generate", "export", "push", "info")
+USING = ("predict", "generate", "export", "push")  # a trained model
+COMMANDS = ("train", "evaluate", "compare", "tune", *USING, "info")
 # What the commands import beside torch, by the names that pip and Python know.
 NEEDED = {
     "lightning": "lightning",

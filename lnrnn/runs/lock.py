@@ -69,6 +69,16 @@ def remove_stale_lock(folder: Path) -> None:
             path.unlink()
 
 
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from every other one, for :func:`may_live`."""
+    return _describe(os.getpid())
+
+
+def may_live(owner: dict[str, Any]) -> bool:
+    """Return whether a process may still live: it does, or nobody here can tell."""
+    return _may_live(owner, this_process())
+
+
 def _take(path: Path, me: dict[str, Any]) -> None:
     """Write this process into the lock, unless its owner lives."""
     while True:

@@ -5,7 +5,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -65,7 +65,9 @@ from lnrnn.training.screen import say
 from lnrnn.training.task import SequenceTask
 
 
-def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder, RunRecord]:
+def train(
+    experiment: Experiment, root: Path = Path("runs"), *, callbacks: Sequence[Callback] = ()
+) -> tuple[RunFolder, RunRecord]:
     """Train, resume, or only report the run that an experiment describes.
 
     A finished run is not repeated. An unfinished one is resumed from its newest checkpoint and ends
@@ -74,6 +76,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
     Args:
         experiment: From :func:`lnrnn.config.compose.compose_experiment`.
         root: The folder that holds all runs.
+        callbacks: Are told of the run beside its own, which come first; none may change it.
 
     Returns:
         The run's folder and the content of its ``run.json``.
@@ -100,7 +103,7 @@ def train(experiment: Experiment, root: Path = Path("runs")) -> tuple[RunFolder,
         check_configuration(folder, config)
         if not is_finished(folder, config):  # by one that held the lock a moment ago
             try:
-                _train(experiment, folder, root, start)
+                _train(experiment, folder, root, start, callbacks)
             except RecordError as error:
                 raise ConfigurationError(
                     f"{error}. Something has changed the run's records: put the file back, or move "
@@ -130,7 +133,13 @@ def is_finished(folder: RunFolder, config: DictConfig) -> bool:
     return True
 
 
-def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) -> None:
+def _train(
+    experiment: Experiment,
+    folder: RunFolder,
+    root: Path,
+    start: Start,
+    callbacks: Sequence[Callback],
+) -> None:
     """Train from ``start`` to the end, and write down what came out."""
     config = experiment.config
     datamodule = build_data(config)
@@ -157,7 +166,7 @@ def _train(experiment: Experiment, folder: RunFolder, root: Path, start: Start) 
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
         status = Status(folder, config, training.timer)
-        trainer.callbacks += [agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
+        trainer.callbacks += [*callbacks, agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
         with training.signals, finishing(trainer.loggers):
             plain = cast(dict, OmegaConf.to_container(config))
             log_configuration(trainer.loggers, plain, identity)

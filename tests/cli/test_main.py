@@ -78,7 +78,8 @@ def test_the_version_is_that_of_the_package(call):
 def test_an_unknown_command_is_refused_with_the_list(call):
     code, _, errors = call("trian")
     assert code == command.MISUSED
-    assert "there is no command trian: lnrnn train | evaluate | compare | predict | " in errors
+    words = "there is no command trian: lnrnn train | evaluate | compare | tune | predict | "
+    assert words in errors
 
 
 def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):

@@ -20,6 +20,7 @@ from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
 from lnrnn.study.folders import are_folders
 from lnrnn.study.plan import compared_runs
+from lnrnn.study.search import read_search
 from lnrnn.study.settings import read_settings
 from lnrnn.training import train
 
@@ -129,6 +130,8 @@ def _check_ours(command: str, words: Sequence[str]) -> None:
         settings = read_settings(words)
         if not are_folders(settings):
             compared_runs(dataclasses.replace(settings, seeds=1), {})
+    elif command == "tune":
+        read_search(words)
     elif command == "evaluate":
         compose_config(split_changes(words)[0], "evaluate")
     elif command in USING:

@@ -1,0 +1,159 @@
+"""Trials: what is asked for, that they are ordinary runs, and that none is lost."""
+
+import csv
+import os
+import signal
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from experiments import QUIET
+from optuna.trial import TrialState
+
+from lnrnn.cli import tune as command
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.lock import this_process
+from lnrnn.runs.record import read_record
+from lnrnn.study import trials
+from lnrnn.study.search import Space, read_search
+from lnrnn.training import SequenceTask
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+SHORT = ("model=rnn", "model.hidden_size=8", "trainer.max_epochs=2", *QUIET)
+RATE = "optimizer.lr=log(1e-4,1e-1)"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_is_searched_and_what_is_shared_are_told_apart():
+    search = read_search([*SHORT, RATE, "model.eps=choice(1e-5, 1e-3)", "trials=7", "jobs=2"])
+    assert search.spaces == {
+        "optimizer.lr": Space("log", (1e-4, 1e-1)),
+        "model.eps": Space("choice", ("1e-5", "1e-3")),
+    }
+    assert search.shared == SHORT
+    assert (search.trials, search.jobs) == (7, 2)
+    assert search.folder.parent == Path("runs/japanese_vowels/tune")
+    assert search.folder.name.startswith("rnn-eps-lr-")
+    other = read_search([*SHORT, RATE, "model.eps=choice(1e-5,1e-4)"])
+    assert search.folder != other.folder
+    assert read_search([RATE, "study=mine"]).folder.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "nothing is searched"),
+        (["optimizer.lr=log(0,1)"], "both above zero"),
+        (["optimizer.lr=log(1)"], "the lowest and the highest"),
+        (["optimizer.lr=uniform(2,1)"], "must be below"),
+        (["model.hidden_size=int(1.5,3)"], "the lowest and the highest"),
+        (["model.eps=choice(1e-5)"], "two choices or more"),
+        (["model.ebs=choice(1e-5,1e-3)"], "there is no key model.ebs"),
+        ([RATE, "trails=3"], "there is no key trails"),
+        ([RATE, "trials=0"], "trials must be a whole number"),
+        ([RATE, "study=../x"], "study must be a name"),
+        ([RATE, "name=x"], "one folder"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(words, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        read_search(words)
+
+
+def test_processes_share_a_study_of_ordinary_runs_and_its_results_are_written(monkeypatch, capfd):
+    words = [*SHORT, RATE, "trials=3"]
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *words, "jobs=2"])
+    command.main()
+    search = read_search(words)
+    study = trials.open_study(search)
+    made = trials.counted(study)
+    assert len(made) in (3, 4)  # both may have begun the last one
+    for trial in made:
+        record = read_record(Path(trial.user_attrs["folder"]) / "run.json")
+        assert trial.value is None or record.status == "finished"
+    shown = capfd.readouterr().out
+    assert f"best run: {study.best_trial.user_attrs['folder']}" in shown
+    rows = list(csv.DictReader((search.folder / "trials.csv").read_text().splitlines()))
+    assert [float(row["val/loss"]) for row in rows if row["val/loss"]] == [
+        trial.value for trial in made if trial.value is not None
+    ]
+    for name in ("optimization_history", "slice", "parallel_coordinate", "intermediate_values"):
+        assert (search.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    before = len(study.trials)
+    trials.work(search, study)  # there are enough
+    assert len(trials.open_study(search).trials) == before
+
+
+def test_a_trial_of_a_process_that_has_ended_is_taken_up_again():
+    search = read_search([*SHORT, RATE, "trials=1"])
+    study = trials.open_study(search)
+    lost = study.ask({"optimizer.lr": trials.distribution_of(search.spaces["optimizer.lr"])})
+    lost.set_user_attr("owner", {**this_process(), "pid": 2**22 + 1})
+    trials.work(search, study)
+    first, second = study.trials
+    assert first.state == TrialState.FAIL
+    assert second.state == TrialState.COMPLETE
+    assert second.params == first.params
+    assert trials.counted(study) == [second]
+
+
+def test_a_study_of_that_name_that_searches_something_else_is_named():
+    for values in ("1e-5,1e-3", "1e-4,1e-2"):
+        search = read_search([*SHORT, f"model.eps=choice({values})", "study=mine", "trials=2"])
+        study = trials.open_study(search)
+        if values.startswith("1e-5"):
+            study.ask({"model.eps": trials.distribution_of(search.spaces["model.eps"])})
+        else:
+            with pytest.raises(ConfigurationError, match="study mine searches something else"):
+                trials.work(search, study)
+
+
+def test_a_trial_of_a_process_that_lives_is_left_to_it():
+    search = read_search([*SHORT, RATE, "trials=1"])
+    study = trials.open_study(search)
+    theirs = study.ask({"optimizer.lr": trials.distribution_of(search.spaces["optimizer.lr"])})
+    theirs.set_user_attr("owner", this_process())
+    trials.work(search, study)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+
+
+def test_an_interrupted_trial_resumes_its_run(monkeypatch):
+    search = read_search([*SHORT, RATE, "trials=1"])
+    study = trials.open_study(search)
+    original = SequenceTask.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceTask, "training_step", interrupted)
+        with pytest.raises(SystemExit):
+            trials.work(search, study)
+    trials.work(search, study)
+    first, second = study.trials
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert second.user_attrs["folder"] == first.user_attrs["folder"]
+    assert read_record(Path(second.user_attrs["folder"]) / "run.json").resumed
+    assert sorted(second.intermediate_values) == [7, 14]  # what it had before counts too
+
+
+def test_a_trial_that_is_worse_than_others_is_pruned_and_one_that_diverges_is_as_bad_as_can_be():
+    search = read_search([*SHORT, "optimizer.lr=choice(1e-2,1e38)", "optimizer=sgd", "trials=2"])
+    study = trials.open_study(search)
+    for rate in ("1e-2", "1e38"):
+        study.enqueue_trial({"optimizer.lr": rate})
+    study.pruner = optuna.pruners.ThresholdPruner(upper=1e-3)
+    trials.work(search, study)
+    pruned, diverged = study.trials
+    assert pruned.state == TrialState.PRUNED
+    record = read_record(Path(pruned.user_attrs["folder"]) / "run.json")
+    assert (record.status, record.steps) == ("failed", 7)
+    assert diverged.value == float("inf")
+    assert "not finite" in diverged.user_attrs["error"]

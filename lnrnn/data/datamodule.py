@@ -97,7 +97,7 @@ class DataModule(L.LightningDataModule):
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 content = tensor.contiguous().numpy().reshape(-1).view(np.uint8)
                 for begin in range(0, len(content), _HASHED_AT_ONCE):
-                    digest.update(content[begin : begin + _HASHED_AT_ONCE])
+                    digest.update(content[begin : begin + _HASHED_AT_ONCE].data)
                     if isinstance(split, Streams):
                         split.release()
         return digest.hexdigest()[:16]

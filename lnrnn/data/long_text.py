@@ -39,13 +39,18 @@ class MappedBytes:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.tensor: Tensor = torch.frombuffer(self._map, dtype=torch.uint8)
 
     def release(self) -> None:
         """Let the pages that were read leave this process's memory; the system may keep them."""
-        self._map.madvise(mmap.MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+    def __reduce__(self) -> tuple[type[MappedBytes], tuple[Path]]:
+        return MappedBytes, (self._path,)
 
 
 def read_bytes(paths: Sequence[Path], encoding: str | None) -> Tensor | MappedBytes:

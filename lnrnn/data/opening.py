@@ -19,7 +19,7 @@ from zipfile import BadZipFile, ZipFile
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = b"PK\x03\x04"
 _FOREIGN = {  # first bytes, what such a file is, and the way out
-    b"PAR1": ("a parquet table", "data=table_files reads its columns"),
+    b"PAR1": ("a parquet table", "data=table_files reads its columns, as NAME.parquet"),
     b"%PDF": ("a PDF", "save its text as a file of its own"),
     b"\x28\xb5\x2f\xfd": ("packed by zstd", "unpack it first: unzstd FILE"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "unpack it first"),

@@ -13,7 +13,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lnrnn.data.opening import known_encoding, marked_encoding, open_bytes, unpacked_name
+from lnrnn.data.opening import (
+    check_text,
+    known_encoding,
+    marked_encoding,
+    open_bytes,
+    unpacked_name,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
 FORMATS = {".csv": ",", ".tsv": "\t", ".json": None, ".jsonl": None, ".parquet": None}
 """Suffixes and what separates the columns."""
 CHUNK = 20_000
+"""Rows that are read at once; fewer where they are long."""
+CHUNK_BYTES = 32 << 20
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -76,10 +84,12 @@ def read_chunks(path: Path, wanted: dict[str, str], reading: Reading) -> Iterato
     suffix = format_of(path)
     if suffix == ".parquet":
         yield from _read_parquet(path, wanted)
-    elif FORMATS[suffix] is not None:
-        yield from _read_csv(path, wanted, reading, FORMATS[suffix] or ",")
-    else:
+        return
+    check_text(path)
+    if FORMATS[suffix] is None:
         yield from _read_json(path, wanted, reading)
+    else:
+        yield from _read_csv(path, wanted, reading, FORMATS[suffix] or ",")
 
 
 def format_of(path: Path) -> str:
@@ -113,7 +123,7 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
                 dtype=str,
                 keep_default_na=False,  # "null" and "NA" are words
                 na_values=[""],
-                chunksize=CHUNK,
+                chunksize=_rows_at_once(path),
             )
             first = 0
             for frame in rows:
@@ -155,7 +165,10 @@ def _read_parquet(path: Path, wanted: dict[str, str]) -> Iterator[Chunk]:
         with open_bytes(path) as stream, pq.ParquetFile(stream) as file:
             _check_there(path, wanted, file.schema_arrow.names)
             first = 0
-            for batch in file.iter_batches(batch_size=CHUNK, columns=list(wanted)):
+            groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+            size = sum(group.total_byte_size for group in groups)
+            at_once = _fitting(file.metadata.num_rows, size)
+            for batch in file.iter_batches(batch_size=at_once, columns=list(wanted)):
                 columns = {name: _plain(batch.column(name)) for name in wanted}
                 yield Chunk(first, columns)
                 first += len(batch)
@@ -173,14 +186,14 @@ def _read_json(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator
     encoding = _encoding_of(path, reading)
     seen: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
-    first = 0
+    first, at_once = 0, _rows_at_once(path)
     try:
         with open_bytes(path) as file:
             for number, row in enumerate(_json_rows(path, file, encoding)):
                 if number < CHUNK:
                     seen.update(dict.fromkeys(row))
                 rows.append({name: row.get(name) for name in wanted})
-                if len(rows) == CHUNK:
+                if len(rows) == at_once:
                     _check_there(path, wanted, list(seen))
                     yield _json_chunk(path, first, rows, wanted)
                     first, rows = number + 1, []
@@ -262,6 +275,17 @@ def _check_there(path: Path, wanted: dict[str, str], names: Sequence[str], hint:
             raise ValueError(
                 f"data.{key}={name} is not a column of {path}; there are {', '.join(names)}{hint}"
             )
+
+
+def _rows_at_once(path: Path) -> int:
+    """Return how many rows fit into memory well, by the length of the first lines."""
+    with open_bytes(path) as file:
+        begin = file.read(1 << 20)
+    return _fitting(begin.count(b"\n"), len(begin))
+
+
+def _fitting(rows: int, size: int) -> int:
+    return max(1, min(CHUNK, CHUNK_BYTES * max(rows, 1) // max(size, 1)))
 
 
 def _encoding_of(path: Path, reading: Reading) -> str:

@@ -179,11 +179,10 @@ def splits_of_series(
         for split, part in read.items():
             _check_constant(part, targets[split])
     pieces = {split: (part.begins, part.lengths) for split, part in read.items()}
-    if not by_time:
-        _check_apart(read)
     if by_time:
         pieces |= _ends_held_out(read["train"], read.keys(), shares)
     else:
+        _check_apart(read)
         begins = read["train"].begins
         balance = targets["train"][begins] if whole else np.zeros(len(begins))
         chosen = _series_held_out(balance, read, shares)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from lnrnn.data import table_files, text_files
+from lnrnn.data import readers, table_files, tables, text_files
 from lnrnn.data.readers import CHUNK
 
 ROWS = [(f"text number {i}", i % 2) for i in range(40)]
@@ -183,6 +183,24 @@ def test_a_parquet_table_in_several_groups_of_rows(folder):
     pyarrow.parquet.write_table(table, folder / "a.parquet", row_group_size=7)
     write_csv(folder / "a.csv")
     assert read("a.parquet").fingerprint == read("a.csv").fingerprint
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_long_rows_are_read_in_smaller_pieces(folder, name, monkeypatch):
+    write_csv(folder / "a.csv")
+    objects = [{"text": text, "label": label} for text, label in ROWS]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    table = pa.table({"text": [t for t, _ in ROWS], "label": [y for _, y in ROWS]})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    whole = read(name).fingerprint
+    pieces = []
+    monkeypatch.setattr(readers, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(
+        tables, "read_chunks", lambda *given: pieces.extend(readers.read_chunks(*given)) or pieces
+    )
+    assert read(name).fingerprint == whole
+    assert 5 < len(pieces) <= 40
+    assert [piece.first for piece in pieces][:2] == [0, len(pieces[0])]
 
 
 @pytest.mark.parametrize("packer", [gzip.compress, bz2.compress, lzma.compress])

@@ -15,7 +15,7 @@ from lnrnn.runs.reporting import best_effort
 from lnrnn.training import CheckpointError, ConfigurationError, Interrupted, RunFolder, train
 from lnrnn.training.callbacks import Records
 from lnrnn.training.checkpoint_io import CheckpointFiles
-from lnrnn.training.run import explained_loaders
+from lnrnn.training.loader_failures import explained_loaders
 
 SMALL = (
     *("model=rnn", "model.hidden_size=8", "trainer.max_epochs=2", "checkpoint_every_n_steps=3"),

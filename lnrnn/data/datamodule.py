@@ -7,13 +7,8 @@ the function that reads it.
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from multiprocessing.queues import Queue
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -23,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from lnrnn.data.batch import Batch
 from lnrnn.data.checks import check_whole
+from lnrnn.data.loader import Loader, listen_to_the_parent
 from lnrnn.data.sampler import GlobalBatches, training_position
 from lnrnn.data.scaling import mask_missing, scale_inputs, scale_targets
 from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from
@@ -174,12 +170,12 @@ class DataModule(L.LightningDataModule):
         # The lists go in as `sampler` with batch_size=None: a split makes a whole batch at once,
         # and Lightning calls set_epoch on exactly this attribute. Without a generator of its own a
         # loader draws from torch's global one, and validating would change the training.
-        return _Loader(
+        return Loader(
             self.splits[name],
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
-            worker_init_fn=_listen_to_the_parent,
+            worker_init_fn=listen_to_the_parent,
             generator=torch.Generator().manual_seed(derive_seed(self.seed, "loader", name)),
         )
 
@@ -212,56 +208,6 @@ def _treatment(split: Split) -> dict[str, Any]:
         "target_scale": split.scale,
         "masked": split.masked,
     }
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-
-class LoaderError(OSError):
-    """The system has no room for a loader process."""
-
-
-class _Loader(DataLoader[Batch]):
-    """A loader whose processes continue when a signal is sent to the whole group, as schedulers do.
-
-    If they died, the training process could not make the step after which it saves. They are born
-    with the signals blocked, so that there is no moment at which one could hit them.
-    """
-
-    def __iter__(self) -> Any:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-        try:
-            return super().__iter__()
-        except OSError as error:
-            raise LoaderError(
-                f"no loader process can be started: {error}. They need room in /dev/shm, and "
-                "data.num_workers=0 needs none"
-            ) from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _listen_to_the_parent(worker: int) -> None:
-    """Let a loader process end when the training process says so, by SIGTERM as torch does.
-
-    And when a batch cannot be handed over, because /dev/shm is full: Python would print that and
-    drop the batch, for which the training process would wait forever.
-    """
-    feeder: Any = Queue  # whose hook is there for others to replace, and in no stub
-    feeder._on_queue_feeder_error = staticmethod(_end_at_once)
-    Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_at_once(error: Exception, batch: object) -> None:
-    sys.stderr.write(f"lnrnn: a loader process cannot hand over a batch: {error}\n")
-    sys.stderr.flush()
-    os._exit(1)
-
-
-def _end_when_told(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)
 
 
 def sequence_data(

@@ -9,18 +9,19 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from lnrnn.data.cells import numbers_of
-from lnrnn.data.columns import Rows, is_text, numeric_column
+from lnrnn.data.columns import Rows
 from lnrnn.data.labels import classes_of, joined, warn_of_unlearned
 from lnrnn.data.readers import Reading, read_chunks
 from lnrnn.data.rows import labels_in, warn_of_long
 from lnrnn.data.sequences import Claims, Sequences, checked, checked_targets
 from lnrnn.data.splits import Shares, shared_out
+from lnrnn.data.times import times_in
 from lnrnn.data.windows import Cut, Windows
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def read_series(
     codes, names = _codes(groups)
     places = np.argsort(codes, kind="stable")
     if columns.order is not None:
-        times = _times(rows, columns.order, joined(orders))
+        times = times_in(rows, columns.order, joined(orders))
         places = np.lexsort((times, codes))
         same = (np.diff(codes[places]) == 0) & (np.diff(times[places]) == 0)
         if same.any():
@@ -368,31 +369,6 @@ def _codes(
     encoded = joined(groups).dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return codes, encoded.dictionary.to_pylist()
-
-
-def _times(rows: Rows, name: str, column: pa.Array) -> np.ndarray:
-    """Return what steps are put in order by: numbers, or dates and times."""
-    import pandas as pd
-    import pyarrow as pa
-
-    if not is_text(column.type):
-        if pa.types.is_temporal(column.type):
-            return column.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy()
-        return numeric_column(rows, name, column).astype(np.float64)
-    cells: Any = column.to_pandas()
-    numbers: Any = pd.to_numeric(cells, errors="coerce")
-    if not numbers.isna().iloc[0]:
-        times = numbers
-    else:
-        times: Any = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
-    if times.isna().any():
-        row = int(np.flatnonzero(times.isna())[0])
-        raise ValueError(
-            f"data.order_by={name} puts the steps in order by a number, or a date such as "
-            f"2026-01-31 or 2026-01-31 12:30, but {rows.name(row, name)} has "
-            f"{column[row].as_py()[:40]!r}"
-        )
-    return times.to_numpy() if times is numbers else times.astype("int64").to_numpy()
 
 
 def _places(rows: Rows) -> np.ndarray:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.data.datamodule import LoaderError
+from lnrnn.data.loader import LoaderError
 
 # Not what a worker hands on of its data set's own error: "Caught ... in DataLoader worker process".
 _LOST = r"DataLoader worker \(pid|DataLoader timed out|/dev/shm|</?torch_|shared memory object"

@@ -93,7 +93,7 @@ def test_a_diagnosis_that_fails_leaves_the_rest_of_the_record(monkeypatch, tmp_p
 
 def test_what_lightning_tidies_up_hides_no_failure(monkeypatch, tmp_path):
     """Its loop's teardown asks a loader that never began, for want of /dev/shm, for its length."""
-    monkeypatch.setattr("lnrnn.data.datamodule._Loader.__iter__", full)
+    monkeypatch.setattr("lnrnn.data.loader.Loader.__iter__", full)
     with pytest.raises(OSError, match="No space left"):
         train(compose(*SMALL), tmp_path)
     assert folder_in(tmp_path).read_record().error == "OSError: [Errno 28] No space left on device"

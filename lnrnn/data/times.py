@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnrnn.data.columns import Rows, numeric_column
+from lnrnn.data.columns import Rows, is_text, numeric_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,6 +22,7 @@ from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
 from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
+from lnrnn.runs.files import replace_text
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.metrics import read_metrics
@@ -149,7 +150,7 @@ def _describe(group: str, given: Callable[..., Any], folder: Path, words: list[s
         node |= {key: f"${{data.{key}}}" for key in missing}
     path = folder / group / f"{name}.yaml"
     path.parent.mkdir()
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(node)))
+    replace_text(path, OmegaConf.to_yaml(OmegaConf.create(node)))
     words += [f"{group}={name}"]
     words += [f"+{group}.{key}={_written(key, value)}" for key, value in bound.keywords.items()]
     return None if target in ALLOWED else module

@@ -35,8 +35,8 @@ def build_other_data(config: DictConfig, changes: Mapping[str, Any]) -> DataModu
     own = instantiate(config.data)
     other = instantiate(config.data, **arguments, standardize=False)
     with explained("data"):
-        # The other's training split is not the run's: nothing of its files is held out for a test.
-        like, test = own.splits["train"], other.splits["test"]
-        if not isinstance(like, Streams):
-            scale_alike(test, like)
+        like = own.splits["train"]
+        for split in other.splits.values():  # by what the run learned from, not by their own
+            if not isinstance(like, Streams):
+                scale_alike(split, like)
     return other

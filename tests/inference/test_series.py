@@ -7,6 +7,7 @@ import torch
 import lnrnn
 from lnrnn.cli.predict import main as predict
 from lnrnn.data import sunspots, table_files
+from lnrnn.data.sequences import Sequences
 from lnrnn.data.windows import Windows
 from lnrnn.training import evaluate
 
@@ -67,6 +68,7 @@ def test_missing_values_are_masked_as_in_training_and_classes_have_their_names(m
         batch_size=8,
         num_workers=0,
     ).splits["test"]
+    assert isinstance(raw, Sequences)
     # The same rows of the test, told by their values, get what training's own test says of them.
     right = [label == kind for label, kind in zip(predictions.labels, kinds, strict=True)]
     first = {round(1000 * sequence[0][0]): place for place, sequence in enumerate(sequences)}

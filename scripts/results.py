@@ -74,7 +74,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[Cells]:
 def _outcome(spread: Mapping[str, Any], pair: Mapping[str, Any] | None) -> Cells:
     """Return the mean with its standard deviation, the difference, and its p-value."""
     if spread["mean"] is None:
-        return ["–", "", ""]
+        return ["-", "", ""]
     digits = 4
     deviation = "" if spread["sd"] is None else f" ± {spread['sd']:.{digits}f}"
     mean = f"{spread['mean']:.{digits}f}"
@@ -94,7 +94,7 @@ def _speed_up(pair: Mapping[str, Any] | None) -> str:
         return ""
     entry = rung["steps"]
     if entry["ratio"] is None:
-        return "–"
+        return "-"
     low, high = entry["interval"] or (None, None)
     bounds = [f"{end:.2f}" if end is not None else open for end, open in ((low, "0"), (high, "∞"))]
     ratio = f"{entry['ratio']:.2f}{'*' if entry['censored'] else ''}"

@@ -19,7 +19,7 @@ TRITON := $(VENV)/triton
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
 .PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
-  fuzz test-originals wheel dockerfile-check aot-table roofline bench docs lint types imports check \
+  fuzz results test-originals wheel dockerfile-check aot-table roofline bench docs lint types imports check \
   coverage clean
 
 install: $(STAMP)
@@ -70,6 +70,10 @@ gpu-bundle:
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests:tests/support $(BIN)/python -m faults.fuzz \
 	  $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(if $(CASE),--case=$(CASE))
+
+# The runs and tables of an experiment in experiments/: `make results NAME=lstm_norms`. It resumes.
+results: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/results.py $(NAME)
 
 # With another torch, which pip takes from its index into an environment that is deleted afterwards:
 # `make test-torch TORCH=2.10.0`. PYTHON and ARGS may be given too.

@@ -250,7 +250,7 @@ def test_a_target_within_the_first_two_validations_is_a_coarse_clock():
     fast = [arrives(seed, 20, arm="arm") for seed in range(3)]
     arms = {"base": slow, "arm": fast}
     (text,) = check_grid(steps_to_target(arms), arms)
-    assert text.startswith("arm: half of its runs reach the target at 50 %, 75 %, 90 %, 100 % by")
+    assert text.startswith("arm: half of the runs reach the target at 50 %, 75 %, 90 %, 100 % by")
     assert check_grid(steps_to_target({"base": slow}), {"base": slow}) == []
 
 

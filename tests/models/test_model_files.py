@@ -37,6 +37,7 @@ def test_every_file_is_known() -> None:
     assert {file.stem for file in (CONF / "model").glob("*")} == set(MODELS)
     assert {file.stem for file in (CONF / "head").glob("*")} == {
         "classification",
+        "forecast",
         "tokens",
         "regression",
     }

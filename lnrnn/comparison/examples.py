@@ -93,7 +93,8 @@ def check_examples(titles: Sequence[str], pairs: Sequence[Mapping[str, Any]]) ->
         if low <= 0 <= high:
             found.append(
                 f"{title}: supported over seeds on these {examples['n']} test examples alone; with "
-                f"examples drawn anew as well, the 95 % interval of the difference includes zero "
+                f"examples drawn anew as well, the {100 * pair['level']:.4g} % interval of the "
+                "difference includes zero "
                 f"({low:+.4f} to {high:+.4f}), so on another test set it may be gone"
             )
     return found

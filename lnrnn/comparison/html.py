@@ -79,6 +79,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, Figure]) -> str:
         pictures=pictures,
         monitor=[picture for stem, picture in pictures.items() if stem.startswith("monitor_")],
         verdicts=_verdicts(result),
+        percent=html_tables.percent(result),
         outcomes=html_tables.outcomes(result),
         ladder=html_tables.ladder(result),
         seeds=html_tables.seeds(result),

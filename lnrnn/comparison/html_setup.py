@@ -56,8 +56,9 @@ def _training(steps: Sequence[int], shared: Mapping[str, Any]) -> str:
     words.append(_numbers(shared, "data."))
     words.append(_numbers(shared, "trainer."))
     if "trainer.gradient_clip_val" in shared:
-        clip = shared["trainer.gradient_clip_val"]
-        words.append("no clipping" if clip is None else f"gradients clipped to a norm of {clip:g}")
+        clip = shared["trainer.gradient_clip_val"] or None  # 0 means none to Lightning
+        norm = f"{clip:g}" if isinstance(clip, (int, float)) else clip
+        words.append("no clipping" if clip is None else f"gradients clipped to a norm of {norm}")
     if "early_stopping" in shared and shared["early_stopping"] is not None:
         words.append(f"stopped after {shared['early_stopping']} validations without a better one")
     if "trainer.precision" in shared:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from lnrnn.comparison import tables
 from lnrnn.comparison.cells import FORMATS, NOTHING, Cell, Formats, text
+from lnrnn.comparison.statistics import LEVEL
 from lnrnn.comparison.tables import Group, Row
 
 UNITS = {"steps": "steps", "seconds": "time"}  # the kinds of speed-up, in words
@@ -86,7 +87,8 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         "Mean over training: area under the validation curve divided by its length."
     ) + _fragile(result)
     examples = {pair["examples"]["n"] for pair in result["pairs"] if pair["examples"]}
-    by_examples = [("95 % interval (seeds and examples)", "examples")] if examples else []
+    level = percent(result)
+    by_examples = [(f"{level} interval (seeds and examples)", "examples")] if examples else []
     if examples:
         notes += (
             " Seeds and examples: for other test sets, too, of "
@@ -96,8 +98,8 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         ("runs", "runs"),
         ("mean ± sd", "mean"),
         (f"minus {result['arms'][0]['name']}", "difference"),
-        ("95 % interval (t)", "interval"),
-        ("95 % interval (BCa)", "bootstrap"),
+        (f"{level} interval (t)", "interval"),
+        (f"{level} interval (BCa)", "bootstrap"),
         *by_examples,
         ("P(better)", "better"),
         ("Holm p", "p_holm"),
@@ -141,15 +143,17 @@ def ladder(result: Mapping[str, Any]) -> Table | None:
     )
     if "seconds" in kinds:
         notes += " Time: steps times the time per step, measured with the arms taking turns."
-    columns = [("runs that arrive", "arrived"), *(column for k in kinds for column in _speeds(k))]
+    level = percent(result)
+    speeds = [column for kind in kinds for column in _speeds(kind, level)]
+    columns = [("runs that arrive", "arrived"), *speeds]
     return _table(f"The way to each target, against {first}", "arm", columns, groups, notes)
 
 
-def _speeds(kind: str) -> Columns:
+def _speeds(kind: str, level: str) -> Columns:
     return (
         (f"median {UNITS[kind]}", kind),
         (f"speed-up in {UNITS[kind]}", f"{kind} ratio"),
-        ("95 % interval", f"{kind} interval"),
+        (f"{level} interval", f"{kind} interval"),
         ("Holm p", f"{kind} p_holm"),
         ("supported", f"{kind} supported"),
     )
@@ -210,6 +214,12 @@ def shared(result: Mapping[str, Any]) -> Table | None:
     caption = "Settings that all runs share"
     columns = [("value", "value")]
     return _table(caption, "setting", columns, _alone(rows), words=True) if rows else None
+
+
+def percent(result: Mapping[str, Any]) -> str:
+    """Return what the intervals cover: 95 %, and more where a result was looked at before."""
+    levels = {pair["level"] for pair in result["pairs"]}
+    return f"{100 * max(levels, default=LEVEL):.4g} %"
 
 
 def pairs_text(table: Mapping[str, Any]) -> str:

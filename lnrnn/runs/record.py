@@ -262,14 +262,16 @@ def pack_correct(correct: Sequence[bool]) -> dict[str, Any]:
         >>> pack_correct([True, False, True, True, False])
         {'examples': 5, 'hex': '0d'}
     """
-    bits = sum(bit << place for place, bit in enumerate(correct))
-    return {"examples": len(correct), "hex": bits.to_bytes(-(-len(correct) // 8), "big").hex()}
+    octets = (correct[start : start + 8] for start in range(0, len(correct), 8))
+    packed = bytes(sum(bit << place for place, bit in enumerate(octet)) for octet in octets)
+    return {"examples": len(correct), "hex": packed.hex()}
 
 
 def unpack_correct(packed: Mapping[str, Any]) -> list[bool]:
     """Return the answers that ``pack_correct`` was given; none if nothing was recorded."""
-    bits = int(packed.get("hex") or "0", 16)
-    return [bool(bits >> place & 1) for place in range(packed.get("examples", 0))]
+    octets = bytes.fromhex(packed.get("hex", ""))
+    bits = [bool(octet >> place & 1) for octet in octets for place in range(8)]
+    return bits[: packed.get("examples", 0)]
 
 
 def _check_packed(path: Path, packed: Mapping[str, Any]) -> None:

@@ -135,3 +135,8 @@ def test_answers_of_another_form_are_refused(packed, write_run):
     folder = write_run("rnn", 0, test_correct=packed)
     with pytest.raises(RecordError, match="test_correct must hold a number of examples"):
         read_run(folder)
+
+
+def test_many_answers_are_packed_in_time():
+    many = [True, False, True] * 200_000
+    assert unpack_correct(pack_correct(many)) == many

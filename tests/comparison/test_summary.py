@@ -116,5 +116,24 @@ def test_what_was_run_is_what_all_runs_share(runs):
     assert "<span>trainer.gradient_clip_val</span></th><td>1.0</td>" in html
 
 
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [(0, "no clipping"), (None, "no clipping"), (0.5, "to a norm of 0.5"), ("x<y", "norm of x<y")],
+)
+def test_whatever_a_configuration_holds_is_said(runs, clip, words):
+    result = compare(runs)
+    result["validity"]["shared_configuration"] = {"trainer.gradient_clip_val": clip}
+    assert dict(setup(result))["training"].endswith(words)
+
+
+def test_later_looks_have_their_own_level(runs):
+    result = compare(runs, looks=[7])
+    text = page(result, {})
+    level = f"{100 * result['pairs'][0]['level']:.4g} %"
+    assert level != "95 %"
+    assert f"{level} interval (t)" in text
+    assert f"below {result['primary']['alpha']:.2g} after" in text
+
+
 def test_what_is_not_known_is_left_out(runs):
     assert dict(setup(compare(runs))) == {"data": "mnist1d"}

@@ -325,11 +325,25 @@ def _check_function(form: Source, layer: Layer, source: str) -> None:
         raise ValueError(f"{source} projects no hidden state, got proj_size={layer.proj_size}")
     if getattr(layer, "nonlinearity", "tanh") != "tanh":
         raise ValueError(f"{source} applies tanh, got nonlinearity={layer.nonlinearity!r}")
+    _check_zoneout(form, layer, source)
     for name, value in layer.named_parameters():
         if name.split("_l")[0] in preset.zeros and value.detach().any():
             raise ValueError(
                 f"{source} has nothing for {name}, which would have to be zero; build the layer "
                 f"with from_preset({preset.name!r}, ...), which holds it there"
+            )
+
+
+def _check_zoneout(form: Source, layer: Layer, source: str) -> None:
+    """Check that what a layer does in evaluation too is there in the source's cell."""
+    has = ("zoneout",) if form.zoneout else ()
+    for name in ("zoneout", "zoneout_c"):
+        value = getattr(layer.regularizers, name)
+        if value and name not in has:
+            raise ValueError(
+                f"{source} has no {name}, which acts in evaluation too, got {name}={value}; if its "
+                "parameters are wanted without it, load the layer's state dict into one without "
+                f"{name} and save that"
             )
 
 

@@ -28,6 +28,7 @@ class Source:
         endings: What each key may end in; the first is written.
         eps: Whether the source's eps is a "constant", an "argument" with a default, or "unknown",
             since it has no usual value.
+        zoneout: Whether its cell has zoneout of h, which acts in evaluation too.
     """
 
     preset: str
@@ -38,6 +39,7 @@ class Source:
     optional: tuple[tuple[str, ...], ...] = ()
     endings: tuple[str, ...] = ("",)
     eps: Literal["constant", "argument", "unknown"] = "constant"
+    zoneout: bool = False
 
 
 _CELL = "layer_norm_basic_lstm_cell/"
@@ -117,6 +119,7 @@ SOURCES: dict[str, Source] = {
         ("", "{layer}."),
         lambda p: translations.haste_read(p, "igfo"),
         lambda p: translations.haste_write(p, "igfo"),
+        zoneout=True,
     ),
     "haste_gru": Source(
         "haste_gru",
@@ -130,6 +133,7 @@ SOURCES: dict[str, Source] = {
         ("", "{layer}."),
         lambda p: translations.haste_read(p, "zrn"),
         lambda p: translations.haste_write(p, "zrn"),
+        zoneout=True,
     ),
     "tfa_lstm": Source(
         "tfa_lstm",

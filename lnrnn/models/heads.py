@@ -190,6 +190,8 @@ class RegressionHead(nn.Module):
             refuses its arguments.
     """
 
+    num_outputs: int | None = None  # of modules pickled without it too
+
     def __init__(
         self,
         num_outputs: int | None = None,

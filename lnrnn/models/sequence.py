@@ -42,6 +42,7 @@ class SequenceModel(nn.Module):
 
     encoder: Encoder
     head: Head
+    _checks = False  # of modules pickled without it too
 
     def __init__(self, encoder: nn.Module | Encoder, head: Head | Callable[..., Head]) -> None:
         super().__init__()

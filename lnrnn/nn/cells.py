@@ -3,6 +3,8 @@
 A cell takes the names of `torch.nn`'s cells (``weight_ih``, ``gain_ih``: no ``_l0``) and computes
 the numbers of the layer, so that a layer's parameters run in a cell once ``_l0`` is cut off.
 
+A layer with zoneout stays a layer: zoneout acts in evaluation too, and cells have none.
+
 Dimensions: B sequences, I input features, H hidden units.
 """
 

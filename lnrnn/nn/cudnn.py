@@ -1,5 +1,9 @@
 """The memory layout that cuDNN asks of a recurrent layer's weights."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.backends import cudnn
@@ -53,3 +57,11 @@ def flatten_weights(
             False,  # batch first: the layer hands over time first
             bidirectional,
         )
+
+
+@contextmanager
+def without_cudnn_advice() -> Iterator[None]:
+    """Keep torch from advising another layout of weights that cannot have it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*single contiguous chunk of memory.*")
+        yield

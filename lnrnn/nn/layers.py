@@ -5,6 +5,7 @@ features, H hidden units, R recurrent features (``proj_size`` if set, else H), L
 directions.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lnrnn.nn import direction, tools
+from lnrnn.nn.cudnn import without_cudnn_advice
 from lnrnn.nn.regularizers import Regularizers
 from lnrnn.nn.resets import Pieces, Resets
 from lnrnn.nn.weights import Weights
@@ -29,7 +31,6 @@ class Layers(Weights):
     dropout: float
     eps: float
     regularizers = Regularizers()  # of modules pickled without them too
-    _regularized = False
 
     def _run_layers(
         self,
@@ -55,11 +56,16 @@ class Layers(Weights):
         return self._run_each(x, state, batch_sizes, order, resets, seed)
 
     @property
+    def _regularized(self) -> bool:
+        """Whether anything may be random, or zoned out, now: `regularizers` may be replaced."""
+        return self.regularizers.act(self.training)
+
+    @property
     def _runs_in_ops(self) -> bool:
         """Whether `lnrnn.ops` runs the steps, rather than torch's own recurrence."""
         if self._cell_norm is not None:
             return True
-        return self._regularized and self.regularizers.in_steps(self.training)
+        return self.regularizers.in_steps(self.training)
 
     def _run_each(
         self,
@@ -139,10 +145,12 @@ class Layers(Weights):
             weights = self._dropped_weights(layers, seed)
         hx = state if self._cell == "lstm" else state[0]
         settings = (self.bias, len(layers), dropout, self.training, self.bidirectional)
-        if batch_sizes is None:
-            result = torch_layers.RECURRENCES[self.mode](x, hx, weights, *settings, False)
-        else:
-            result = torch_layers.RECURRENCES[self.mode](x, batch_sizes, hx, weights, *settings)
+        # Weights with zeroed entries are new at every call: cuDNN has to copy them.
+        with without_cudnn_advice() if seed is not None and x.is_cuda else nullcontext():
+            if batch_sizes is None:
+                result = torch_layers.RECURRENCES[self.mode](x, hx, weights, *settings, False)
+            else:
+                result = torch_layers.RECURRENCES[self.mode](x, batch_sizes, hx, weights, *settings)
         return result[0], tuple(result[1:])
 
     def _dropped_weights(self, layers: list[int], seed: int) -> list[Tensor]:
@@ -192,7 +200,7 @@ class Layers(Weights):
             if seed is not None:
                 weight = self.regularizers.drop_weight(parameters.weight_hh, seed, stream)
                 parameters = parameters._replace(weight_hh=weight)
-            if self._regularized and self.regularizers.in_steps(self.training):
+            if self.regularizers.in_steps(self.training):
                 more["noise"] = self.regularizers.noise(seed, stream, order)
             output, *last = self._run_direction(
                 parameters,

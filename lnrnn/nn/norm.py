@@ -1,10 +1,9 @@
 """Where a recurrent layer normalizes: the choices, and which of them make sense together."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from lnrnn.ops.checks import check_choice, check_number, check_positive
+from lnrnn.ops.checks import check_choice, check_finite, check_positive
 
 Inputs = Literal["paper", "separate", "joint", "input", "recurrent"]
 Span = Literal["paper", "all", "gate"]
@@ -67,9 +66,7 @@ class CellNorm:
         check_choice("CellNorm's span", self.span, get_args(Span))
         check_choice("CellNorm's cell", self.cell, (*get_args(CellState), None))
         check_choice("CellNorm's kind", self.kind, get_args(Kind))
-        check_number("CellNorm's gain_init", self.gain_init)
-        if not math.isfinite(self.gain_init):
-            raise ValueError(f"CellNorm's gain_init must be finite, got {self.gain_init}")
+        check_finite("CellNorm's gain_init", self.gain_init)
         if self.cell_clip is not None:
             check_positive("CellNorm's cell_clip", self.cell_clip)
         if self.inputs is None and self.cell is None:

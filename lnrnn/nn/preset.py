@@ -9,7 +9,7 @@ from torch import nn
 
 from lnrnn.nn.direction import affine_shapes, bias_behind
 from lnrnn.nn.norm import CellNorm, as_cell_norm
-from lnrnn.ops.checks import check_choice, check_eps, check_number
+from lnrnn.ops.checks import check_choice, check_eps, check_finite
 from lnrnn.ops.gates import GATES
 
 HOLDABLE = ("bias_ih", "bias_hh", "shift_ih", "shift_c", "shift")
@@ -76,7 +76,7 @@ class Preset:
         for name, cell in {"bias_start": None, "forget_bias": "lstm", "update_bias": "gru"}.items():
             value = getattr(self, name)
             if value is not None:
-                check_number(f"a preset's {name}", value)
+                check_finite(f"a preset's {name}", value)
                 if cell not in (None, self.cell):
                     raise ValueError(f"{name} is for a preset of {cell!r}, got {self.cell!r}")
 

@@ -320,7 +320,8 @@ class FromPreset:
                 f"the preset {chosen.name!r} sets norm and eps, and {' and '.join(twice)} was "
                 "given too; leave it out, or change the preset with dataclasses.replace"
             )
-        starts = [name for name in ("forget_bias", "update_bias", "chrono") if name in options]
+        of_biases = ("forget_bias", "update_bias", "chrono")
+        starts = [name for name in of_biases if options.get(name) is not None]
         if starts:
             raise TypeError(
                 f"the preset {chosen.name!r} says where biases start, and {starts[0]} was given "

@@ -267,8 +267,10 @@ class LSTM(Stack, cell="lstm"):
         state = two_states(hx, "an LSTM")
         after = two_states(reset_state, "an LSTM")
         output, (h_n, c_n) = self._run(input, state, resets, after, lengths)
-        if self._runs_in_ops:
+        if self._cell_norm is not None:
             c_n = c_n.to(carried_dtype(None if hx is None else hx[1], self.weight_hh_l0.dtype))
+        elif self._runs_in_ops:
+            c_n = c_n.to(h_n.dtype)  # as torch's recurrence does
         return output, (h_n, c_n)
 
     def _run_direction(

@@ -63,6 +63,10 @@ class Regularizers:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if value}
 
+    def act(self, training: bool) -> bool:
+        """Return whether they change anything: in evaluation, zoneout alone does."""
+        return self.in_steps(training) or (training and bool(self.weight_drop))
+
     def in_steps(self, training: bool) -> bool:
         """Return whether they change the steps themselves, which torch's recurrences cannot."""
         if self.zoneout or self.zoneout_c:
@@ -73,11 +77,22 @@ class Regularizers:
         """Return the seed of a call's masks, in [0, 2**63 - 1).
 
         Raises:
-            NotImplementedError: If the call is being recorded.
+            NotImplementedError: If the call is being recorded, by a CUDA graph too, or if each call
+                of `torch.func.vmap` is to have masks of its own.
         """
         first = next(iter(self.given()))
-        tools.check_recordable(f"{first} of a layer in training mode", HERE, traced=False)
-        return int(torch.randint(2**63 - 1, (), device="cpu"))
+        what = f"{first} of a layer in training mode"
+        tools.check_recordable(what, HERE, traced=False)
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise NotImplementedError(f"{what} cannot be captured in a CUDA graph: {HERE}")
+        seed = torch.randint(2**63 - 1, (), device="cpu")
+        try:
+            return int(seed)
+        except RuntimeError as error:  # vmap has drawn several, of which none can be read
+            raise NotImplementedError(
+                f'{what} has one seed a call, and vmap(randomness="different") asks for several; '
+                'take randomness="same", or evaluation mode, layer.eval()'
+            ) from error
 
     def noise(self, seed: int | None, stream: int, order: Tensor | None) -> Noise:
         """Return what is random inside the steps of one direction."""

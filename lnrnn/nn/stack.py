@@ -17,6 +17,7 @@ from lnrnn.nn.layers import Layers, State
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
 from lnrnn.nn.options import read_options
 from lnrnn.nn.presets import FromPreset
+from lnrnn.nn.regularizers import Regularizers
 from lnrnn.nn.resets import Resets, packed_rows
 from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import check_eps
@@ -30,7 +31,8 @@ class Stack(Layers, FromPreset, tools.Recurrent):
     (`Layers._run_direction`).
 
     Attributes:
-        regularizers: What may be random inside the recurrence.
+        regularizers: What may be random inside the recurrence; another one may be assigned, such as
+            ``dataclasses.replace(layer.regularizers, zoneout=0.05)`` while zoneout is annealed.
         starts: Where parameters start that do not start as torch's.
     """
 
@@ -76,8 +78,6 @@ class Stack(Layers, FromPreset, tools.Recurrent):
         self.eps = eps
         self.fused = fused
         self._cell_norm = as_cell_norm(norm, self._cell)
-        self._regularized = bool(self.regularizers.given())
-        self._interrupts = self._runs_in_python or self._regularized
         self._weight_names: list[list[str]] = []  # the parameters torch has too, layer by layer
         self._affine_names: list[str] = []
         self._gains_seen = norm is None
@@ -85,6 +85,20 @@ class Stack(Layers, FromPreset, tools.Recurrent):
             self._add_layer(layer, device, dtype)
         self.flatten_parameters()
         self.reset_parameters()
+
+    @property
+    def _interrupts(self) -> bool:
+        return self._runs_in_python or self._regularized
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "regularizers":
+            if not isinstance(value, Regularizers):
+                raise TypeError(
+                    "regularizers must be a lnrnn.nn.regularizers.Regularizers, got "
+                    f"{value!r}; dataclasses.replace(layer.regularizers, zoneout=0.1) makes one"
+                )
+            read_options(value.given(), self._cell, bias=True)
+        super().__setattr__(name, value)
 
     def _add_layer(
         self, layer: int, device: torch.device | str | None, dtype: torch.dtype | None
@@ -124,7 +138,7 @@ class Stack(Layers, FromPreset, tools.Recurrent):
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
         self._start_preset()
-        self._start()
+        self._start(self.starts)
 
     def chrono_init(self, t_max: int) -> None:
         """Start gates so that a state is kept for 1 to ``t_max`` steps, now and at every reset.
@@ -154,14 +168,15 @@ class Stack(Layers, FromPreset, tools.Recurrent):
                 f"chrono_init would start what the preset {self._preset.name!r} says the start of; "
                 "build the layer without the preset"
             )
-        starts = {"chrono": t_max, "recurrent_init": self.starts.recurrent_init}
-        _, self.starts = read_options(starts, self._cell, self.bias)
-        self._start(weights=False)
+        options = {"chrono": t_max, "recurrent_init": self.starts.recurrent_init}
+        _, starts = read_options(options, self._cell, self.bias)
+        self._start(starts, weights=False)
+        self.starts = starts
 
-    def _start(self, *, weights: bool = True) -> None:
+    def _start(self, starts: Starts, *, weights: bool = True) -> None:
         """Start what `Starts` says, behind everything that is drawn as without it."""
         for suffix in self._suffixes_of_directions():
-            self.starts.apply(self, suffix, self._cell, self._cell_norm, weights=weights)
+            starts.apply(self, suffix, self._cell, self._cell_norm, weights=weights)
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lnrnn.checks import is_whole
 from lnrnn.nn.direction import bias_behind
 from lnrnn.nn.norm import CellNorm
-from lnrnn.ops.checks import check_choice, check_number
+from lnrnn.ops.checks import check_choice, check_finite
 from lnrnn.ops.gates import GATES
 
 
@@ -30,7 +30,8 @@ class Starts:
             log(u).
 
     Raises:
-        ValueError: If a word is unknown, ``chrono`` is below 3, or two of them want the same bias.
+        ValueError: If a word is unknown, a number is not finite, ``chrono`` is below 3, or two of
+            them want the same bias.
         TypeError: If a number is not one.
 
     Reference:
@@ -47,13 +48,14 @@ class Starts:
         check_choice("recurrent_init", self.recurrent_init, ("orthogonal", None))
         for name in ("forget_bias", "update_bias"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name))
+                check_finite(name, getattr(self, name))
         if self.chrono is None:
             return
         if not is_whole(self.chrono):
             raise TypeError(f"chrono must be a whole number of steps, got {self.chrono!r}")
         if self.chrono < 3:
             raise ValueError(f"chrono draws from 1 to T_max - 1, so at least 3, got {self.chrono}")
+        check_finite("chrono", self.chrono)
         twice = [n for n in ("forget_bias", "update_bias") if getattr(self, n) is not None]
         if twice:
             raise ValueError(f"chrono starts the same bias as {twice[0]} does: give one of them")
@@ -84,19 +86,29 @@ class Starts:
         gates = GATES[cell]
         if weights and self.recurrent_init == "orthogonal":
             for part in module.get_parameter(f"weight_hh{suffix}").chunk(len(gates)):
-                nn.init.orthogonal_(part)
-        hidden_size = len(module.get_parameter(f"weight_hh{suffix}")) // len(gates)
-        for gate, start in self._gates(cell, hidden_size).items():
+                _draw_orthogonal(part)
+        if not self.of_biases:
+            return
+        bias = module.get_parameter(bias_behind(norm, cell) + suffix)
+        hidden_size = len(bias) // len(gates)
+        for gate, start in self._gates(cell, hidden_size, bias.device).items():
             rows = slice(gates.index(gate) * hidden_size, (gates.index(gate) + 1) * hidden_size)
-            behind = bias_behind(norm, cell)
-            module.get_parameter(behind + suffix)[rows] = start
+            bias[rows] = start
             if norm is None or not (norm.is_joint(cell) or "input" in norm.sides(cell)):
                 module.get_parameter(f"bias_ih{suffix}")[rows] = 0.0
 
-    def _gates(self, cell: str, hidden_size: int) -> dict[str, Tensor | float]:
+    def _gates(
+        self, cell: str, hidden_size: int, device: torch.device
+    ) -> dict[str, Tensor | float]:
         """Return what gates start with, by torch's letters."""
         if self.chrono is not None:
-            times = torch.empty(hidden_size).uniform_(1, self.chrono - 1).log()
+            times = torch.empty(hidden_size, device=device).uniform_(1, self.chrono - 1).log()
             return {"f": times, "i": -times} if cell == "lstm" else {"z": times}
         found = {"f": self.forget_bias, "z": self.update_bias}
         return {gate: value for gate, value in found.items() if value is not None}
+
+
+def _draw_orthogonal(weight: Tensor) -> None:
+    """Draw an orthogonal matrix in float32 or better: half precision has no QR decomposition."""
+    drawn = torch.empty_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    weight.copy_(nn.init.orthogonal_(drawn))

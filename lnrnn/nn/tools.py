@@ -18,7 +18,10 @@ from lnrnn.ops.recording import constant, is_for_onnx
 class Recurrent(nn.Module):
     """What layers and cells have in common towards such tools."""
 
-    _interrupts: bool = False  # whether it stays out of a graph being compiled that may be cut
+    @property
+    def _interrupts(self) -> bool:
+        """Whether it stays out of a graph being compiled that may be cut."""
+        return False
 
     def _run_by_tool(self, input: Any, *others: Any, **options: Any) -> Any:
         """Return what comes instead of running on ``input``, or None where nothing does.
@@ -36,7 +39,7 @@ class Recurrent(nn.Module):
                 )
             options = {name: value for name, value in options.items() if value is not None}
             return tracer.create_proxy("call_module", path, (input, *others), options)
-        if self._interrupts and torch.compiler.is_dynamo_compiling() and not _is_whole():
+        if torch.compiler.is_dynamo_compiling() and self._interrupts and not _is_whole():
             return _run_uncompiled(self, input, *others, **options)
         return None
 

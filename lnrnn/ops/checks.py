@@ -1,16 +1,19 @@
 """What the arguments of the ops must be; each error says the rule and what came instead."""
 
 import math
+import sys
 
 import torch
 from torch import Tensor
 
+from lnrnn.checks import is_whole
 from lnrnn.ops.noise import Noise
 
 KINDS = ("layer", "rms")
 SPANS = ("paper", "all", "gate")
 CELL_NORMS = ("output", "state", "carried", None)
 NONLINEARITIES = ("tanh", "relu")
+LARGEST = sys.float_info.max
 
 
 def check_norm(kind: str, eps: float, span: str) -> None:
@@ -38,6 +41,15 @@ def check_number(name: str, value: object) -> None:
     """Check that something is a real number, which a bool is not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def check_finite(name: str, value: object) -> None:
+    """Check that something is a number that a tensor can hold."""
+    check_number(name, value)
+    assert isinstance(value, int | float)
+    if not -LARGEST <= value <= LARGEST:
+        shown = repr(value) if isinstance(value, float) else "a whole number beyond all floats"
+        raise ValueError(f"{name} must be finite, got {shown}")
 
 
 def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
@@ -177,7 +189,7 @@ def check_cell_state(
     check_vector("shift_c", shift_c, hidden_size)
 
 
-def check_noise(noise: Noise | None, absent: tuple[str, ...]) -> None:
+def check_noise(noise: Noise | None, absent: tuple[str, ...], batch: int) -> None:
     """Check what is random inside the steps; a cell without what it acts on lacks some of it."""
     if noise is None:
         return
@@ -188,6 +200,17 @@ def check_noise(noise: Noise | None, absent: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be in [0, 1), got {value}")
         if value and name in absent:
             raise ValueError(f"{name} acts on what this cell does not have, got {value}")
+    if noise.seed is not None:
+        if not is_whole(noise.seed):
+            raise TypeError(f"seed must be a whole number, or None, got {noise.seed!r}")
+        if not 0 <= noise.seed < 2**63:
+            raise ValueError(f"seed must be in [0, 2**63), got {noise.seed}")
+    order = noise.order
+    if order is not None and (order.dtype != torch.int64 or order.shape != (batch,)):
+        raise ValueError(
+            f"order must be ({batch},) of torch.int64, the sequence of each row, got "
+            f"{shape(order)} of {order.dtype}"
+        )
 
 
 def check_vector(name: str, vector: Tensor | None, width: int) -> None:

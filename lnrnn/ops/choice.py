@@ -37,7 +37,8 @@ def takes_kernel(
     if is_for_onnx():
         if lacking is not None:
             raise NotImplementedError(
-                f"an ONNX file has no node for this {op.cell.upper()}: {lacking}"
+                f"an ONNX file has no node for this {op.cell.upper()}: {lacking}; torch.export "
+                "records it in evaluation mode, and lnrnn.export.onnx a layer built without it"
             )
         return True  # a node, which ONNX's translation needs, and nobody runs
     given = {name: t for name, t in zip(op.differentiated, tensors, strict=True) if t is not None}

@@ -119,7 +119,7 @@ def ln_rnn(
     checks.check_choice("nonlinearity", nonlinearity, checks.NONLINEARITIES)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.RNN.gates, joint=joint)
-    checks.check_noise(noise, ("zoneout_c", "recurrent_dropout"))
+    checks.check_noise(noise, ("zoneout_c", "recurrent_dropout"), h_0.shape[0])
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
@@ -222,7 +222,7 @@ def ln_lstm(
         checks.check_positive("cell_clip", cell_clip)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.LSTM.gates, joint=joint)
-    checks.check_noise(noise, ())
+    checks.check_noise(noise, (), h_0.shape[0])
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.LSTM.gates, joint=joint)
     checks.check_cell_state(h_0, c_0, weight_hh, weight_hr, gain_c, shift_c, cell)
@@ -314,7 +314,7 @@ def ln_gru(
     checks.check_norm(kind, eps, span)
     sizes = checks.check_sequence(x, h_0, batch_sizes)
     checks.check_recurrence(h_0, weight_hh, gain, bias_hh, gates=kernels.GRU.gates, joint=joint)
-    checks.check_noise(noise, ("zoneout_c",))
+    checks.check_noise(noise, ("zoneout_c",), h_0.shape[0])
     inputs = (weight_ih, bias_ih, gain_ih, shift_ih)
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.GRU.gates, joint=joint)
     checks.check_vector("shift", shift, weight_hh.shape[0])
@@ -352,8 +352,9 @@ def _lacking(
     clip: float | None = None,
 ) -> str | None:
     """Return what of a call no kernel computes, if anything."""
+    acting = [] if noise is None else [name for name in noise._fields[:4] if getattr(noise, name)]
     found = {
-        "zoneout or dropout inside the steps": noise is not None,
+        f"{' with '.join(acting) or 'noise'} inside the steps": noise is not None,
         "a recurrence without a norm on its recurrent side": gain is None,
         "a norm of the sum in a GRU": joint_gru,
         "a cell state that is carried normalized and seen as it was": cell == "carried",

@@ -23,6 +23,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # what the two halves of the key grow by each round
 ROUNDS = 10
 WORD = 0xFFFFFFFF
+CHUNK = 2**20  # bits that are made at a time: each takes 36 bytes on its way
 
 # What a mask is for: the last counter is this and four times the number of layer and direction.
 ZONEOUT, ZONEOUT_C, CANDIDATE, SEEN_STATE = range(4)
@@ -116,10 +117,16 @@ def keep_mask(
     """
     groups = torch.arange((units + 3) // 4, device=step.device)
     row, step = torch.broadcast_tensors(row, step)
-    last = torch.full_like(step, purpose).unsqueeze(-1)
-    counter = (groups, row.unsqueeze(-1), step.unsqueeze(-1), last)
-    words = torch.stack(philox(counter, (seed & WORD, seed >> 32)), dim=-1)
-    return words.flatten(-2)[..., :units] >= round(probability * 2**32)
+    kept: list[Tensor] = []
+    at_once = max(1, CHUNK // units)
+    for rows, steps in zip(
+        row.flatten().split(at_once), step.flatten().split(at_once), strict=True
+    ):
+        last = torch.full_like(steps, purpose).unsqueeze(-1)
+        counter = (groups, rows.unsqueeze(-1), steps.unsqueeze(-1), last)
+        words = torch.stack(philox(counter, (seed & WORD, seed >> 32)), dim=-1)
+        kept.append(words.flatten(-2)[:, :units] >= round(probability * 2**32))
+    return torch.cat(kept).view(*step.shape, units)
 
 
 class Drawn:

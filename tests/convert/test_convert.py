@@ -384,3 +384,15 @@ def test_the_word_cell_is_the_norm_it_stands_for() -> None:
     with torch.no_grad():
         layer.get_parameter("bias_ih_l0").zero_()
     assert "kernel" in convert.save("haste_lstm", layer)
+
+
+def test_zoneout_is_written_for_a_cell_that_has_it() -> None:
+    for name, cell in (("haste_lstm", lnrnn.LSTM), ("haste_gru", lnrnn.GRU)):
+        plain = convert.save(name, cell.from_preset(name, I, H))
+        assert convert.save(name, cell.from_preset(name, I, H, zoneout=0.1)).keys() == plain.keys()
+    trained = lnrnn.LSTM.from_preset("nemo", I, H, recurrent_dropout=0.1, weight_drop=0.1)
+    convert.save("nemo", trained)  # nothing that acts once it is trained
+    with pytest.raises(ValueError, match=r"nemo has no zoneout, .* got zoneout=0\.1; if its param"):
+        convert.save("nemo", lnrnn.LSTM.from_preset("nemo", I, H, zoneout=0.1))
+    with pytest.raises(ValueError, match=r"haste_lstm has no zoneout_c, which acts in evaluation"):
+        convert.save("haste_lstm", lnrnn.LSTM.from_preset("haste_lstm", I, H, zoneout_c=0.1))

@@ -178,3 +178,10 @@ def test_heads_that_do_not_fit_are_refused() -> None:
     for wrong in ("classification", dict, nn.Linear(HIDDEN, 2)):
         with pytest.raises(TypeError, match="head must be a ClassificationHead, RegressionHead or"):
             SequenceModel(encoder, wrong)
+
+
+def test_a_model_pickled_before_heads_and_checks_had_settings_still_runs() -> None:
+    encoder = RecurrentEncoder("gru", num_features=3, hidden_size=HIDDEN)
+    model = SequenceModel(encoder, RegressionHead)
+    del model.__dict__["_checks"], model.head.__dict__["num_outputs"]
+    assert model(torch.randn(2, 4, 3))[0].shape == (2,)

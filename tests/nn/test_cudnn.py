@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -10,6 +11,9 @@ import torch.backends.cudnn.rnn as cudnn_rnn
 from norm_cases import LAYERS, TORCH_LAYERS
 from torch import Tensor
 from torch.backends import cudnn
+
+import lnrnn
+from lnrnn.ops import torch_layers
 
 Call = tuple[list[tuple[int, ...]], *tuple[Any, ...]]
 
@@ -77,3 +81,23 @@ def test_what_cudnn_does_not_run_stays_as_it_is(calls: list[Call]) -> None:
     layer.bias_hh_l0 = layer.bias_ih_l0  # two names for one memory
     layer.flatten_parameters()
     assert not calls
+
+
+@pytest.mark.parametrize("norm", [None, "output"])
+def test_no_advice_on_weights_with_zeroed_entries(
+    norm: Any, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    run = torch_layers.RECURRENCES["GRU"]
+
+    def advise(*args: Any) -> Any:
+        message = "RNN module weights are not part of single contiguous chunk of memory."
+        warnings.warn(message, stacklevel=1)
+        return run(*args)
+
+    monkeypatch.setitem(torch_layers.RECURRENCES, "GRU", advise)
+    layer = lnrnn.GRU(3, 7, norm=norm, weight_drop=0.5)
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    layer(torch.randn(4, 2, 3))
+    assert not recwarn.list
+    layer.eval()(torch.randn(4, 2, 3))
+    assert len(recwarn.list) == 1

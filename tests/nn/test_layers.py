@@ -360,3 +360,16 @@ def test_torch_positional_arguments_mean_the_same(cell: str) -> None:
     layer = LAYERS[cell](3, 7, 2, *(["relu"] if cell == "rnn" else []), False, True, 0.1, True)
     assert (layer.num_layers, layer.bias, layer.batch_first) == (2, False, True)
     assert (layer.dropout, layer.bidirectional) == (0.1, True)
+
+
+@pytest.mark.parametrize("norm", [None, "output"])
+@pytest.mark.parametrize("option", ["zoneout", "recurrent_dropout"])
+def test_under_autocast_states_have_the_plain_layers_dtypes(norm: Any, option: str) -> None:
+    single = {"dtype": torch.float32, "bidirectional": False}
+    layer, plain = build("lstm", norm, **{option: 0.5}, **single), build("lstm", norm, **single)
+    x = torch.randn(4, 2, 3)
+    for training in (True, False):
+        with torch.autocast("cpu", torch.bfloat16):
+            _, found = layer.train(training)(x)
+            _, usual = plain.train(training)(x)
+        assert [s.dtype for s in found] == [s.dtype for s in usual]

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lnrnn
 from lnrnn import ops
+from lnrnn.nn.regularizers import Regularizers
 from lnrnn.ops import noise
 from lnrnn.ops.noise import keep_mask
 
@@ -286,7 +287,7 @@ def test_weight_drop_goes_with_kernels_and_the_others_do_not(cell: str) -> None:
     for name in set(OPTIONS[cell]) - {"weight_drop"}:
         layer = build(cell, "cell", {name: 0.5}, fused=True)
         with pytest.raises(
-            NotImplementedError, match="zoneout or dropout inside the steps is comp"
+            NotImplementedError, match=f": {name} inside the steps is computed by the reference"
         ):
             layer(x)
         if not name.startswith("zoneout"):
@@ -362,9 +363,24 @@ def test_the_description_says_what_is_on() -> None:
 
 def test_a_layer_pickled_without_them_still_runs() -> None:
     layer = lnrnn.LSTM(3, 7)
-    for name in ("regularizers", "starts", "_regularized"):
+    for name in ("regularizers", "starts"):
         del layer.__dict__[name]
     assert isinstance(layer, nn.Module)
     layer(torch.randn(4, 2, 3))
     layer.reset_parameters()
     assert repr(layer) == "LSTM(3, 7)"
+
+
+@every_norm
+def test_regularizers_may_be_replaced(norm: Any) -> None:
+    layer, x = build("lstm", norm, {}), inputs()
+    for zoneout in (0.5, 0.1, 0.0):
+        layer.regularizers = Regularizers(zoneout=zoneout)
+        same = build("lstm", norm, {"zoneout": zoneout})
+        for training in (True, False):
+            found = seeded(layer.train(training), x)[0]
+            assert torch.equal(found, seeded(same.train(training), x)[0])
+    with pytest.raises(TypeError, match=r"regularizers must be a .*Regularizers, got 0"):
+        layer.regularizers = 0.1
+    with pytest.raises(TypeError, match="GRU got an unexpected keyword argument 'zoneout_c'"):
+        build("gru", norm, {}).regularizers = Regularizers(zoneout_c=0.1)

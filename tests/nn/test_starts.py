@@ -1,11 +1,14 @@
 """Where parameters start that do not start as torch's: biases of gates, orthogonal weights."""
 
+import dataclasses
 import math
 from typing import Any
 
 import pytest
 import torch
 from norm_cases import LAYERS
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lnrnn
 from lnrnn import CellNorm
@@ -132,3 +135,61 @@ def test_a_preset_has_the_last_word_on_biases() -> None:
     torch.testing.assert_close(part @ part.T, torch.eye(H), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="chrono_init would start what the preset 'supercell'"):
         orthogonal.chrono_init(10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_an_orthogonal_start_in_every_dtype(dtype: torch.dtype) -> None:
+    layer = lnrnn.GRU(I, H, dtype=dtype, recurrent_init="orthogonal")
+    for part in layer.weight_hh_l0.detach().double().chunk(3):
+        within = 8 * torch.finfo(dtype).eps
+        torch.testing.assert_close(part @ part.T, torch.eye(H).double(), rtol=0, atol=within)
+
+
+def test_chrono_init_of_a_layer_whose_weight_is_computed() -> None:
+    layer: Any = lnrnn.LSTM(I, H)
+    nn.utils.parametrizations.weight_norm(layer, "weight_hh_l0")
+    layer.chrono_init(30)
+    assert (gate(layer.bias_hh_l0, "lstm", "f") >= 0).all()
+    assert layer.starts.chrono == 30
+
+
+def test_starts_stay_as_they_were_where_they_cannot_be_set() -> None:
+    layer = lnrnn.LSTM(I, H)
+    nn.utils.parametrizations.weight_norm(layer, "bias_hh_l0")
+    with pytest.raises(AttributeError):
+        layer.chrono_init(30)
+    assert layer.starts.chrono is None
+
+
+def test_chrono_is_drawn_where_the_bias_is() -> None:
+    made: list[torch.device] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            result = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten.uniform_.default:
+                made.append(result.device)
+            return result
+
+    with Watch():
+        lnrnn.LSTM(I, H, chrono=30, device="meta")
+    assert made
+    assert {device.type for device in made} == {"meta"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400], ids=["nan", "inf", "huge"])
+def test_a_start_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="forget_bias must be finite, got"):
+        lnrnn.LSTM(I, H, forget_bias=value)
+    with pytest.raises(ValueError, match="CellNorm's gain_init must be finite, got"):
+        CellNorm(gain_init=value)
+    with pytest.raises(ValueError, match="a preset's forget_bias must be finite, got"):
+        dataclasses.replace(lnrnn.presets["nemo"], forget_bias=value)
+    if isinstance(value, int):
+        with pytest.raises(ValueError, match="chrono must be finite, got a whole number beyond"):
+            lnrnn.GRU(I, H, chrono=value)
+
+
+def test_a_preset_goes_with_starts_that_say_nothing() -> None:
+    layer: Any = lnrnn.LSTM.from_preset("nemo", I, H, forget_bias=None, chrono=None)
+    assert (gate(layer.bias_hh_l0, "lstm", "f") == 1).all()

@@ -7,6 +7,7 @@ import torch
 from norm_cases import CELLS, LAYERS, randomized
 from numerics import assert_close, assert_equal
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from lnrnn import CellNorm
 from lnrnn.ops import torch_layers
@@ -154,3 +155,37 @@ def test_torchs_recurrence_in_a_graph_is_told_that_it_trains(monkeypatch: Any) -
     torch.compile(layer, fullgraph=True, backend="aot_eager")(x)[0].sum().backward()
     assert (True, True) in seen
     assert all(grad == training for grad, training in seen)
+
+
+def test_one_seed_a_call_suits_no_vmap_of_several() -> None:
+    layer, xs = build("gru", "cell", zoneout=0.5), batch(5, 4, 2, 3)
+    with pytest.raises(NotImplementedError, match='take randomness="same", or evaluation mode'):
+        torch.func.vmap(lambda x: layer(x)[0], randomness="different")(xs)
+    found = torch.func.vmap(lambda x: layer(x)[0], randomness="same")(xs)
+    assert found.shape == (5, 4, 2, 7)
+    layer.eval()
+    torch.func.vmap(lambda x: layer(x)[0], randomness="different")(xs)
+
+
+def test_a_captured_graph_would_repeat_one_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = build("gru", "cell", weight_drop=0.5), batch(4, 2, 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(NotImplementedError, match=r"weight_drop .* be captured in a CUDA graph"):
+        layer(x)
+    layer.eval()(x)
+
+
+@pytest.mark.parametrize(
+    ("option", "graphs_in_training", "graphs_in_evaluation"),
+    [("recurrent_dropout", 0, 1), ("weight_drop", 0, 1), ("zoneout", 0, 0)],
+)
+def test_a_layer_interrupts_a_graph_where_something_acts(
+    option: str, graphs_in_training: int, graphs_in_evaluation: int
+) -> None:
+    layer, x = build("gru", "cell", **{option: 0.5}), batch(4, 2, 3)
+    for training, graphs in ((True, graphs_in_training), (False, graphs_in_evaluation)):
+        torch.compiler.reset()
+        counter = CompileCounter()
+        torch.compile(layer.train(training), backend=counter)(x)
+        assert counter.frame_count == graphs

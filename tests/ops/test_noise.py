@@ -1,10 +1,14 @@
 """Masks from counters: Philox by its published answers and once more in NumPy, and what is kept."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lnrnn import ops
 from lnrnn.ops import noise
 from lnrnn.ops.noise import keep_mask, philox
 
@@ -75,3 +79,48 @@ def test_masks_of_other_counters_are_independent() -> None:
 def test_what_masks_are_for_has_numbers_of_its_own() -> None:
     purposes = {noise.ZONEOUT, noise.ZONEOUT_C, noise.CANDIDATE, noise.SEEN_STATE}
     assert purposes == {0, 1, 2, 3}
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes that one result of an operation has."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.int64:
+            self.size = max(self.size, result.untyped_storage().nbytes())
+        return result
+
+
+def test_chunks_give_the_same_bits_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, row = torch.arange(50).unsqueeze(1), torch.arange(8)
+    whole = keep_mask(0.4, 5, 3, step, row, 30)
+    monkeypatch.setattr(noise, "CHUNK", 900)
+    with Largest() as largest:
+        assert torch.equal(keep_mask(0.4, 5, 3, step, row, 30), whole)
+        assert largest.size <= 8 * 32 * 30
+    monkeypatch.setattr(noise, "CHUNK", 1)
+    assert torch.equal(keep_mask(0.4, 5, 3, step, row, 30), whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, r"seed must be in \[0, 2\*\*63\), got -1"),
+        ({"seed": 2**63}, ValueError, r"seed must be in \[0, 2\*\*63\)"),
+        ({"seed": 1.0}, TypeError, r"seed must be a whole number, or None, got 1\.0"),
+        ({"order": torch.arange(3)}, ValueError, r"order must be \(2,\) of torch.int64, .*\(3,\)"),
+        ({"order": torch.zeros(2)}, ValueError, r"got \(2,\) of torch.float32"),
+    ],
+)
+def test_ops_refuse_what_makes_no_masks(given: Any, error: Any, message: str) -> None:
+    x, h, w = torch.zeros(4, 2, 28), torch.zeros(2, 7), torch.zeros(28, 7)
+    what = noise.Noise(zoneout=0.1, **({"seed": 1} | given))
+    for call in (
+        lambda: ops.ln_rnn(x[..., :7], h, w[:7], None, joint=False, noise=what),
+        lambda: ops.ln_gru(x[..., :21], h, w[:21], None, noise=what),
+        lambda: ops.ln_lstm(x, h, h, w, None, noise=what, cell=None),
+    ):
+        with pytest.raises(error, match=message):
+            call()

@@ -7,7 +7,6 @@ Dimensions: T time steps, B sequences, I input features, H hidden units, F the e
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from lnrnn.data import Batch
 from lnrnn.models import RecurrentEncoder, SequenceModel, TransformerEncoder
 from lnrnn.models.checks import valid_steps
 from lnrnn.models.heads import last_step
+from lnrnn.nn.cudnn import without_cudnn_advice
 from lnrnn.ops.reference import widen
 from lnrnn.runs.monitor_names import MonitorName, Quantity
 from lnrnn.training.metrics import sum_loss
@@ -356,11 +356,3 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes.items():
             part.training = mode
-
-
-@contextmanager
-def without_cudnn_advice() -> Iterator[None]:
-    """Keep torch from advising another layout of weights that are looked at now and then."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*single contiguous chunk of memory.*")
-        yield

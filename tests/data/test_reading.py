@@ -240,3 +240,20 @@ def test_what_is_no_text_is_said_to_be_none(folder):
     }.items():
         with pytest.raises(ValueError, match=message):
             text_files(files=name, batch_size=2, window=5).setup("fit")
+
+
+@pytest.mark.parametrize(
+    "rows", [[(1, 2, 3), (4, 5, 6)], [(1, 2), (4, 5, 6)], [("1", 2, ""), (4, 5, 6)]]
+)
+def test_rows_longer_than_the_header_are_refused(folder, rows):
+    """Which of their cells is the surplus one cannot be known, so no column may move."""
+    write_csv(folder / "a.csv", [*rows, *rows], header=("x", "y"))
+    settings = {"num_classes": None, "task": "regression", "target_column": "y"}
+    with pytest.raises(ValueError, match=r"a\.csv.*(row 0|row 1|line 3)"):
+        read("a.csv", input_columns=["x"], per_step=True, **NUMBERS, **settings).setup("fit")
+
+
+def test_commas_at_the_ends_of_rows_add_no_column(folder):
+    write_csv(folder / "a.csv")
+    write_csv(folder / "b.csv", [(*row, "") for row in ROWS])
+    assert read("b.csv").fingerprint == read("a.csv").fingerprint

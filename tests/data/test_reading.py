@@ -10,6 +10,7 @@ from zipfile import ZipFile
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 
 from lnrnn.data import readers, table_files, tables, text_files
 from lnrnn.data.readers import CHUNK
@@ -26,6 +27,15 @@ def write_csv(path, rows=ROWS, header=("text", "label"), separator=",", encoding
 
 def read(files, **settings) -> Any:
     return table_files(**{"files": files, "num_classes": 2, **settings})
+
+
+def same_classes(one, other):
+    """Whether every row has the same class, whatever it is called."""
+    return all(
+        torch.equal(split.targets, other.splits[name].targets)
+        and torch.equal(split.values, other.splits[name].values)
+        for name, split in one.splits.items()
+    )
 
 
 def zipped(path, content):
@@ -92,20 +102,20 @@ def test_other_numbers_than_0_and_1_are_classes_and_it_is_said(folder, low, high
     data = read("b.csv")
     with pytest.warns(UserWarning, match=f"column 'label' are {low}, {high}: .*classes 0 to 1"):
         data.setup("fit")
-    assert data.fingerprint == read("a.csv").fingerprint
+    assert same_classes(data, read("a.csv"))
 
 
 def test_labels_with_leading_zeros_are_names(folder):
     write_csv(folder / "a.csv")
     write_csv(folder / "b.csv", [(text, f"0{y + 1}") for text, y in ROWS])
-    assert read("b.csv").fingerprint == read("a.csv").fingerprint
+    assert same_classes(read("b.csv"), read("a.csv"))
 
 
 @pytest.mark.parametrize("written", [("0.0", "1.0"), ("False", "True"), ("no", "yes")])
 def test_labels_are_what_they_were(folder, written):
     write_csv(folder / "a.csv")
     write_csv(folder / "b.csv", [(text, written[y]) for text, y in ROWS])
-    assert read("b.csv").fingerprint == read("a.csv").fingerprint
+    assert same_classes(read("b.csv"), read("a.csv"))
 
 
 def test_a_class_that_only_the_test_has_is_named(folder):

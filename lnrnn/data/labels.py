@@ -124,13 +124,16 @@ def _looked_up(labels: pa.Array, classes: Mapping[Any, float]) -> np.ndarray:
     import pyarrow.compute as pc
 
     if is_text(labels.type):
-        names = pa.array(list(classes), labels.type)
+        texts = [label for label in classes if isinstance(label, str)]  # numbers: of other splits
+        names = pa.array(texts, labels.type)
         places = pc.call_function("index_in", [labels], pc.SetLookupOptions(names))
-        numbers = np.array(list(classes.values()))[places.to_numpy(zero_copy_only=False)]
+        found = places.to_numpy(zero_copy_only=False)
+        numbers = np.array([classes[label] for label in texts])[found]
     else:
-        known = np.array(list(classes), dtype=np.float64)
+        own = [label for label in classes if not isinstance(label, str)]  # texts: of other splits
+        known = np.array(own, dtype=np.float64)
         order = np.argsort(known)
         found = np.searchsorted(known[order], labels.cast(pa.float64()).to_numpy())
-        numbers = np.array(list(classes.values()))[order[found]]
+        numbers = np.array([classes[label] for label in own])[order[found]]
     whole = numbers.astype(np.int64)
     return whole if (whole == numbers).all() else numbers

@@ -83,7 +83,9 @@ def read_rows(
         read.rows = rows
         _check_filled(rows, inputs, rows.inputs)
         if claims.num_features is not None and is_text(inputs.type):
-            values, lengths = frames_of_cells(rows, inputs.to_pylist(), claims.num_features)
+            values, lengths = frames_of_cells(
+                rows, inputs.to_pylist(), claims.num_features, gaps=gaps
+            )
             values, lengths = truncated(values, lengths, max_length)
         else:
             values, lengths = sequence_column(
@@ -97,7 +99,7 @@ def read_rows(
             _check_filled(rows, targets, rows.targets)
             if claims.num_classes is None:
                 name = rows.targets or "targets"
-                targets = pa.array(numbers_of(rows, name, targets, gaps=False))
+                targets = pa.array(numbers_of(rows, name, targets, gaps=False, maskable=False))
             read.targets.append(labels_in(targets))
     if not read.lengths:
         raise ValueError(f"split '{split}' has no rows")
@@ -182,7 +184,7 @@ def _add_targets_of_steps(
     if claims.num_classes is None:
         if is_text(targets.type):
             column = Rows(rows.split, rows.in_files, rows.files, rows.starts, rows.targets)
-            numbers, lengths = frames_of_cells(column, targets.to_pylist(), 1)
+            numbers, lengths = frames_of_cells(column, targets.to_pylist(), 1, gaps=gaps)
         else:
             numbers, lengths = sequence_column(rows, targets, 1, None, gaps=gaps)
         flat = pa.array(numbers[:, 0])

@@ -278,13 +278,14 @@ def _ends_held_out(
 
 def _check_apart(read: Mapping[str, Series]) -> None:
     """Check that no series is in two splits, where whole series are held out."""
-    owners: dict[object, str] = {}
+    owners: dict[str, str] = {}
     for split, part in read.items():
         for name in part.names or ():
-            if owners.setdefault(name, split) != split:
+            owner = owners.setdefault(str(name), split)  # 0 of json is "0" of csv
+            if owner != split:
                 raise ValueError(
-                    f"the series {name!r} is in the files of {owners[name]} and of {split}: what "
-                    "is tested on must not be trained on. If the files hold different times of the "
+                    f"the series {name!r} is in the files of {owner} and of {split}: what is "
+                    "tested on must not be trained on. If the files hold different times of the "
                     "same series, say so: data.split_by=time"
                 )
 
@@ -330,7 +331,7 @@ def _inputs(
             name = names[int(np.flatnonzero(np.isinf(values[row]))[0])]
             raise ValueError(f"values must be finite: {rows.name(row, name)} is infinite")
         return values.astype(np.float32)
-    symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False)
+    symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False, maskable=False)
     bad = np.flatnonzero((symbols != np.rint(symbols)) | (symbols < 0))
     if len(bad) or symbols.max(initial=0) >= (claims.num_tokens or 0):
         row = int(bad[0]) if len(bad) else int(symbols.argmax())
@@ -349,7 +350,8 @@ def _targets(
 
     if claims.num_classes is None:
         whole = not claims.per_step and claims.horizon is None
-        return pa.array(numbers_of(rows, name, columns[name], gaps=gaps and not whole))
+        numbers = numbers_of(rows, name, columns[name], gaps=gaps and not whole, maskable=not whole)
+        return pa.array(numbers)
     return labels_in(_filled(rows, name, columns[name]))
 
 

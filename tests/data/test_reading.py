@@ -162,6 +162,8 @@ def test_a_bad_cell_of_json_is_named(folder, case):
         ('"1,,2"', "has [nan]"),
         ('"1,nan"', "has [nan]"),
         ('"0,5 0,7"', "decimal commas"),
+        ('"0,5;0,7"', "decimal commas"),
+        ('"[0,5 ; -0,7]"', "decimal commas"),
         ("1 x 2", "could not convert string to float: 'x'"),
         ('""', "empty"),
     ],
@@ -184,6 +186,54 @@ def test_missing_numbers_are_masked_when_asked(folder):
     known = scaled[scaled[:, 1] == 0, 0]
     assert abs(known.mean()) < 1e-6, "the mean is of what is known"
     assert abs(known.std(correction=0) - 1) < 1e-6
+
+
+def test_a_cell_that_ends_in_a_comma_lacks_its_last_number_where_numbers_may_miss(folder):
+    (folder / "a.csv").write_text("text,label\n" + '"1,2,",0\n"2,4,6",1\n' * 10)
+    data = read("a.csv", num_features=2, num_tokens=None, missing="mask", standardize=False)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.inputs[batch.targets == 0][0].tolist() == [[1, 0], [2, 0], [0, 1]]
+    assert read("a.csv", **NUMBERS).splits["train"].lengths.tolist().count(2), "[1, 2] else"
+
+
+def test_semicolons_may_part_frames_of_two_numbers(folder):
+    (folder / "a.csv").write_text("text,label\n" + '"0,31;0,29",0\n"1,2;3,4",1\n' * 10)
+    split = read("a.csv", num_features=2, num_tokens=None, standardize=False).splits["test"]
+    assert split[[0]].inputs.shape == (1, 2, 2)
+
+
+def test_names_in_one_split_and_numbers_in_another_are_one_list_of_labels(folder):
+    rows = [{"text": f"t{i}", "label": ("1", "one")[i % 2]} for i in range(40)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    others = [{"text": f"u{i}", "label": 1} for i in range(4)]
+    (folder / "b.jsonl").write_text("\n".join(map(json.dumps, others)))
+    splits = read("a.jsonl", test_files="b.jsonl").splits
+    assert splits["test"].targets.tolist() == [0] * 4
+    assert splits["test"].labels == ("1", "one")
+
+
+def test_a_part_of_a_table_without_any_number_is_all_missing(folder, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK", 5)
+    rows = [{"x": None if i < 5 else i, "y": i} for i in range(40)]
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"task": "regression", "num_classes": None, "per_step": True, "target_column": "y"}
+    data = read(
+        "a.jsonl",
+        input_columns=["x"],
+        num_features=2,
+        num_tokens=None,
+        missing="mask",
+        standardize=False,
+        **settings,
+    )
+    assert data.splits["train"].values[:6].tolist() == [[0, 1]] * 5 + [[5, 0]]
+
+
+def test_a_mask_is_advised_only_where_it_helps(folder):
+    (folder / "a.csv").write_text("text,label\n" + "1 2,0.5\n3,NA\n" * 9)
+    numbers = {"task": "regression", "num_classes": None, "missing": "mask"}
+    with pytest.raises(ValueError, match=r"a number is missing in .*: fill it in$"):
+        read("a.csv", **{**NUMBERS, **numbers, "num_features": 2}).setup("fit")
 
 
 def test_a_parquet_table_in_several_groups_of_rows(folder):

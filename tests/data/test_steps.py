@@ -1,5 +1,6 @@
 """Tables in which a row is a step: series put together, in order, cut into windows, held out."""
 
+import json
 import random
 from typing import Any
 
@@ -248,6 +249,16 @@ def test_bad_steps(folder, case):
         file.write(line)
     with pytest.raises((ValueError, TypeError), match=message):
         table(**{**TASKS["classification"], **settings}).setup("fit")
+
+
+def test_a_series_is_one_whether_its_name_is_text_or_a_number(folder):
+    rows = [(k, *rest) for k, (_, *rest) in enumerate(rows_of(1, 40))]
+    write(folder / "a.csv", [(k // 10, *rest) for k, *rest in rows])
+    names = HEADER.strip().split(",")
+    objects = [dict(zip(names, (0, 99, *rest[1:]), strict=True)) for _, *rest in rows[:1]]
+    (folder / "b.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    with pytest.raises(ValueError, match="series 0 is in the files of train and of test"):
+        table(task="regression", **TASKS["regression"], test_files="b.jsonl").setup("fit")
 
 
 def test_a_series_in_two_splits_is_refused_unless_it_is_split_by_time(folder):

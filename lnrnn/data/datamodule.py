@@ -59,7 +59,7 @@ class DataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        read: Callable[[], Mapping[str, Split]],
+        read: Callable[..., Mapping[str, Split]],
         claims: Claims,
         *,
         batch_size: int,
@@ -84,6 +84,14 @@ class DataModule(L.LightningDataModule):
         if not self._splits:
             self._splits = self._read()
         return self._splits
+
+    def read_as_test_of(self, own: DataModule) -> None:
+        """Read the splits as a test of what has learned from others, whose classes are kept.
+
+        Args:
+            own: The data that were learned from, of the same configuration but for the test.
+        """
+        self._splits = self._read(like=own.splits["train"]) if self._files else self._read()
 
     @property
     def fingerprint(self) -> str:
@@ -305,7 +313,7 @@ def check_streams(claims: Claims, window: int) -> None:
 
 
 def split_data(
-    read: Callable[[], AnySplits],
+    read: Callable[..., AnySplits],
     claims: Claims,
     *,
     standardize: bool,
@@ -340,13 +348,17 @@ def split_data(
 
 
 def _finished(
-    read: Callable[[], AnySplits],
+    read: Callable[..., AnySplits],
     claims: Claims,
     standardize: bool,
     masked: bool,
+    like: Sequences | Windows | None = None,
 ) -> AnySplits:
-    splits = read()
-    _check_classes(splits, claims)
+    if like is None:
+        splits = read()
+        _check_classes(splits, claims)
+    else:
+        splits = read(like=like)
     if standardize and claims.num_features is not None:
         scale_inputs(splits)
     if standardize and claims.kind == "regression":

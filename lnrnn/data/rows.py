@@ -6,7 +6,7 @@ Dimensions: n rows, N steps of all rows together, F features.
 from __future__ import annotations  # pyarrow is imported when data are read
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,12 @@ def read_rows(
 
 
 def sequences_of_rows(
-    read: Mapping[str, Read], claims: Claims, shares: Shares, *, gaps: bool
+    read: Mapping[str, Read],
+    claims: Claims,
+    shares: Shares,
+    *,
+    gaps: bool,
+    learned: Sequence[str] | None = None,
 ) -> dict[str, Sequences]:
     """Return ``train``, ``validation`` and ``test``, what the source lacks taken from ``train``.
 
@@ -116,6 +121,7 @@ def sequences_of_rows(
         claims: What the configuration says.
         shares: What is held out where the source has no such split.
         gaps: Whether NaN stands for what is missing.
+        learned: The classes' names that a trained model has; None: they are found.
 
     Raises:
         ValueError: If the rows contradict the configuration; the message names the first.
@@ -126,7 +132,7 @@ def sequences_of_rows(
     if claims.num_classes is None:
         targets = {split: part.to_numpy(zero_copy_only=False) for split, part in every.items()}
     else:
-        targets, names = classes_of(every, column, claims.num_classes)
+        targets, names = classes_of(every, column, claims.num_classes, learned)
     lengths = {s: np.concatenate(part.target_lengths or [[]]) for s, part in read.items()}
     balance = np.zeros(len(lengths["train"])) if claims.per_step else targets["train"]
     positions = {split: np.arange(sum(map(len, part.lengths))) for split, part in read.items()}

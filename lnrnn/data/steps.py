@@ -154,6 +154,8 @@ def splits_of_series(
     *,
     by_time: bool,
     gaps: bool,
+    learned: Sequence[str] | None = None,
+    apart: bool = True,
 ) -> dict[str, Sequences | Windows]:
     """Return ``train``, ``validation`` and ``test``; no step is in two of them.
 
@@ -164,6 +166,8 @@ def splits_of_series(
         cut: How series are cut into windows; None keeps them whole.
         by_time: Whether the end of every series is held out; else whole series are.
         gaps: Whether NaN stands for what is missing.
+        learned: The classes' names that a trained model has; None: they are found.
+        apart: Whether a series may be in one split only, unless ends are held out.
 
     Raises:
         ValueError: If the series contradict the configuration, or a split would be empty.
@@ -174,7 +178,7 @@ def splits_of_series(
         targets = {s: part.targets.to_numpy(zero_copy_only=False) for s, part in read.items()}
     else:
         labels = {split: part.targets for split, part in read.items()}
-        targets, names = classes_of(labels, column, claims.num_classes)
+        targets, names = classes_of(labels, column, claims.num_classes, learned)
     whole = not claims.per_step and claims.horizon is None  # a target a series
     if whole:
         for split, part in read.items():
@@ -183,7 +187,8 @@ def splits_of_series(
     if by_time:
         pieces |= _ends_held_out(read["train"], read.keys(), shares)
     else:
-        _check_apart(read)
+        if apart:
+            _check_apart(read)
         begins = read["train"].begins
         balance = targets["train"][begins] if whole else np.zeros(len(begins))
         chosen = _series_held_out(balance, read, shares)

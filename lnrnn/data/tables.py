@@ -17,11 +17,11 @@ from lnrnn.data.datamodule import AnySplits, DataModule, split_data
 from lnrnn.data.files import find_splits
 from lnrnn.data.readers import Reading, read_chunks
 from lnrnn.data.rows import read_rows, sequences_of_rows
-from lnrnn.data.sequences import Claims, Kind
+from lnrnn.data.sequences import Claims, Kind, Sequences
 from lnrnn.data.splits import Shares
 from lnrnn.data.steps import StepColumns, read_series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
-from lnrnn.data.windows import Cut
+from lnrnn.data.windows import Cut, Windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -286,8 +286,13 @@ def _read_tables(
     claims: Claims,
     shares: Shares,
     reading: Reading,
+    like: Sequences | Windows | None = None,
 ) -> AnySplits:
+    """Read the splits; ``like`` is what a model has learned from, where they only test it."""
     found = find_splits(*given)
+    learned = None
+    if like is not None and claims.num_classes is not None:
+        learned = like.labels or tuple(map(str, range(claims.num_classes)))
     if layout.input_columns is not None:
         columns = StepColumns(
             layout.input_columns, layout.target_column, layout.group_by, layout.order_by
@@ -299,7 +304,14 @@ def _read_tables(
         one = layout.group_by is None and len(found["train"]) == 1
         by_time = layout.split_by == "time" or (layout.split_by is None and one)
         made = splits_of_series(
-            series, claims, shares, layout.cut, by_time=by_time, gaps=layout.gaps
+            series,
+            claims,
+            shares,
+            layout.cut,
+            by_time=by_time,
+            gaps=layout.gaps,
+            learned=learned,
+            apart=like is None,  # a known series may be tested again, on later steps
         )
         _check_learnable(made["train"].values, layout)
         return made
@@ -307,7 +319,7 @@ def _read_tables(
     for split, paths in found.items():
         chunks = _row_chunks(split, paths, layout, reading)
         rows[split] = read_rows(split, chunks, claims, layout.max_length, gaps=layout.gaps)
-    sequences = sequences_of_rows(rows, claims, shares, gaps=layout.gaps)
+    sequences = sequences_of_rows(rows, claims, shares, gaps=layout.gaps, learned=learned)
     _check_learnable(sequences["train"].values, layout)
     return sequences
 

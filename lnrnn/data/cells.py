@@ -117,10 +117,33 @@ def frames_of_cells(
     return np.array(numbers, dtype=np.float64).astype(np.float32).reshape(-1, num_features), counts
 
 
-def labels_of_cells(cells: list[str | None]) -> tuple[list[str], np.ndarray]:
-    """Return the labels of cells end to end, and how many each cell has, (n,) int64."""
-    words = [_words(cell) for cell in cells]
-    return [word for cell in words for word in cell], np.array([len(cell) for cell in words])
+def labels_of_cells(
+    cells: list[str | None], *, gaps: bool = False
+) -> tuple[list[str | None], np.ndarray]:
+    """Return the labels of cells end to end, and how many each cell has, (n,) int64.
+
+    Where there may be ``gaps``, a word that says that it is missing is None.
+    """
+    words = [_words(cell, gaps=gaps) for cell in cells]
+    labels = [word for cell in words for word in cell]
+    missing = _MISSING if gaps else set()
+    return (
+        [None if word.lower() in missing else word for word in labels],
+        np.array([len(cell) for cell in words]),
+    )
+
+
+def without_words_for_missing(column: pa.Array) -> pa.Array:
+    """Return labels in which a word that says that one is missing is null."""
+    import pyarrow as pa
+
+    if not is_text(column.type):
+        return column
+    words = column.to_pylist()
+    return pa.array(
+        [None if word is None or word.strip().lower() in _MISSING else word for word in words],
+        column.type,
+    )
 
 
 def _words(cell: str | None, *, gaps: bool = False) -> list[str]:

@@ -44,7 +44,7 @@ def classes_of(
     row by row.
 
     Args:
-        splits: The labels by split, without missing ones.
+        splits: The labels by split; a missing one gets ``IGNORED`` for its class.
         column: Name of their column, for messages.
         num_classes: Different labels.
         learned: The classes' names as a trained model has them, whose numbers are kept; None: they
@@ -85,7 +85,7 @@ def classes_of(
 def _distinct(labels: pa.Array) -> set[Any]:
     import pyarrow.compute as pc
 
-    return set(pc.call_function("unique", [labels]).to_pylist())
+    return set(pc.call_function("unique", [labels]).to_pylist()) - {None}
 
 
 def _numbers(labels: set[Any]) -> dict[Any, float] | None:
@@ -148,6 +148,12 @@ def _looked_up(labels: pa.Array, classes: Mapping[Any, float]) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if labels.null_count:
+        known = labels.is_valid().to_numpy(zero_copy_only=False)
+        found = _looked_up(labels.drop_null(), classes)
+        every = np.full(len(labels), IGNORED, dtype=found.dtype)
+        every[known] = found
+        return every
     if is_text(labels.type):
         texts = [label for label in classes if isinstance(label, str)]  # numbers: of other splits
         names = pa.array(texts, labels.type)

@@ -153,21 +153,26 @@ def sequences_of_rows(
             chosen = targets[source][places]
             splits[split] = checked(rows, values, steps, chosen, claims, gaps=gaps)
         splits[split].labels = names
-        warn_of_long(rows, steps)
+        warn_of_long(rows, steps, "data.max_length=N keeps the first N steps of each row")
     if claims.num_classes is not None:
         warn_of_unlearned({split: part.targets.numpy() for split, part in splits.items()}, column)
     return splits
 
 
-def warn_of_long(rows: Rows, lengths: np.ndarray) -> None:
-    """Say so where one sequence is so long that its batch would be padding above all."""
+def warn_of_long(rows: Rows, lengths: np.ndarray, way_out: str) -> None:
+    """Say so where one sequence is so long that its batch would be padding above all.
+
+    Args:
+        rows: Names of the sequences.
+        lengths: Steps of each.
+        way_out: The setting that makes sequences shorter.
+    """
     longest, usual = int(lengths.max()), float(np.median(lengths))
     if longest >= LONG and longest > 20 * usual:
         row = int(lengths.argmax())
         warnings.warn(
-            f"{rows.name(row)} has {longest:,} steps and half of the rows have {usual:g} or fewer: "
-            "its batch is padded to that, and takes time and memory. data.max_length=N keeps the "
-            "first N steps of each row",
+            f"{rows.name(row)} has {longest:,} steps and half of all have {usual:g} or fewer: its "
+            f"batch is padded to that, and takes time and memory. {way_out}",
             stacklevel=2,
         )
 
@@ -195,7 +200,7 @@ def _add_targets_of_steps(
             numbers, lengths = sequence_column(rows, targets, 1, None, gaps=gaps)
         flat = pa.array(numbers[:, 0])
     elif is_text(targets.type):
-        words, lengths = labels_of_cells(targets.to_pylist())
+        words, lengths = labels_of_cells(targets.to_pylist(), gaps=gaps)
         flat = pa.array(words, pa.large_string())
     elif is_list(targets.type):
         sizes = pc.call_function("list_value_length", [targets])
@@ -206,7 +211,7 @@ def _add_targets_of_steps(
             f"every step needs a class, but {rows.name(0, rows.targets)} has one of type "
             f"{targets.type} for the whole row: data=table_files has one a row"
         )
-    if flat.null_count:
+    if flat.null_count and not gaps:
         place = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
         row = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
         raise ValueError(f"a label is missing in {rows.name(row, rows.targets)}")

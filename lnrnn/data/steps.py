@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lnrnn.data.cells import numbers_of
+from lnrnn.data.apart import check_apart, check_times
+from lnrnn.data.cells import numbers_of, without_words_for_missing
 from lnrnn.data.columns import Rows
 from lnrnn.data.labels import classes_of, joined, warn_of_unlearned
 from lnrnn.data.readers import Reading, read_chunks
@@ -65,6 +66,7 @@ class Series:
         begins: Where each series begins, (s,).
         lengths: Its steps, (s,).
         names: What tells the series apart, (s,); None where every file is one.
+        times: What put the steps in order, (N,) float64; None where rows did.
     """
 
     rows: Rows
@@ -73,6 +75,7 @@ class Series:
     begins: np.ndarray
     lengths: np.ndarray
     names: Sequence[object] | None = None
+    times: np.ndarray | None = None
 
 
 def read_series(
@@ -123,7 +126,7 @@ def read_series(
         split, np.arange(total), paths, np.array(starts), columns.inputs[0], columns.targets
     )
     codes, names = _codes(groups)
-    places = np.argsort(codes, kind="stable")
+    places, times = np.argsort(codes, kind="stable"), None
     if columns.order is not None:
         times = times_in(rows, columns.order, joined(orders))
         places = np.lexsort((times, codes))
@@ -143,6 +146,7 @@ def read_series(
         begins=np.cumsum(lengths) - lengths,
         lengths=lengths,
         names=names,
+        times=None if times is None else times[places],
     )
 
 
@@ -185,10 +189,12 @@ def splits_of_series(
             _check_constant(part, targets[split])
     pieces = {split: (part.begins, part.lengths) for split, part in read.items()}
     if by_time:
+        if apart:
+            check_times(read)
         pieces |= _ends_held_out(read["train"], read.keys(), shares)
     else:
         if apart:
-            _check_apart(read)
+            check_apart(read)
         begins = read["train"].begins
         balance = targets["train"][begins] if whole else np.zeros(len(begins))
         chosen = _series_held_out(balance, read, shares)
@@ -228,7 +234,7 @@ class _Part:
         sizes = lengths if claims.per_step else None
         chosen = self.targets[steps if claims.per_step else self.begins[kept]]
         made = checked(rows, self.series.values[steps], lengths, chosen, claims, sizes, gaps=gaps)
-        warn_of_long(rows, lengths)
+        warn_of_long(rows, lengths, "data.window=N cuts series into windows of N steps")
         return made
 
     def windows(self, claims: Claims, cut: Cut, gaps: bool) -> Windows:
@@ -279,20 +285,6 @@ def _ends_held_out(
             left = left - held
             pieces[split] = (part.begins + left, held)
     return {"train": (part.begins, left), **pieces}
-
-
-def _check_apart(read: Mapping[str, Series]) -> None:
-    """Check that no series is in two splits, where whole series are held out."""
-    owners: dict[str, str] = {}
-    for split, part in read.items():
-        for name in part.names or ():
-            owner = owners.setdefault(str(name), split)  # 0 of json is "0" of csv
-            if owner != split:
-                raise ValueError(
-                    f"the series {name!r} is in the files of {owner} and of {split}: what is "
-                    "tested on must not be trained on. If the files hold different times of the "
-                    "same series, say so: data.split_by=time"
-                )
 
 
 def _series_held_out(
@@ -357,7 +349,10 @@ def _targets(
         whole = not claims.per_step and claims.horizon is None
         numbers = numbers_of(rows, name, columns[name], gaps=gaps and not whole, maskable=not whole)
         return pa.array(numbers)
-    return labels_in(_filled(rows, name, columns[name]))
+    column = columns[name]
+    if gaps and claims.kind == "tagging":
+        return labels_in(without_words_for_missing(column))
+    return labels_in(_filled(rows, name, column))
 
 
 def _filled(rows: Rows, name: str, column: pa.Array) -> pa.Array:

@@ -104,7 +104,7 @@ def test_the_files_that_were_learned_are_no_test(table):
 def test_other_data_of_another_shape_are_refused(table):
     folder, run, _ = table
     (folder / "three.csv").write_text("values,state\n1 2,idle\n2 3,walk\n3 4,run\n")
-    with pytest.raises(ConfigurationError, match="has not learned: run; its classes are idle, walk"):
+    with pytest.raises(ConfigurationError, match="not learned: run; its classes are idle, walk"):
         evaluate(run.path, data={"files": str(folder / "three.csv")})
 
 

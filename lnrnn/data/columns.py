@@ -92,6 +92,7 @@ def numeric_column(
     *,
     sizes: np.ndarray | None = None,
     gaps: bool = False,
+    maskable: bool = False,
 ) -> np.ndarray:
     """Return a column of numbers as an array.
 
@@ -101,9 +102,12 @@ def numeric_column(
         column: The numbers.
         sizes: How many of them belong to each row; None where each is a row.
         gaps: Whether a missing number is NaN; else it is an error.
+        maskable: Whether the configuration could let it be missing, which the error says then.
     """
     import pyarrow as pa
 
+    if gaps and pa.types.is_null(column.type):  # of rows in which all are missing
+        return np.full(len(column), np.nan)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         raise ValueError(f"expected numbers in {rows.name(0, name)}, got {column.type}")
     if column.null_count and not gaps:
@@ -111,8 +115,8 @@ def numeric_column(
         row = place if sizes is None else int(np.searchsorted(np.cumsum(sizes), place, "right"))
         more = f" (and {column.null_count - 1} more)" if column.null_count > 1 else ""
         raise ValueError(
-            f"a number is missing in {rows.name(row, name)}{more}: fill it in, or with "
-            "data=table_files set data.missing=mask"
+            f"a number is missing in {rows.name(row, name)}{more}: fill it in"
+            + (", or with data=table_files set data.missing=mask" if maskable else "")
         )
     return column.to_numpy(zero_copy_only=False)
 
@@ -170,7 +174,8 @@ def _frames(
             f"steps have {sizes[step]} values"
         )
     counts = lengths * num_features
-    flat = numeric_column(rows, rows.inputs, values, sizes=counts, gaps=gaps).astype(np.float32)
+    flat = numeric_column(rows, rows.inputs, values, sizes=counts, gaps=gaps, maskable=True)
+    flat = flat.astype(np.float32)
     return flat.reshape(-1, num_features), lengths
 
 

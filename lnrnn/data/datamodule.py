@@ -50,6 +50,7 @@ class DataModule(L.LightningDataModule):
         batch_size: Sequences (or streams) in a batch, all processes together.
         num_workers: Loader processes per split; 0 reads in the training process.
         seed: The run's seed, which decides the order of sequences; streams have none.
+        files: Whether they are the user's own, which may change in more than what values show.
 
     Raises:
         TypeError: If ``batch_size`` or ``num_workers`` is not a whole number.
@@ -58,12 +59,13 @@ class DataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        read: Callable[[], Mapping[str, Split]],
+        read: Callable[..., Mapping[str, Split]],
         claims: Claims,
         *,
         batch_size: int,
         num_workers: int,
         seed: int = 0,
+        files: bool = False,
     ) -> None:
         super().__init__()
         check_whole("batch_size", batch_size, smallest=1)
@@ -73,7 +75,7 @@ class DataModule(L.LightningDataModule):
         self.num_classes, self.length = claims.num_classes, claims.length
         self.horizon, self.per_step = claims.horizon, claims.per_step
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self._read = read
+        self._read, self._files = read, files
         self._splits: Mapping[str, Split] = {}
 
     @property
@@ -83,6 +85,14 @@ class DataModule(L.LightningDataModule):
             self._splits = self._read()
         return self._splits
 
+    def read_as_test_of(self, own: DataModule) -> None:
+        """Read the splits as a test of what has learned from others, whose classes are kept.
+
+        Args:
+            own: The data that were learned from, of the same configuration but for the test.
+        """
+        self._splits = self._read(like=own.splits["train"]) if self._files else self._read()
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change whenever the data of any split do."""
@@ -90,6 +100,8 @@ class DataModule(L.LightningDataModule):
         for name in sorted(self.splits):
             digest.update(name.encode())
             split = self.splits[name]
+            if self._files and not isinstance(split, Streams):
+                digest.update(_meaning(split).encode())
             for tensor in split.content():
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 content = tensor.contiguous().numpy().reshape(-1).view(np.uint8)
@@ -210,6 +222,28 @@ def _treatment(split: Split) -> dict[str, Any]:
     }
 
 
+def _meaning(split: Sequences | Windows) -> str:
+    """Return what a split's values and classes stand for; nothing where they are as they were read.
+
+    Statistics are rounded, a mean in standard deviations: their last bits depend on the processor.
+    """
+    parts: list[object] = [("labels", split.labels)] if split.labels else []
+    if split.scaling is not None:
+        pairs = zip(split.scaling.mean, split.scaling.std, strict=True)
+        parts.append(("scaling", [_rounded(mean, std) for mean, std in pairs]))
+    if split.scale != (0.0, 1.0):
+        parts.append(("scale", _rounded(*split.scale)))
+    if split.masked:
+        parts.append("masked")
+    if isinstance(split, Windows):
+        parts.append(split.cut)
+    return repr(parts) if parts else ""
+
+
+def _rounded(mean: float, std: float) -> tuple[float, str]:
+    return round(mean / std, 6) + 0.0, f"{std:.6e}"  # no -0.0
+
+
 def sequence_data(
     source: Source,
     claims: Claims,
@@ -279,7 +313,7 @@ def check_streams(claims: Claims, window: int) -> None:
 
 
 def split_data(
-    read: Callable[[], AnySplits],
+    read: Callable[..., AnySplits],
     claims: Claims,
     *,
     standardize: bool,
@@ -287,6 +321,7 @@ def split_data(
     batch_size: int,
     num_workers: int,
     seed: int,
+    files: bool = False,
 ) -> DataModule:
     """Return the datamodule of splits that are read as they are.
 
@@ -299,19 +334,31 @@ def split_data(
         batch_size: Sequences in a batch, all processes together.
         num_workers: Loader processes.
         seed: The run's seed.
+        files: Whether they are the user's own.
     """
     finished = partial(_finished, read, claims, standardize, masked)
-    return DataModule(finished, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+    return DataModule(
+        finished,
+        claims,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        seed=seed,
+        files=files,
+    )
 
 
 def _finished(
-    read: Callable[[], AnySplits],
+    read: Callable[..., AnySplits],
     claims: Claims,
     standardize: bool,
     masked: bool,
+    like: Sequences | Windows | None = None,
 ) -> AnySplits:
-    splits = read()
-    _check_classes(splits, claims)
+    if like is None:
+        splits = read()
+        _check_classes(splits, claims)
+    else:
+        splits = read(like=like)
     if standardize and claims.num_features is not None:
         scale_inputs(splits)
     if standardize and claims.kind == "regression":

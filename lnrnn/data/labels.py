@@ -31,7 +31,10 @@ def joined(pieces: Sequence[pa.Array]) -> pa.Array:
 
 
 def classes_of(
-    splits: Mapping[str, pa.Array], column: str, num_classes: int | None
+    splits: Mapping[str, pa.Array],
+    column: str,
+    num_classes: int | None,
+    learned: Sequence[str] | None = None,
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Return the class of every label, (n,) int64 or, where it isn't whole, float64.
 
@@ -41,21 +44,25 @@ def classes_of(
     row by row.
 
     Args:
-        splits: The labels by split, without missing ones.
+        splits: The labels by split; a missing one gets ``IGNORED`` for its class.
         column: Name of their column, for messages.
         num_classes: Different labels.
+        learned: The classes' names as a trained model has them, whose numbers are kept; None: they
+            are found.
 
     Returns:
         The classes by split, and the classes' names; None where the labels are their numbers.
 
     Raises:
-        ValueError: If there are not ``num_classes`` different names.
+        ValueError: If there are not ``num_classes`` different names, or one was not learned.
     """
     distinct = {split: _distinct(labels) for split, labels in splits.items()}
     every = set().union(*distinct.values())
     numbers = _numbers(every)
     names = None
-    if numbers is None:
+    if learned is not None:
+        classes, names = _as_learned(every, column, learned), tuple(learned)
+    elif numbers is None:
         classes = _named(every, column, num_classes)
         names = tuple(sorted({str(label) for label in every}))
     else:
@@ -78,7 +85,7 @@ def classes_of(
 def _distinct(labels: pa.Array) -> set[Any]:
     import pyarrow.compute as pc
 
-    return set(pc.call_function("unique", [labels]).to_pylist())
+    return set(pc.call_function("unique", [labels]).to_pylist()) - {None}
 
 
 def _numbers(labels: set[Any]) -> dict[Any, float] | None:
@@ -98,6 +105,24 @@ def _named(labels: set[Any], column: str, num_classes: int | None) -> dict[Any, 
         )
     place = {name: float(k) for k, name in enumerate(names)}
     return {label: place[str(label)] for label in labels}
+
+
+def _as_learned(labels: set[Any], column: str, learned: Sequence[str]) -> dict[Any, float]:
+    """Return the class of each label where a trained model's are ``learned``, in this order."""
+    numbers, written = _numbers(labels), _numbers(set(learned))
+    if numbers is not None and written is not None:  # 1, "1" and 1.0 are one
+        by_number = {written[name]: float(k) for k, name in enumerate(learned)}
+        found = {label: by_number.get(number) for label, number in numbers.items()}
+    else:
+        by_name = {name: float(k) for k, name in enumerate(learned)}
+        found = {label: by_name.get(str(label)) for label in labels}
+    unknown = sorted(str(label) for label, place in found.items() if place is None)
+    if unknown:
+        raise ValueError(
+            f"column '{column}' has labels that the model has not learned: "
+            f"{', '.join(unknown[:20])}; its classes are {', '.join(learned[:20])}"
+        )
+    return {label: place for label, place in found.items() if place is not None}
 
 
 def warn_of_unlearned(splits: Mapping[str, np.ndarray], column: str) -> None:
@@ -123,14 +148,23 @@ def _looked_up(labels: pa.Array, classes: Mapping[Any, float]) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if labels.null_count:
+        known = labels.is_valid().to_numpy(zero_copy_only=False)
+        found = _looked_up(labels.drop_null(), classes)
+        every = np.full(len(labels), IGNORED, dtype=found.dtype)
+        every[known] = found
+        return every
     if is_text(labels.type):
-        names = pa.array(list(classes), labels.type)
+        texts = [label for label in classes if isinstance(label, str)]  # numbers: of other splits
+        names = pa.array(texts, labels.type)
         places = pc.call_function("index_in", [labels], pc.SetLookupOptions(names))
-        numbers = np.array(list(classes.values()))[places.to_numpy(zero_copy_only=False)]
+        found = places.to_numpy(zero_copy_only=False)
+        numbers = np.array([classes[label] for label in texts])[found]
     else:
-        known = np.array(list(classes), dtype=np.float64)
+        own = [label for label in classes if not isinstance(label, str)]  # texts: of other splits
+        known = np.array(own, dtype=np.float64)
         order = np.argsort(known)
         found = np.searchsorted(known[order], labels.cast(pa.float64()).to_numpy())
-        numbers = np.array(list(classes.values()))[order[found]]
+        numbers = np.array([classes[label] for label in own])[order[found]]
     whole = numbers.astype(np.int64)
     return whole if (whole == numbers).all() else numbers

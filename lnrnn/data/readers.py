@@ -6,8 +6,11 @@ written, whatever the rows before held.
 
 from __future__ import annotations  # pandas and pyarrow take a while to import: when data are read
 
+import csv
 import json
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -22,6 +25,7 @@ from lnrnn.data.opening import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 FORMATS = {".csv": ",", ".tsv": "\t", ".json": None, ".jsonl": None, ".parquet": None}
@@ -115,18 +119,19 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
     try:
         separator = _separator_of(path, wanted, reading.separator or usual, encoding, reading)
         with open_bytes(path) as file:
+            # All columns: of a row with too many cells nobody knows which one is the surplus.
             rows = pd.read_csv(
                 file,
                 sep=separator,
                 encoding=encoding,
-                usecols=list(wanted),
+                index_col=False,
                 dtype=str,
                 keep_default_na=False,  # "null" and "NA" are words
                 na_values=[""],
                 chunksize=_rows_at_once(path),
             )
             first = 0
-            for frame in rows:
+            for frame in _frames(path, rows, encoding, separator):
                 table = {
                     name: pa.Array.from_pandas(frame[name], type=pa.large_string())
                     for name in wanted
@@ -137,6 +142,39 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
         raise ValueError(_undecodable(path, encoding, error)) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"could not find rows in {path}, read as csv: {error}") from error
+
+
+def _frames(
+    path: Path, rows: Iterator[pd.DataFrame], encoding: str, separator: str
+) -> Iterator[pd.DataFrame]:
+    """Yield blocks of rows; pandas only warns of one whose rows are longer than the header."""
+    import pandas as pd
+
+    while True:
+        try:
+            with warnings.catch_warnings():  # not around the yield: what comes there is not ours
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                frame = next(rows, None)
+        except pd.errors.ParserWarning as error:
+            raise ValueError(_too_long(path, encoding, separator)) from error
+        if frame is None:
+            return
+        yield frame
+
+
+def _too_long(path: Path, encoding: str, separator: str) -> str:
+    """Say which row has more cells than the header."""
+    place = ""
+    with open_bytes(path) as file, TextIOWrapper(file, encoding=encoding, newline="") as text:
+        rows = filter(None, csv.reader(text, delimiter=separator))
+        with suppress(csv.Error):  # a cell of more than 128 KiB: the message has no row then
+            header = len(next(rows))
+            row = next(number for number, cells in enumerate(rows) if any(cells[header:]))
+            place = f", data row {row} (counted from 0)"
+    return (
+        f"{path}{place} has more cells than the header: write one for each column, and a cell with "
+        f"{separator!r} in it between quotes"
+    )
 
 
 def _separator_of(

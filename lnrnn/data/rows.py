@@ -6,7 +6,7 @@ Dimensions: n rows, N steps of all rows together, F features.
 from __future__ import annotations  # pyarrow is imported when data are read
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,9 @@ def read_rows(
         read.rows = rows
         _check_filled(rows, inputs, rows.inputs)
         if claims.num_features is not None and is_text(inputs.type):
-            values, lengths = frames_of_cells(rows, inputs.to_pylist(), claims.num_features)
+            values, lengths = frames_of_cells(
+                rows, inputs.to_pylist(), claims.num_features, gaps=gaps
+            )
             values, lengths = truncated(values, lengths, max_length)
         else:
             values, lengths = sequence_column(
@@ -97,7 +99,7 @@ def read_rows(
             _check_filled(rows, targets, rows.targets)
             if claims.num_classes is None:
                 name = rows.targets or "targets"
-                targets = pa.array(numbers_of(rows, name, targets, gaps=False))
+                targets = pa.array(numbers_of(rows, name, targets, gaps=False, maskable=False))
             read.targets.append(labels_in(targets))
     if not read.lengths:
         raise ValueError(f"split '{split}' has no rows")
@@ -105,7 +107,12 @@ def read_rows(
 
 
 def sequences_of_rows(
-    read: Mapping[str, Read], claims: Claims, shares: Shares, *, gaps: bool
+    read: Mapping[str, Read],
+    claims: Claims,
+    shares: Shares,
+    *,
+    gaps: bool,
+    learned: Sequence[str] | None = None,
 ) -> dict[str, Sequences]:
     """Return ``train``, ``validation`` and ``test``, what the source lacks taken from ``train``.
 
@@ -114,6 +121,7 @@ def sequences_of_rows(
         claims: What the configuration says.
         shares: What is held out where the source has no such split.
         gaps: Whether NaN stands for what is missing.
+        learned: The classes' names that a trained model has; None: they are found.
 
     Raises:
         ValueError: If the rows contradict the configuration; the message names the first.
@@ -124,7 +132,7 @@ def sequences_of_rows(
     if claims.num_classes is None:
         targets = {split: part.to_numpy(zero_copy_only=False) for split, part in every.items()}
     else:
-        targets, names = classes_of(every, column, claims.num_classes)
+        targets, names = classes_of(every, column, claims.num_classes, learned)
     lengths = {s: np.concatenate(part.target_lengths or [[]]) for s, part in read.items()}
     balance = np.zeros(len(lengths["train"])) if claims.per_step else targets["train"]
     positions = {split: np.arange(sum(map(len, part.lengths))) for split, part in read.items()}
@@ -145,21 +153,26 @@ def sequences_of_rows(
             chosen = targets[source][places]
             splits[split] = checked(rows, values, steps, chosen, claims, gaps=gaps)
         splits[split].labels = names
-        warn_of_long(rows, steps)
+        warn_of_long(rows, steps, "data.max_length=N keeps the first N steps of each row")
     if claims.num_classes is not None:
         warn_of_unlearned({split: part.targets.numpy() for split, part in splits.items()}, column)
     return splits
 
 
-def warn_of_long(rows: Rows, lengths: np.ndarray) -> None:
-    """Say so where one sequence is so long that its batch would be padding above all."""
+def warn_of_long(rows: Rows, lengths: np.ndarray, way_out: str) -> None:
+    """Say so where one sequence is so long that its batch would be padding above all.
+
+    Args:
+        rows: Names of the sequences.
+        lengths: Steps of each.
+        way_out: The setting that makes sequences shorter.
+    """
     longest, usual = int(lengths.max()), float(np.median(lengths))
     if longest >= LONG and longest > 20 * usual:
         row = int(lengths.argmax())
         warnings.warn(
-            f"{rows.name(row)} has {longest:,} steps and half of the rows have {usual:g} or fewer: "
-            "its batch is padded to that, and takes time and memory. data.max_length=N keeps the "
-            "first N steps of each row",
+            f"{rows.name(row)} has {longest:,} steps and half of all have {usual:g} or fewer: its "
+            f"batch is padded to that, and takes time and memory. {way_out}",
             stacklevel=2,
         )
 
@@ -182,12 +195,12 @@ def _add_targets_of_steps(
     if claims.num_classes is None:
         if is_text(targets.type):
             column = Rows(rows.split, rows.in_files, rows.files, rows.starts, rows.targets)
-            numbers, lengths = frames_of_cells(column, targets.to_pylist(), 1)
+            numbers, lengths = frames_of_cells(column, targets.to_pylist(), 1, gaps=gaps)
         else:
             numbers, lengths = sequence_column(rows, targets, 1, None, gaps=gaps)
         flat = pa.array(numbers[:, 0])
     elif is_text(targets.type):
-        words, lengths = labels_of_cells(targets.to_pylist())
+        words, lengths = labels_of_cells(targets.to_pylist(), gaps=gaps)
         flat = pa.array(words, pa.large_string())
     elif is_list(targets.type):
         sizes = pc.call_function("list_value_length", [targets])
@@ -198,7 +211,7 @@ def _add_targets_of_steps(
             f"every step needs a class, but {rows.name(0, rows.targets)} has one of type "
             f"{targets.type} for the whole row: data=table_files has one a row"
         )
-    if flat.null_count:
+    if flat.null_count and not gaps:
         place = int(np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))[0])
         row = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
         raise ValueError(f"a label is missing in {rows.name(row, rows.targets)}")

@@ -5,7 +5,8 @@ Dimensions: N steps of all sequences of a split, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ def scale_inputs(splits: Mapping[str, Sequences | Windows]) -> None:
     feature is centered only.
     """
     train = splits["train"].values.double()  # (N, F)
-    if train.isnan().any():
-        mean = train.nanmean(0)
-        std = (train - mean).square().nanmean(0).sqrt()
-    else:
-        mean, std = train.mean(0), train.std(0, correction=0)
+    with _one_thread():
+        if train.isnan().any():
+            mean = train.nanmean(0)
+            std = (train - mean).square().nanmean(0).sqrt()
+        else:
+            mean, std = train.mean(0), train.std(0, correction=0)
     std[std == 0] = 1
     del train
     scaling = Scaling(tuple(mean.tolist()), tuple(std.tolist()))
@@ -42,7 +44,8 @@ def scale_targets(splits: Mapping[str, Sequences | Windows]) -> None:
     known = train[~train.isnan()]
     if not len(known):
         raise ValueError("no row to learn from has a number to predict: all are missing")
-    mean, std = known.mean(), known.std(correction=0)
+    with _one_thread():
+        mean, std = known.mean(), known.std(correction=0)
     if std == 0:
         std = torch.ones(())
     for split in splits.values():
@@ -85,3 +88,14 @@ def mask_missing(splits: Mapping[str, Sequences | Windows]) -> None:
 def _masked(values: Tensor) -> Tensor:
     missing = values.isnan()
     return torch.cat((values.masked_fill(missing, 0.0), missing.to(values.dtype)), dim=1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sum in one order: with several threads the last bits would depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lnrnn.data.cells import numbers_of
+from lnrnn.data.apart import check_apart, check_times
+from lnrnn.data.cells import numbers_of, without_words_for_missing
 from lnrnn.data.columns import Rows
 from lnrnn.data.labels import classes_of, joined, warn_of_unlearned
 from lnrnn.data.readers import Reading, read_chunks
@@ -65,6 +66,7 @@ class Series:
         begins: Where each series begins, (s,).
         lengths: Its steps, (s,).
         names: What tells the series apart, (s,); None where every file is one.
+        times: What put the steps in order, (N,) float64; None where rows did.
     """
 
     rows: Rows
@@ -73,6 +75,7 @@ class Series:
     begins: np.ndarray
     lengths: np.ndarray
     names: Sequence[object] | None = None
+    times: np.ndarray | None = None
 
 
 def read_series(
@@ -123,7 +126,7 @@ def read_series(
         split, np.arange(total), paths, np.array(starts), columns.inputs[0], columns.targets
     )
     codes, names = _codes(groups)
-    places = np.argsort(codes, kind="stable")
+    places, times = np.argsort(codes, kind="stable"), None
     if columns.order is not None:
         times = times_in(rows, columns.order, joined(orders))
         places = np.lexsort((times, codes))
@@ -143,6 +146,7 @@ def read_series(
         begins=np.cumsum(lengths) - lengths,
         lengths=lengths,
         names=names,
+        times=None if times is None else times[places],
     )
 
 
@@ -154,6 +158,8 @@ def splits_of_series(
     *,
     by_time: bool,
     gaps: bool,
+    learned: Sequence[str] | None = None,
+    apart: bool = True,
 ) -> dict[str, Sequences | Windows]:
     """Return ``train``, ``validation`` and ``test``; no step is in two of them.
 
@@ -164,6 +170,8 @@ def splits_of_series(
         cut: How series are cut into windows; None keeps them whole.
         by_time: Whether the end of every series is held out; else whole series are.
         gaps: Whether NaN stands for what is missing.
+        learned: The classes' names that a trained model has; None: they are found.
+        apart: Whether a series may be in one split only, unless ends are held out.
 
     Raises:
         ValueError: If the series contradict the configuration, or a split would be empty.
@@ -174,16 +182,19 @@ def splits_of_series(
         targets = {s: part.targets.to_numpy(zero_copy_only=False) for s, part in read.items()}
     else:
         labels = {split: part.targets for split, part in read.items()}
-        targets, names = classes_of(labels, column, claims.num_classes)
+        targets, names = classes_of(labels, column, claims.num_classes, learned)
     whole = not claims.per_step and claims.horizon is None  # a target a series
     if whole:
         for split, part in read.items():
             _check_constant(part, targets[split])
     pieces = {split: (part.begins, part.lengths) for split, part in read.items()}
     if by_time:
+        if apart:
+            check_times(read)
         pieces |= _ends_held_out(read["train"], read.keys(), shares)
     else:
-        _check_apart(read)
+        if apart:
+            check_apart(read)
         begins = read["train"].begins
         balance = targets["train"][begins] if whole else np.zeros(len(begins))
         chosen = _series_held_out(balance, read, shares)
@@ -223,7 +234,7 @@ class _Part:
         sizes = lengths if claims.per_step else None
         chosen = self.targets[steps if claims.per_step else self.begins[kept]]
         made = checked(rows, self.series.values[steps], lengths, chosen, claims, sizes, gaps=gaps)
-        warn_of_long(rows, lengths)
+        warn_of_long(rows, lengths, "data.window=N cuts series into windows of N steps")
         return made
 
     def windows(self, claims: Claims, cut: Cut, gaps: bool) -> Windows:
@@ -276,19 +287,6 @@ def _ends_held_out(
     return {"train": (part.begins, left), **pieces}
 
 
-def _check_apart(read: Mapping[str, Series]) -> None:
-    """Check that no series is in two splits, where whole series are held out."""
-    owners: dict[object, str] = {}
-    for split, part in read.items():
-        for name in part.names or ():
-            if owners.setdefault(name, split) != split:
-                raise ValueError(
-                    f"the series {name!r} is in the files of {owners[name]} and of {split}: what "
-                    "is tested on must not be trained on. If the files hold different times of the "
-                    "same series, say so: data.split_by=time"
-                )
-
-
 def _series_held_out(
     balance: np.ndarray, read: Mapping[str, Series], shares: Shares
 ) -> dict[str, np.ndarray]:
@@ -330,7 +328,7 @@ def _inputs(
             name = names[int(np.flatnonzero(np.isinf(values[row]))[0])]
             raise ValueError(f"values must be finite: {rows.name(row, name)} is infinite")
         return values.astype(np.float32)
-    symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False)
+    symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False, maskable=False)
     bad = np.flatnonzero((symbols != np.rint(symbols)) | (symbols < 0))
     if len(bad) or symbols.max(initial=0) >= (claims.num_tokens or 0):
         row = int(bad[0]) if len(bad) else int(symbols.argmax())
@@ -349,8 +347,12 @@ def _targets(
 
     if claims.num_classes is None:
         whole = not claims.per_step and claims.horizon is None
-        return pa.array(numbers_of(rows, name, columns[name], gaps=gaps and not whole))
-    return labels_in(_filled(rows, name, columns[name]))
+        numbers = numbers_of(rows, name, columns[name], gaps=gaps and not whole, maskable=not whole)
+        return pa.array(numbers)
+    column = columns[name]
+    if gaps and claims.kind == "tagging":
+        return labels_in(without_words_for_missing(column))
+    return labels_in(_filled(rows, name, column))
 
 
 def _filled(rows: Rows, name: str, column: pa.Array) -> pa.Array:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from lnrnn.data.checks import check_whole
 from lnrnn.data.columns import Rows
@@ -16,11 +17,11 @@ from lnrnn.data.datamodule import AnySplits, DataModule, split_data
 from lnrnn.data.files import find_splits
 from lnrnn.data.readers import Reading, read_chunks
 from lnrnn.data.rows import read_rows, sequences_of_rows
-from lnrnn.data.sequences import Claims, Kind
+from lnrnn.data.sequences import Claims, Kind, Sequences
 from lnrnn.data.splits import Shares
 from lnrnn.data.steps import StepColumns, read_series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
-from lnrnn.data.windows import Cut
+from lnrnn.data.windows import Cut, Windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,6 +161,7 @@ def table_files(
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        files=True,
     )
 
 
@@ -284,8 +286,13 @@ def _read_tables(
     claims: Claims,
     shares: Shares,
     reading: Reading,
+    like: Sequences | Windows | None = None,
 ) -> AnySplits:
+    """Read the splits; ``like`` is what a model has learned from, where they only test it."""
     found = find_splits(*given)
+    learned = None
+    if like is not None and claims.num_classes is not None:
+        learned = like.labels or tuple(map(str, range(claims.num_classes)))
     if layout.input_columns is not None:
         columns = StepColumns(
             layout.input_columns, layout.target_column, layout.group_by, layout.order_by
@@ -296,14 +303,40 @@ def _read_tables(
         }
         one = layout.group_by is None and len(found["train"]) == 1
         by_time = layout.split_by == "time" or (layout.split_by is None and one)
-        return splits_of_series(
-            series, claims, shares, layout.cut, by_time=by_time, gaps=layout.gaps
+        made = splits_of_series(
+            series,
+            claims,
+            shares,
+            layout.cut,
+            by_time=by_time,
+            gaps=layout.gaps,
+            learned=learned,
+            apart=like is None,  # a known series may be tested again, on later steps
         )
+        _check_learnable(made["train"].values, layout)
+        return made
     rows = {}
     for split, paths in found.items():
         chunks = _row_chunks(split, paths, layout, reading)
         rows[split] = read_rows(split, chunks, claims, layout.max_length, gaps=layout.gaps)
-    return sequences_of_rows(rows, claims, shares, gaps=layout.gaps)
+    sequences = sequences_of_rows(rows, claims, shares, gaps=layout.gaps, learned=learned)
+    _check_learnable(sequences["train"].values, layout)
+    return sequences
+
+
+def _check_learnable(values: Tensor, layout: Layout) -> None:
+    """Check that no feature, of (N, F), misses at every step that is learned from."""
+    if not layout.gaps:
+        return
+    empty = values.isnan().all(0).nonzero().flatten().tolist()
+    if empty:
+        column = f"number {empty[0]} (counted from 0) of the steps in '{layout.input_column}'"
+        if layout.input_columns is not None:
+            column = f"column '{layout.input_columns[empty[0]]}'"
+        raise ValueError(
+            f"{column} is missing in every row to learn from, so it can be neither scaled nor "
+            "learned: leave it out, or give rows that have it"
+        )
 
 
 def _row_chunks(

@@ -60,7 +60,7 @@ def evaluate(
     check_keys(config, trust=trust)
     check_trainer(config.trainer)
     own = build_data(config)
-    datamodule = build_other_data(config, data) if data else own
+    datamodule = build_other_data(config, data, own) if data else own
     task = build_task(config, datamodule)
     state = read_weights(checkpoint)
     check_fits(state, task.model, checkpoint)

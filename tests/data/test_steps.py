@@ -1,5 +1,6 @@
 """Tables in which a row is a step: series put together, in order, cut into windows, held out."""
 
+import json
 import random
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from lnrnn.data import sunspots, table_files
+from lnrnn.data.batch import IGNORED
 
 HEADER = "id,time,x,y,state,kind\n"
 
@@ -250,6 +252,16 @@ def test_bad_steps(folder, case):
         table(**{**TASKS["classification"], **settings}).setup("fit")
 
 
+def test_a_series_is_one_whether_its_name_is_text_or_a_number(folder):
+    rows = [(k, *rest) for k, (_, *rest) in enumerate(rows_of(1, 40))]
+    write(folder / "a.csv", [(k // 10, *rest) for k, *rest in rows])
+    names = HEADER.strip().split(",")
+    objects = [dict(zip(names, (0, 99, *rest[1:]), strict=True)) for _, *rest in rows[:1]]
+    (folder / "b.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    with pytest.raises(ValueError, match="series 0 is in the files of train and of test"):
+        table(task="regression", **TASKS["regression"], test_files="b.jsonl").setup("fit")
+
+
 def test_a_series_in_two_splits_is_refused_unless_it_is_split_by_time(folder):
     write(folder / "a.csv", rows_of())
     write(folder / "b.csv", [(i, t + 50, *rest) for i, t, *rest in rows_of(1)])
@@ -285,3 +297,28 @@ def test_the_sun_is_split_by_time_and_known(folder):
     assert batch.inputs.shape == (2, 132, 1)
     assert torch.equal(batch.targets[0], torch.from_numpy(months[132:144]))
     assert sunspots().fingerprint == "31e712ce2704caff"
+
+
+def test_a_step_in_the_files_of_two_splits_is_refused_where_it_is_split_by_time(folder):
+    write(folder / "a.csv", rows_of())
+    write(folder / "b.csv", [(i, t + 9, *rest) for i, t, *rest in rows_of(2)])
+    settings = {**TASKS["forecasting"], "test_files": "b.csv", "split_by": "time"}
+    with pytest.raises(ValueError, match=r"b.csv, data row 0 .*'s0' at a time that .*train"):
+        table(task="forecasting", **settings).setup("fit")
+
+
+def test_a_step_without_a_class_is_not_predicted_where_it_may_miss(folder):
+    rows = [(*row[:4], "NA" if row[1] == 3 else row[4], row[5]) for row in rows_of()]
+    write(folder / "a.csv", rows)
+    settings = {**TASKS["tagging"], "num_features": 4, "missing": "mask"}
+    split = table(task="tagging", **settings).splits["train"]
+    assert split.labels == ("a", "b")
+    assert (split[[0]].targets[0] == IGNORED).tolist() == [t == 3 for t in range(10)]
+
+
+def test_a_long_series_is_told_what_cuts_it(folder):
+    rows = [("s0", t, t, -t, "a", "u") for t in range(12_000)]
+    rows += [(f"s{k}", t, t, -t, "a", "u") for k in range(1, 9) for t in range(3)]
+    write(folder / "a.csv", rows)
+    with pytest.warns(UserWarning, match="12,000 steps.*data.window=N"):
+        table(task="regression", **TASKS["regression"], split_seed=3, test=0.1).setup("fit")

@@ -104,7 +104,7 @@ def test_the_files_that_were_learned_are_no_test(table):
 def test_other_data_of_another_shape_are_refused(table):
     folder, run, _ = table
     (folder / "three.csv").write_text("values,state\n1 2,idle\n2 3,walk\n3 4,run\n")
-    with pytest.raises(ConfigurationError, match="3 different labels: idle, run, walk"):
+    with pytest.raises(ConfigurationError, match="not learned: run; its classes are idle, walk"):
         evaluate(run.path, data={"files": str(folder / "three.csv")})
 
 
@@ -141,3 +141,29 @@ def test_what_evaluate_does_not_know_is_refused(word, reason, monkeypatch):
 def test_no_configuration_takes_keys_that_nothing_reads():
     with pytest.raises(ConfigurationError, match="there is no key sead"):
         compose_config(["+sead=3"], "compare")
+
+
+@pytest.mark.filterwarnings("ignore:no row to learn from has class")
+def test_labels_of_other_files_have_the_classes_of_the_run(tmp_path):
+    """The third is in the run's test alone, and another third name would have its number."""
+    for name, labels in (("learned", "ab"), ("tested", "abd"), ("known", "bd"), ("new", "bc")):
+        lines = [f"{row % 9} {row % 4},{labels[row % len(labels)]}" for row in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["values,state", *lines]) + "\n")
+    table = [*TABLE, "data.num_classes=3", f"data.files={tmp_path}/learned.csv"]
+    run, _ = train(compose(*table, f"data.test_files={tmp_path}/tested.csv"), tmp_path / "runs")
+    known = evaluate(run.path, data={"files": f"{tmp_path}/known.csv"})
+    assert known.metrics["test/accuracy"] <= 0.5, "d was never learned"
+    with pytest.raises(ConfigurationError, match="has not learned: c; its classes are a, b, d"):
+        evaluate(run.path, data={"files": f"{tmp_path}/new.csv"})
+
+
+def test_a_series_may_be_tested_on_later_steps(tmp_path):
+    for name, first in (("learned", 0), ("next_week", 10)):
+        rows = [f"{k},{t},{t % 3},{k % 2}" for k in range(20) for t in range(first, first + 10)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,time,x,kind", *rows]) + "\n")
+    table = ["data.input_column=null", "data.input_columns=[x]", "data.target_column=kind"]
+    table += ["data.group_by=id", "data.order_by=time", f"data.files={tmp_path}/learned.csv"]
+    start = [word for word in TABLE if "column" not in word]
+    run, _ = train(compose(*start, *table, "trainer.max_epochs=1"), tmp_path / "runs")
+    evaluation = evaluate(run.path, data={"files": f"{tmp_path}/next_week.csv"})
+    assert (evaluation.metrics["test/accuracy"] * 20) % 1 == pytest.approx(0, abs=1e-4)

@@ -9,6 +9,7 @@ from experiments import compose
 
 import lnrnn
 from lnrnn.cli import export, generate, predict
+from lnrnn.cli.arguments import read_arguments
 from lnrnn.training import train
 
 
@@ -99,6 +100,18 @@ def test_generate_prints_or_writes(call, runs, tmp_path):
     assert (code, out.read_bytes()) == (0, expected)
     code, printed = call(generate, f"run={runs['text']}", "length=5", "prompt=")
     assert code == 0
+
+
+@pytest.mark.parametrize("prompt", ["[Enter a king]", "[Enter KING", "null", "", "[]", "'"])
+def test_a_prompt_is_what_was_typed(prompt):
+    assert read_arguments(["run=x", f"prompt={prompt}"], "generate")["prompt"] == prompt
+
+
+def test_files_alone_are_a_list():
+    words = ["run=[x]", "files=[a.csv,b.csv]", "out=[b].csv"]
+    read = read_arguments(words, "predict")
+    assert (read["run"], read["files"], read["out"]) == ("[x]", ["a.csv", "b.csv"], "[b].csv")
+    assert read_arguments(["run=x", "files=[a].csv"], "predict")["files"] == "[a].csv"
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from lnrnn.inference.handed_out import CONFIG, WEIGHTS, is_handed_out, read_hand
 from lnrnn.inference.hub import SCHEME, fetch
 from lnrnn.inference.trained_model import TrainedModel
 from lnrnn.preparation import Preparation
+from lnrnn.runs.checkpoint_files import order_of
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.model_file import read_model, with_settings
 from lnrnn.runs.record import RecordError, RunRecord
-from lnrnn.runs.weights import check_fits, locate, read_weights, settle_trust
+from lnrnn.runs.weights import BEST, check_fits, locate, read_weights, settle_trust
 
 
 def load(
@@ -69,7 +70,7 @@ def load(
     file, folder, config = locate(path, weights)
     settle_trust(config, trust)
     preparation = preparation_of(folder, config)
-    about = describe(folder.read_record(), config)
+    about = describe(folder.read_record(), file)
     return assemble(config, preparation, about, read_weights(file), file)
 
 
@@ -128,15 +129,26 @@ def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:
         return with_settings(datamodule.preparation, config)
 
 
-def describe(record: RunRecord, config: DictConfig) -> dict[str, Any]:
-    """Return what is told of a model beside how to use it."""
+def describe(record: RunRecord, file: Path) -> dict[str, Any]:
+    """Return what is told of a model beside how to use it.
+
+    Args:
+        record: Of its run.
+        file: The weights, one of the files in the run's ``checkpoints``. The metrics are told only
+            if these are what the run tested.
+    """
+    steps, is_best = order_of(file)[0], file.suffix == BEST
+    if steps != (record.best.get("step") if is_best else record.steps):
+        weights = file.name  # older than the last, or of a run that has not ended
+    else:
+        weights = "best" if is_best else "last"
     return {
         "data": record.data,
         "model": record.model,
         "seed": record.seed,
-        "steps": record.steps,
-        "weights": record.tested or "last",
-        "metrics": record.metrics,
+        "steps": steps,
+        "weights": weights,
+        "metrics": record.metrics if weights == (record.tested or "last") else {},
         "best": record.best,
         "versions": record.versions,
         "commit": record.commit,

@@ -50,7 +50,8 @@ def answer_files(
         batch_size: Sequences that are computed at a time.
 
     Raises:
-        ValueError: If a file or a row is not what the model reads; the message names both.
+        ValueError: If a file or a row is not what the model reads (the message names both), or
+            no file has a row.
     """
     columns = model.preparation.columns
     if model.preparation.row_a_step:
@@ -60,14 +61,17 @@ def answer_files(
             f"array of steps and {len(columns)} numbers"
         )
     column = column if column is not None or not columns else columns[0]
-    waiting: list[Row] = []
+    paths, waiting, found = list(paths), list[Row](), False
     for row in (row for path in paths for row in read_rows(path, column)):
+        found = True
         waiting.append(row)
         if len(waiting) == batch_size:
             yield _lines(model, waiting, column)
             waiting = []
     if waiting:
         yield _lines(model, waiting, column)
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: there is no row to be answered")
 
 
 def _lines(model: TrainedModel, rows: Sequence[Row], column: str | None) -> list[dict[str, Any]]:

@@ -42,6 +42,12 @@ def to_steps(value: Any, preparation: Preparation, name: str) -> Tensor:
             f"{name}: this model was trained on sequences of {preparation.length} steps, got "
             f"{len(steps)}"
         )
+    window = None if preparation.kind == "language_modeling" else preparation.window
+    if window is not None and len(steps) != window:
+        raise ValueError(
+            f"{name}: this model was trained on windows of {window} steps (data.window), got "
+            f"{len(steps)}: give {window} steps that follow one another"
+        )
     return steps
 
 

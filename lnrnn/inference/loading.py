@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
@@ -15,6 +15,8 @@ from lnrnn.inference.build import build_model, explained
 from lnrnn.inference.handed_out import CONFIG, WEIGHTS, is_handed_out, read_handed_out
 from lnrnn.inference.hub import SCHEME, fetch
 from lnrnn.inference.trained_model import TrainedModel
+from lnrnn.models import SequenceModel
+from lnrnn.models.heads import RegressionHead
 from lnrnn.preparation import Preparation
 from lnrnn.runs.checkpoint_files import order_of
 from lnrnn.runs.folder import RunFolder
@@ -98,12 +100,37 @@ def assemble(
     check_keys(own, trust=list(config.get("trust") or []))
     model = build_model(config)
     check_fits(weights, model, path)
+    _check_prepared(preparation, model, path)
     dtypes = [value.dtype for value in weights.values() if value.is_floating_point()]
     model.to(dtypes[0] if dtypes else None)
     model.load_state_dict(dict(weights))
     trust = {"trust": list(config.get("trust") or [])}
     nodes = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)) | trust
     return TrainedModel(model, preparation, about, nodes)
+
+
+def _check_prepared(known: Preparation, model: SequenceModel, path: Path) -> None:
+    """Check that what a model is said to read and answer is what it reads and answers.
+
+    Raises:
+        ConfigurationError: Naming the first size that is not the model's.
+    """
+    encoder, head = model.encoder, model.head
+    outputs = head.linear.out_features
+    sizes = {"num_classes": None if isinstance(head, RegressionHead) else outputs}
+    if isinstance(head, RegressionHead):
+        sizes["horizon"] = head.num_outputs
+    # An encoder of one's own need not say what it reads.
+    if hasattr(encoder, "num_features"):
+        sizes["num_features"] = getattr(encoder, "num_features", None)
+    if isinstance(encoder.embedding, nn.Embedding):
+        sizes["num_tokens"] = encoder.embedding.num_embeddings
+    for key, size in sizes.items():
+        if getattr(known, key) != size:
+            raise ConfigurationError(
+                f"{path}: the model has {key}={size}, but how its data were treated says "
+                f"{key}={getattr(known, key)}: the two are not of one run"
+            )
 
 
 def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:

@@ -165,6 +165,14 @@ def test_a_run_without_the_file_is_read_from_its_data(made, tmp_path):
         ({"scaling": [1]}, "a mean and std of 12 numbers"),
         ({"symbols": "runes"}, "symbols must be"),
         ({"num_tokens": 5}, "exactly one of"),
+        ({"scaling": {"mean": [0.0] * 12, "std": [float("nan")] * 12}}, "all finite"),
+        ({"scaling": {"mean": [10**400] * 12, "std": [1.0] * 12}}, "all finite"),
+        ({"target_scale": [float("inf"), 1.0]}, "both finite"),
+        ({"target_scale": [0.0, 10**400]}, "both finite"),
+        ({"num_classes": 200_000_000}, "the model has num_classes=9, .* num_classes=200000000"),
+        ({"num_features": 6, "scaling": None}, "the model has num_features=12"),
+        ({"num_features": None, "num_tokens": 5, "scaling": None}, "the model has num_features"),
+        ({"num_classes": None, "kind": "regression"}, "the model has num_classes=9"),
     ],
 )
 def test_what_no_run_writes_is_refused(made, tmp_path, change, words):

@@ -3,6 +3,7 @@
 Data say it, a run keeps it in ``model.json``, and a trained model is used by it.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -134,9 +135,19 @@ def _switch(key: str, value: Any) -> bool:
 
 def _target_scale(value: Any) -> tuple[float, float]:
     parts = list(value) if isinstance(value, list | tuple) else []
-    if len(parts) != 2 or not all(type(part) in (int, float) for part in parts) or parts[1] == 0:
-        raise ValueError(f"target_scale must be a mean and a std that is not 0, got {value!r}")
+    if len(parts) != 2 or not all(map(_is_finite, parts)) or parts[1] == 0:
+        raise ValueError(
+            "target_scale must be a mean and a std that is not 0, both finite, got "
+            f"{str(value)[:80]}"
+        )
     return float(parts[0]), float(parts[1])
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
 
 
 def _names(key: str, value: Any, count: int | None) -> tuple[str, ...] | None:
@@ -155,9 +166,11 @@ def _scaling(value: Any, features: int | None) -> Scaling | None:
     parts: list[list[Any]] = []
     for key in ("mean", "std"):
         part = value.get(key) if isinstance(value, dict) else None
-        numbers = isinstance(part, list) and all(type(number) in (int, float) for number in part)
+        numbers = isinstance(part, list) and all(map(_is_finite, part))
         if not isinstance(part, list) or not numbers or len(part) != features:
-            raise ValueError(f"scaling must have a mean and std of {features} numbers each")
+            raise ValueError(
+                f"scaling must have a mean and std of {features} numbers each, all finite"
+            )
         parts.append(part)
     if 0 in parts[1]:
         raise ValueError("scaling must have a std that is nowhere 0")

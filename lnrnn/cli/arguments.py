@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from lnrnn.config.compose import compose_config
 
 # What a person types for these is taken as it stands, commas, spaces and quotes too: a prompt is
-# any text, and a file may have any name. A list is written as everywhere: 'files=[a.csv,b.csv]'.
+# any text, and a file may have any name.
 TEXTS = ("run", "files", "out", "prompt", "column", "repo")
 
 
@@ -25,10 +25,19 @@ def read_arguments(words: Sequence[str], name: str) -> dict[str, Any]:
     texts, others = {}, []
     for word in words:
         key, equals, value = word.partition("=")
-        taken = equals and key in TEXTS and value not in ("", "null") and value[0] != "["
-        if taken:
+        if equals and _is_text(key, value):
             texts[key] = value
-        others.append(f"{key}=given" if taken else word)
+            word = f"{key}=given"
+        others.append(word)
     config = compose_config(others, name)
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {**plain, **texts}
+
+
+def _is_text(key: str, value: str) -> bool:
+    """Return whether a value is taken as it stands; the others are Hydra's to read."""
+    if key == "prompt":
+        return True
+    if key == "files" and value.startswith("[") and value.endswith("]"):
+        return False  # a list is written as everywhere: 'files=[a.csv,b.csv]'
+    return key in TEXTS and value not in ("", "null")

@@ -23,12 +23,11 @@ def main() -> None:
     try:
         settings = read_arguments(sys.argv[1:], "predict")
         # Here: what reads files takes seconds to import, which a misspelt key need not.
-        from lnrnn.data.files import find_files
         from lnrnn.inference import load
         from lnrnn.inference.answer_files import Csv, answer_files, writing
 
         out = None if settings["out"] is None else Path(settings["out"])
-        paths = find_files(settings["files"], "files")
+        paths = _found(settings["files"])
         if out is not None and any(out.resolve() == path.resolve() for path in paths):
             raise ConfigurationError(f"out={out} is one of the files to be read")
         if not isinstance(settings["batch_size"], int) or settings["batch_size"] < 1:
@@ -52,3 +51,13 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{count:,} sequences: {out}")
+
+
+def _found(patterns: str | list[str]) -> list[Path]:
+    """Return the files that ``files`` names; here the key has no ``data.`` before it."""
+    from lnrnn.data.files import find_files
+
+    try:
+        return find_files(patterns, "files")
+    except (OSError, TypeError, ValueError) as error:
+        raise ConfigurationError(str(error).replace("data.files", "files")) from error

@@ -14,9 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
+from torch import Tensor
+
+from lnrnn.data.cells import frames_of_cells
+from lnrnn.data.columns import Rows
 from lnrnn.inference.inputs import to_steps
-from lnrnn.inference.rows import Row, numbers_in, read_rows
+from lnrnn.inference.rows import Row, read_rows
 from lnrnn.inference.trained_model import Predictions, TrainedModel
+from lnrnn.preparation import Preparation
 from lnrnn.runs.files import replacing
 
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -44,7 +50,8 @@ def answer_files(
         batch_size: Sequences that are computed at a time.
 
     Raises:
-        ValueError: If a file or a row is not what the model reads; the message names both.
+        ValueError: If a file or a row is not what the model reads (the message names both), or
+            no file has a row.
     """
     columns = model.preparation.columns
     if model.preparation.row_a_step:
@@ -54,28 +61,42 @@ def answer_files(
             f"array of steps and {len(columns)} numbers"
         )
     column = column if column is not None or not columns else columns[0]
-    waiting: list[Row] = []
+    paths, waiting, found = list(paths), list[Row](), False
     for row in (row for path in paths for row in read_rows(path, column)):
+        found = True
         waiting.append(row)
         if len(waiting) == batch_size:
-            yield _lines(model, waiting)
+            yield _lines(model, waiting, column)
             waiting = []
     if waiting:
-        yield _lines(model, waiting)
+        yield _lines(model, waiting, column)
+    if not found:
+        raise ValueError(f"{', '.join(map(str, paths))}: there is no row to be answered")
 
 
-def _lines(model: TrainedModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    answers = model.answer([_steps(model, row) for row in rows])
+def _lines(model: TrainedModel, rows: Sequence[Row], column: str | None) -> list[dict[str, Any]]:
+    answers = model.answer([steps_in(row, column, model.preparation) for row in rows])
     return [
         {"file": str(row.file), "row": row.number, **_answer(answers, n)}
         for n, row in enumerate(rows)
     ]
 
 
-def _steps(model: TrainedModel, row: Row) -> Any:
-    value, known = row.value, model.preparation
+def steps_in(row: Row, column: str | None, known: Preparation) -> Tensor:
+    """Return a row as a model reads it; numbers in a cell are read as training reads them.
+
+    Args:
+        row: Of a file.
+        column: The column that holds it, for messages.
+        known: How the training data were treated.
+
+    Raises:
+        ValueError: If the row is not what the model reads; the message names it.
+    """
+    value = row.value
     if isinstance(value, str) and known.given_features is not None:
-        value = numbers_in(value, known.given_features, row.name)
+        named = Rows("", np.array([row.number]), [row.file], np.array([0]), column)
+        value = frames_of_cells(named, [value], known.given_features)[0]
     return to_steps(value, known, row.name)
 
 

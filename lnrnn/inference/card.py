@@ -40,7 +40,7 @@ def model_card(model: TrainedModel, repository: str) -> str:
         f'```python\nimport lnrnn\n\nmodel = lnrnn.load("hf://{repository}")\nmodel.{use}\n```',
         "## Measured\n\n" + "\n".join(["| test metric | value |", "| --- | ---: |", *rows])
         if rows
-        else "## Measured\n\nNothing: the run had not come to its test.",
+        else "## Measured\n\nNothing: the run has not tested these weights.",
         f"One run, seed {_text(about.get('seed'))}, after {_text(about.get('steps'))} steps, "
         f"{_text(about.get('weights'))} weights. One run says nothing of the spread over seeds.",
         f"## The model\n\n{_formula(model)}\n\n{_block(model.nodes['model'])}",

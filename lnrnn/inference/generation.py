@@ -1,6 +1,7 @@
 """Continuing a text, byte by byte."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -39,12 +40,15 @@ def continued(
         device: Where it computes.
 
     Raises:
-        ValueError: If ``length`` is no whole number from 0 up, or ``temperature`` is negative or
-            not finite.
+        ValueError: If ``length`` is no whole number from 0 up, or ``temperature`` is not a
+            finite number from 0 up, or ``seed`` is not a whole number.
     """
     if not is_whole(length, least=0):
         raise ValueError(f"length must be a whole number from 0 up, got {length!r}")
-    if not 0 <= temperature < math.inf:
+    if not is_whole(seed):
+        raise ValueError(f"seed must be a whole number, got {seed!r}")
+    number = isinstance(temperature, Real) and not isinstance(temperature, bool)
+    if not number or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be a number from 0 up, got {temperature!r}")
     generator = torch.Generator().manual_seed(derive_seed(seed, "generation"))
     text = bytearray(prompt or START)

@@ -3,6 +3,7 @@
 Dimensions: B sequences, T steps of the longest, F features.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ def to_steps(value: Any, preparation: Preparation, name: str) -> Tensor:
 
     Args:
         value: A text (or bytes), where the model reads bytes; whole numbers, where it reads
-            symbols; or numbers: (T, F), or (T,) where F is 1.
+            symbols; or numbers: (T, F), or (T,) where F is 1; None and NaN are
+            missing, where the training data had missing values.
         preparation: How the training data were treated.
         name: What the sequence is called in messages.
 
@@ -39,6 +41,12 @@ def to_steps(value: Any, preparation: Preparation, name: str) -> Tensor:
         raise ValueError(
             f"{name}: this model was trained on sequences of {preparation.length} steps, got "
             f"{len(steps)}"
+        )
+    window = None if preparation.kind == "language_modeling" else preparation.window
+    if window is not None and len(steps) != window:
+        raise ValueError(
+            f"{name}: this model was trained on windows of {window} steps (data.window), got "
+            f"{len(steps)}: give {window} steps that follow one another"
         )
     return steps
 
@@ -65,7 +73,8 @@ def _features(value: Any, preparation: Preparation, name: str) -> Tensor:
     if isinstance(value, str | bytes):
         raise ValueError(f"{rule}, and not text")
     try:
-        steps = torch.as_tensor(value, dtype=torch.float64)
+        given = _with_nan(value) if preparation.masked else value
+        steps = torch.as_tensor(given, dtype=torch.float64)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{rule} ({error})") from error
     if steps.dim() == 1 and count == 1:
@@ -89,6 +98,13 @@ def _features(value: Any, preparation: Preparation, name: str) -> Tensor:
     if preparation.masked:
         steps = torch.cat((steps.masked_fill(missing, 0.0), missing.float()), dim=1)
     return steps
+
+
+def _with_nan(value: Any) -> Any:
+    """Put NaN where lists have None, as JSON and Arrow write what is missing."""
+    if isinstance(value, list | tuple):
+        return [_with_nan(entry) for entry in value]
+    return math.nan if value is None else value
 
 
 def _symbols(value: Any, preparation: Preparation, name: str) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
@@ -15,11 +15,14 @@ from lnrnn.inference.build import build_model, explained
 from lnrnn.inference.handed_out import CONFIG, WEIGHTS, is_handed_out, read_handed_out
 from lnrnn.inference.hub import SCHEME, fetch
 from lnrnn.inference.trained_model import TrainedModel
+from lnrnn.models import SequenceModel
+from lnrnn.models.heads import RegressionHead
 from lnrnn.preparation import Preparation
+from lnrnn.runs.checkpoint_files import order_of
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.model_file import read_model, with_settings
 from lnrnn.runs.record import RecordError, RunRecord
-from lnrnn.runs.weights import check_fits, locate, read_weights, settle_trust
+from lnrnn.runs.weights import BEST, check_fits, locate, read_weights, settle_trust
 
 
 def load(
@@ -69,7 +72,7 @@ def load(
     file, folder, config = locate(path, weights)
     settle_trust(config, trust)
     preparation = preparation_of(folder, config)
-    about = describe(folder.read_record(), config)
+    about = describe(folder.read_record(), file)
     return assemble(config, preparation, about, read_weights(file), file)
 
 
@@ -97,12 +100,37 @@ def assemble(
     check_keys(own, trust=list(config.get("trust") or []))
     model = build_model(config)
     check_fits(weights, model, path)
+    _check_prepared(preparation, model, path)
     dtypes = [value.dtype for value in weights.values() if value.is_floating_point()]
     model.to(dtypes[0] if dtypes else None)
     model.load_state_dict(dict(weights))
     trust = {"trust": list(config.get("trust") or [])}
     nodes = cast(dict[str, Any], OmegaConf.to_container(own, resolve=True)) | trust
     return TrainedModel(model, preparation, about, nodes)
+
+
+def _check_prepared(known: Preparation, model: SequenceModel, path: Path) -> None:
+    """Check that what a model is said to read and answer is what it reads and answers.
+
+    Raises:
+        ConfigurationError: Naming the first size that is not the model's.
+    """
+    encoder, head = model.encoder, model.head
+    outputs = head.linear.out_features
+    sizes = {"num_classes": None if isinstance(head, RegressionHead) else outputs}
+    if isinstance(head, RegressionHead):
+        sizes["horizon"] = head.num_outputs
+    # An encoder of one's own need not say what it reads.
+    if hasattr(encoder, "num_features"):
+        sizes["num_features"] = getattr(encoder, "num_features", None)
+    if isinstance(encoder.embedding, nn.Embedding):
+        sizes["num_tokens"] = encoder.embedding.num_embeddings
+    for key, size in sizes.items():
+        if getattr(known, key) != size:
+            raise ConfigurationError(
+                f"{path}: the model has {key}={size}, but how its data were treated says "
+                f"{key}={getattr(known, key)}: the two are not of one run"
+            )
 
 
 def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:
@@ -128,15 +156,26 @@ def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:
         return with_settings(datamodule.preparation, config)
 
 
-def describe(record: RunRecord, config: DictConfig) -> dict[str, Any]:
-    """Return what is told of a model beside how to use it."""
+def describe(record: RunRecord, file: Path) -> dict[str, Any]:
+    """Return what is told of a model beside how to use it.
+
+    Args:
+        record: Of its run.
+        file: The weights, one of the files in the run's ``checkpoints``. The metrics are told only
+            if these are what the run tested.
+    """
+    steps, is_best = order_of(file)[0], file.suffix == BEST
+    if steps != (record.best.get("step") if is_best else record.steps):
+        weights = file.name  # older than the last, or of a run that has not ended
+    else:
+        weights = "best" if is_best else "last"
     return {
         "data": record.data,
         "model": record.model,
         "seed": record.seed,
-        "steps": record.steps,
-        "weights": record.tested or "last",
-        "metrics": record.metrics,
+        "steps": steps,
+        "weights": weights,
+        "metrics": record.metrics if weights == (record.tested or "last") else {},
         "best": record.best,
         "versions": record.versions,
         "commit": record.commit,

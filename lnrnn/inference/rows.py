@@ -8,7 +8,6 @@ read whole.
 from __future__ import annotations  # pandas and pyarrow take a second to import
 
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -156,31 +155,6 @@ def _check_column(path: Path, column: str, columns: list[str]) -> None:
             f"{path} has no column {column!r}; there are {', '.join(columns)}: column=NAME says "
             "which holds the sequences"
         )
-
-
-def numbers_in(cell: str, num_features: int, name: str) -> list[list[float]]:
-    """Read the numbers that one cell holds, (T, F), frame after frame.
-
-    Args:
-        cell: Numbers with spaces, commas or semicolons between them.
-        num_features: F.
-        name: What the row is called in messages.
-
-    Raises:
-        ValueError: If there is something else in it, or no whole number of frames.
-    """
-    words = re.split(r"[\s,;]+", cell.strip("[] \n\t"))
-    try:
-        numbers = [float(word) for word in words if word]
-    except ValueError as error:
-        raise ValueError(
-            f"{name}: a cell holds numbers between spaces, commas or semicolons ({error})"
-        ) from error
-    if len(numbers) % num_features:
-        raise ValueError(
-            f"{name}: {len(numbers)} numbers are not whole steps of {num_features} features"
-        )
-    return [numbers[i : i + num_features] for i in range(0, len(numbers), num_features)]
 
 
 _VALUES = {

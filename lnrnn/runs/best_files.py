@@ -148,5 +148,5 @@ def read_best(path: Path) -> dict[str, Tensor]:
     """
     problem = problem_of(path) if manifest_of(path).exists() else None
     if problem is not None:
-        raise ConfigurationError(f"{path}: {problem}. Take the last checkpoint: test=last")
+        raise ConfigurationError(f"{path}: {problem}. weights=last takes the last checkpoint")
     return read_tensors(path)[0]

@@ -9,6 +9,7 @@ from experiments import compose
 
 import lnrnn
 from lnrnn.cli import export, generate, predict
+from lnrnn.cli.arguments import read_arguments
 from lnrnn.training import train
 
 
@@ -65,6 +66,9 @@ def test_predict_prints_or_writes(call, runs, tmp_path):
         (["files={new}", "batch_size=0"], "batch_size must be a whole number from 1 up"),
         (["files={new}", "weights=first"], "weights must be best, last or null"),
         (["files={new}", "weight=best"], "Did you mean weights"),
+        (["files=nothing.csv"], "error: files must name files"),
+        (["files=[1]"], "error: files must be a path, a glob or a list"),
+        (["files={empty}"], "empty.csv: there is no row"),
         ([], "files must be given"),
     ],
 )
@@ -72,9 +76,13 @@ def test_predict_refuses(call, runs, tmp_path, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
     new = tmp_path / "new.txt"
     new.write_text("fine\n")
-    code, _ = call(predict, f"run={runs['table']}", *(word.format(new=new) for word in words))
+    empty = tmp_path / "empty.csv"
+    empty.write_text("text,label\n")
+    given = [word.format(new=new, empty=empty) for word in words]
+    out = [] if "out=" in " ".join(words) else ["out=answers.parquet"]
+    code, _ = call(predict, f"run={runs['table']}", *given, *out)
     assert said in str(code)
-    assert [*tmp_path.iterdir()] == [new]
+    assert {*tmp_path.iterdir()} == {new, empty}
     assert new.read_text() == "fine\n"
 
 
@@ -101,8 +109,27 @@ def test_generate_prints_or_writes(call, runs, tmp_path):
     assert code == 0
 
 
+@pytest.mark.parametrize("prompt", ["[Enter a king]", "[Enter KING", "null", "", "[]", "'"])
+def test_a_prompt_is_what_was_typed(prompt):
+    assert read_arguments(["run=x", f"prompt={prompt}"], "generate")["prompt"] == prompt
+
+
+def test_files_alone_are_a_list():
+    words = ["run=[x]", "files=[a.csv,b.csv]", "out=[b].csv"]
+    read = read_arguments(words, "predict")
+    assert (read["run"], read["files"], read["out"]) == ("[x]", ["a.csv", "b.csv"], "[b].csv")
+    assert read_arguments(["run=x", "files=[a].csv"], "predict")["files"] == "[a].csv"
+
+
 @pytest.mark.parametrize(
-    ("words", "said"), [(["length=-1"], "length must"), (["temperature=-1"], "temperature must")]
+    ("words", "said"),
+    [
+        (["length=-1"], "length must"),
+        (["temperature=-1"], "temperature must"),
+        (["temperature=hot"], "temperature must be a number from 0 up, got 'hot'"),
+        (["temperature=true"], "temperature must be a number from 0 up, got True"),
+        (["seed=hot"], "seed must be a whole number, got 'hot'"),
+    ],
 )
 def test_generate_refuses(call, runs, words, said):
     assert said in str(call(generate, f"run={runs['text']}", *words)[0])

@@ -10,8 +10,10 @@ import pyarrow.parquet
 import pytest
 
 import lnrnn
-from lnrnn.inference.answer_files import answer_files, writing
-from lnrnn.inference.rows import read_rows
+from lnrnn.data import table_files
+from lnrnn.data.sequences import Sequences
+from lnrnn.inference.answer_files import answer_files, steps_in, writing
+from lnrnn.inference.rows import Row, read_rows
 
 TEXTS = ['fine, lovely "day"', "bad and awful", "null", "  fine ", "007", "ünï ☃"]
 FRAMES = [[[1.0, 2.0], [3.0, -4.5]], [[0.25, 1e3]], [[0.0, 0.0]] * 5]
@@ -111,15 +113,55 @@ def test_errors_name_file_and_row(made, reviews, tmp_path, name, content, words)
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("1 2 3", "3 numbers are not whole steps of 2"),
+        ("1 2 3", "3 numbers are not whole frames"),
         ("1 x", "could not convert"),
         ("1 nan", "finite"),
+        ("1,,2", "3 numbers are not whole frames"),
+        ("0,31 0,29", "decimal commas"),
     ],
 )
 def test_cells_of_numbers_are_checked(made, numbers, tmp_path, cell, words):
-    (tmp_path / "a.csv").write_text(f"steps\n1 2\n{cell}\n")
+    (tmp_path / "a.csv").write_text(f'steps\n1 2\n"{cell}"\n')
     with pytest.raises(ValueError, match=f"data row 1 .*{words}"):
         answers(lnrnn.load(made(*numbers).path), tmp_path / "a.csv")
+
+
+CELLS = ["1,,2", "NA 2", "null;3", "[4, n/a]", "5 ? 6", "7 -8.5 1e-3"]
+
+
+@pytest.fixture(scope="module")
+def cells_with_gaps(tmp_path_factory):
+    """A table of cells of one feature, some of which say that a number is missing."""
+    rows = "".join(f'"{CELLS[n % len(CELLS)]}",{n // 8 % 2}\n' for n in range(96))
+    path = tmp_path_factory.mktemp("cells") / "cells.csv"
+    path.write_text("steps,label\n" + rows)
+    return path
+
+
+def test_a_cell_is_what_it_was_in_training(cells_with_gaps):
+    own = {"input_column": "steps", "num_classes": 2, "num_features": 2, "num_tokens": None}
+    own |= {"files": str(cells_with_gaps), "missing": "mask"}
+    data = table_files(**own, batch_size=8, num_workers=0)
+    known = data.preparation
+    split = data.splits["train"]
+    assert isinstance(split, Sequences)
+    trained = {
+        tuple(part.flatten().tolist()) for part in split.values.split(split.lengths.tolist())
+    }
+    rows = [*read_rows(cells_with_gaps, "steps")][: len(CELLS)]
+    read = {tuple(steps_in(row, "steps", known).flatten().tolist()) for row in rows}
+    assert len(read) == len(CELLS)
+    assert read == trained
+
+
+def test_null_in_a_list_is_missing_where_training_knew_it(cells_with_gaps):
+    own = {"input_column": "steps", "num_classes": 2, "num_features": 2, "num_tokens": None}
+    own |= {"files": str(cells_with_gaps), "missing": "mask"}
+    known = table_files(**own, batch_size=8, num_workers=0).preparation
+    written = steps_in(Row(cells_with_gaps, 0, "1,,2"), "steps", known)
+    listed = steps_in(Row(cells_with_gaps, 0, [1, None, 2]), "steps", known)
+    assert listed.tolist() == written.tolist()
+    assert listed[:, 1].tolist() == [0, 1, 0]
 
 
 def test_bytes_that_are_no_text(made, reviews, tmp_path):

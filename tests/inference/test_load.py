@@ -10,6 +10,7 @@ import torch
 import lnrnn
 from lnrnn.data import adding, copying, japanese_vowels
 from lnrnn.data.sequences import Sequences
+from lnrnn.inference.card import model_card
 from lnrnn.inference.handed_out import CONFIG, WEIGHTS, hand_out
 from lnrnn.training import ConfigurationError, evaluate
 
@@ -122,6 +123,22 @@ def test_best_and_last(made):
     assert torch.equal(lnrnn.load(file).module.state_dict()[head], parameters[0])
 
 
+def test_what_is_told_is_of_the_weights_that_were_loaded(made, tmp_path):
+    folder = made(*VOWELS, "optimizer.lr=3.0", "trainer.val_check_interval=2")
+    record = folder.read_record()
+    own, best = lnrnn.load(folder.path), lnrnn.load(folder.path, weights="best")
+    told = [(model.about["weights"], model.about["steps"]) for model in (own, best)]
+    assert told == [("last", 12), ("best", record.best["step"])]
+    assert own.about["metrics"] == record.metrics
+    assert best.about["metrics"] == {}  # the last were tested
+    assert "has not tested these weights" in model_card(best, "user/name")
+    shutil.copytree(folder.path, tmp_path / "seed0")
+    (newest,) = (tmp_path / "seed0/checkpoints").glob("step-*.ckpt")
+    older = newest.rename(newest.with_name("step-00000006.ckpt"))
+    about = lnrnn.load(older).about
+    assert (about["weights"], about["steps"], about["metrics"]) == (older.name, 6, {})
+
+
 def test_a_run_without_the_file_is_read_from_its_data(made, tmp_path):
     folder = made(*VOWELS)
     shutil.copytree(folder.path, tmp_path / "seed0")
@@ -148,6 +165,14 @@ def test_a_run_without_the_file_is_read_from_its_data(made, tmp_path):
         ({"scaling": [1]}, "a mean and std of 12 numbers"),
         ({"symbols": "runes"}, "symbols must be"),
         ({"num_tokens": 5}, "exactly one of"),
+        ({"scaling": {"mean": [0.0] * 12, "std": [float("nan")] * 12}}, "all finite"),
+        ({"scaling": {"mean": [10**400] * 12, "std": [1.0] * 12}}, "all finite"),
+        ({"target_scale": [float("inf"), 1.0]}, "both finite"),
+        ({"target_scale": [0.0, 10**400]}, "both finite"),
+        ({"num_classes": 200_000_000}, "the model has num_classes=9, .* num_classes=200000000"),
+        ({"num_features": 6, "scaling": None}, "the model has num_features=12"),
+        ({"num_features": None, "num_tokens": 5, "scaling": None}, "the model has num_features"),
+        ({"num_classes": None, "kind": "regression"}, "the model has num_classes=9"),
     ],
 )
 def test_what_no_run_writes_is_refused(made, tmp_path, change, words):

@@ -9,6 +9,8 @@ from lnrnn.cli.predict import main as predict
 from lnrnn.data import sunspots, table_files
 from lnrnn.data.sequences import Sequences
 from lnrnn.data.windows import Windows
+from lnrnn.inference.inputs import to_steps
+from lnrnn.preparation import Preparation
 from lnrnn.training import evaluate
 
 SHARED = ("data.batch_size=8", "data.group_by=id", "data.input_columns=[a,b]")
@@ -25,6 +27,17 @@ def test_forecasts_are_in_the_units_of_the_data(made):
     mse = float((values - batch.targets).square().mean())
     assert mse == pytest.approx(folder.read_record().metrics["test/mse"], rel=1e-4)
     assert values.mean() > 10  # sunspots, and not standard deviations
+
+
+@pytest.mark.parametrize("steps", [4, 5, 50])
+def test_windows_are_as_long_as_in_training(steps):
+    known = Preparation("regression", 1, None, None, None, window=5, horizon=2)
+    sequence = np.ones((steps, 1))
+    if steps == 5:
+        assert to_steps(sequence, known, "sequence 0").shape == (5, 1)
+        return
+    with pytest.raises(ValueError, match=f"sequence 0: .*windows of 5 steps .*got {steps}"):
+        to_steps(sequence, known, "sequence 0")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
@@ -21,17 +22,20 @@ from lnrnn.config.allowed_targets import locate
 from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
-from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
 from lnrnn.runs.files import replace_text
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.record import RunRecord
+from lnrnn.runs.weights import check_fits, read_weights
+from lnrnn.runs.weights import locate as locate_weights
 from lnrnn.training.build import build_data, build_task
 from lnrnn.training.run import train
 
 GROUPS = ("model", "optimizer")  # what may be given as a class or function
 SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
+
+NOT_TEXTS = ("true", "false", "null", "nan", "inf")  # which an override reads as something else
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,12 @@ class FittedRun:
 
     @cached_property
     def model(self) -> SequenceModel:
-        """The model with its last weights, on the CPU, in evaluation mode."""
-        checkpoint, _ = newest_good(self.folder.checkpoints)
-        if checkpoint is None:
-            raise ConfigurationError(f"{self.folder.checkpoints} holds no checkpoint")
-        task = build_task(self.config, build_data(self.config))
-        task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-        return task.model.eval()
+        """The model with the weights that were tested, on the CPU, in evaluation mode."""
+        path, _, _ = locate_weights(self.folder.path, None)
+        weights, model = read_weights(path), build_task(self.config, build_data(self.config)).model
+        check_fits(weights, model, path)
+        model.load_state_dict(weights)
+        return model.eval()
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -81,7 +84,8 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
     """Train a run, resume it, or only read it if it is finished; as ``lnrnn train`` does.
 
     What a notebook has set is left as it was: Hydra, signals, logging, torch's generators and its
-    choice of deterministic algorithms.
+    choice of deterministic algorithms. Generators of other libraries are not looked after: what a
+    class of your own draws from ``random`` or NumPy moves them on.
 
     Args:
         overrides: As on the command line: ``"model=lstm_ln"``, ``"model.eps=1e-3"``.
@@ -164,13 +168,16 @@ def _written(key: str, value: Any) -> str:
     """
     if value is None:
         return "null"
+    if isinstance(value, np.generic):
+        value = value.item()  # whose repr is not the number alone
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str | Path):
         text = str(value)
-        if re.fullmatch(r"[A-Za-z_][\w./:-]*", text):
+        plain = re.fullmatch(r"[A-Za-z_][\w./:-]*", text)
+        if plain and text.lower() not in NOT_TEXTS:
             return text
         return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
     if isinstance(value, list | tuple):

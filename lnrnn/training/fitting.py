@@ -1,11 +1,12 @@
 """Training from Python, in a notebook or a script of one's own: no command line, nothing global."""
 
+import hashlib
 import inspect
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.config.allowed_names import ALLOWED
@@ -23,7 +25,7 @@ from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.record import RunRecord
@@ -35,6 +37,7 @@ from lnrnn.training.run import train
 GROUPS = ("model", "optimizer")  # what may be given as a class or function
 SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
 
+KNOWN = ("lnrnn", "torch")  # packages whose version a run notes
 NOT_TEXTS = ("true", "false", "null", "nan", "inf")  # which an override reads as something else
 
 
@@ -80,6 +83,58 @@ class FittedRun:
         return f"{self.record.model} on {self.record.data}: {found} ({self.folder.path})"
 
 
+class Source(Callback):
+    """Notes in ``run.json`` a hash of the classes that a run was given.
+
+    Args:
+        folder: The run's.
+        digest: The hash; None for no code of one's own.
+    """
+
+    def __init__(self, folder: RunFolder, digest: str | None) -> None:
+        self.folder = folder
+        self.digest = digest
+
+    def check(self) -> None:
+        """Check that the folder's run, if there is one, was made of the same code.
+
+        Raises:
+            ConfigurationError: If it was not.
+        """
+        before = self.folder.read_record().source
+        if self.digest and before and before != self.digest:
+            raise ConfigurationError(
+                f"{self.folder.path} holds a run of a class or function of that name that has been "
+                "edited since: give this run a name of its own (name=...), or move that folder away"
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it down."""
+        if self.digest and trainer.is_global_zero:
+            self.folder.update_record(source=self.digest)
+
+
+def digest_of(given: Iterable[Callable[..., Any]]) -> str | None:
+    """Return a hash of the source of classes and functions; None where no one's own can be read.
+
+    What they call or inherit from is not looked at.
+    """
+    functions = [entry.func if isinstance(entry, partial) else entry for entry in given]
+    functions = [entry for entry in functions if entry.__module__.partition(".")[0] not in KNOWN]
+    text = "".join(map(_source, functions))
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
+
+
+def _source(given: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(given)
+    except (OSError, TypeError):  # a notebook's class, or what was typed at a prompt
+        own = [entry for entry in vars(given).values() if inspect.isfunction(entry)]
+    with suppress(OSError, TypeError):
+        return "".join(map(inspect.getsource, own))
+    return ""
+
+
 def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRun:
     """Train a run, resume it, or only read it if it is finished; as ``lnrnn train`` does.
 
@@ -99,7 +154,8 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
         The run, with ``.metrics``, ``.curves()`` and ``.model``.
 
     Raises:
-        ConfigurationError: If a key or value does not exist or fit, or something cannot be named.
+        ConfigurationError: If a key or value does not exist or fit, or something cannot be named;
+            or if the folder's run was made of a class that has been edited since.
         NonFiniteError: If a loss or gradient is not finite.
         KeyboardInterrupt: If the kernel was interrupted; the run is saved, and the same call
             resumes it.
@@ -118,8 +174,11 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
             words.append(f"trust=[{','.join(packages)}]")
         path = [f"hydra.searchpath=[file://{folder}]"] if given else []
         experiment = compose_experiment([*words, *path])
+        experiment = replace(experiment, overrides=tuple(words))
+        source = Source(folder_of(experiment, Path(root)), digest_of(given.values()))
+        source.check()
         try:
-            run = train(replace(experiment, overrides=tuple(words)), Path(root))
+            run = train(experiment, Path(root), callbacks=[source])
             return FittedRun(*run, experiment.config)
         except Interrupted as stop:
             if stop.signal != signal.SIGINT:

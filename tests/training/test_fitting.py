@@ -1,9 +1,12 @@
 """Training from Python: strings and classes, and nothing of the notebook's own is disturbed."""
 
+import importlib
 import json
+import linecache
 import logging
 import random
 import signal
+import sys
 import threading
 from functools import partial
 from typing import Any, cast
@@ -89,6 +92,35 @@ def test_a_class_is_a_model_and_its_arguments_are_in_the_folders_name(tmp_path):
         evaluate(run.folder.path)
     assert evaluate(run.folder.path, trust=[Averages.__module__]).metrics == run.metrics
     assert not any("searchpath" in text for text in run.record.overrides)
+
+
+def test_an_edited_class_does_not_get_the_result_of_the_one_before(tmp_path, monkeypatch):
+    text = (
+        "from torch import nn\n"
+        "class Edited(nn.Module):\n"
+        "    def __init__(self, num_features):\n"
+        "        super().__init__()\n"
+        "        self.output_size = 4\n"
+        "        self.linear = nn.Linear(num_features, 4)\n"
+        "    def forward(self, inputs, lengths=None, state=None):\n"
+        "        return self.linear(inputs), None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def edited(text: str) -> Any:
+        (tmp_path / "edited_models.py").write_text(text)
+        sys.modules.pop("edited_models", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        return importlib.import_module("edited_models").Edited
+
+    model = edited(text)
+    run = fit(*QUICK, model=model, root=tmp_path)
+    assert fit(*QUICK, model=model, root=tmp_path).metrics == run.metrics
+    model = edited(text.replace("self.linear(inputs), None", "2.0 * self.linear(inputs), None"))
+    with pytest.raises(ConfigurationError, match="has been edited since"):
+        fit(*QUICK, model=model, root=tmp_path)
+    assert fit(*QUICK, model=model, root=tmp_path, name="doubled").metrics != run.metrics
 
 
 def test_ours_need_no_trust_and_an_optimizer_may_be_torchs(tmp_path):

@@ -169,14 +169,12 @@ def test_processes_that_begin_at_once_make_one_store_of_mlflow(tmp_path):
     pytest.importorskip("mlflow")
     command = [sys.executable, "-W", "ignore", "-c", OPENING, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    children: list[subprocess.Popen[bytes]] = [
+    children: list[Any] = [
         subprocess.Popen(command, **pipes, stderr=subprocess.PIPE) for _ in range(3)
     ]
     for child in children:
-        assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
     for child in children:
-        assert child.stdin is not None
         child.stdin.write(b"\n")
         child.stdin.flush()
     told = [child.communicate(timeout=120)[1].decode() for child in children]

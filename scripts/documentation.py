@@ -21,6 +21,7 @@ MARKER = "<!-- every key -->"
 COMMANDS = {
     "train": "Keys of a run, for `lnrnn train` and for the runs of `lnrnn compare`:",
     "compare": "Keys of `lnrnn compare`, beside those of its runs:",
+    "tune": "Keys of `lnrnn tune`, beside those of its trials:",
     "evaluate": "Keys of `lnrnn evaluate`:",
     "predict": "Keys of `lnrnn predict`:",
     "generate": "Keys of `lnrnn generate`:",

@@ -4,13 +4,16 @@ lnrnn tune model=lstm_lncell data=mnist1d 'optimizer.lr=log(1e-4,1e-1)' trials=4
 lnrnn tune 'model.eps=choice(1e-5,1e-3)' 'model.hidden_size=int(16,128)'
 lnrnn tune 'model.dropout=uniform(0,0.5)' trainer.max_epochs=5 study=dropout
 
-What is made small is the last val/loss; no test is looked at. A trial that does worse than the
+What is made small is the last val/loss (with test=best or early_stopping, that of the best
+validation); no test is looked at. A trial that does worse than the
 others at the same step is ended early. The same command goes on with the study, also at the same
 time and on other machines that share the disk, or a database: storage=postgresql://...
 
 What can be set, with what holds if nothing is said (conf/tune.yaml):
 """
 
+import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lnrnn.cli.compare import stop
 from lnrnn.config import CONF
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.interruption import Interrupted
@@ -33,6 +37,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv):
         print(f"{__doc__}\n" + (CONF / "tune.yaml").read_text().partition("_self_\n\n")[2])
         return
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # between runs; a run listens itself
+        signal.signal(number, stop)
     words = [word for word in sys.argv[1:] if word != WORKS_ONLY]
     try:
         search = read_search(words)
@@ -42,12 +48,20 @@ def main() -> None:
             import optuna  # noqa: F401
         except ImportError as error:
             raise ConfigurationError("lnrnn tune needs pip install 'lnrnn[tune]'") from error
+        from lnrnn.runs.checkpoint_files import CheckpointError
+        from lnrnn.study.missing import share_of_threads, threads_of_one
         from lnrnn.study.trials import open_study, work, write_results
 
         study = open_study(search)
-        others = [] if WORKS_ONLY in sys.argv else start_others(search, words)
+        alone = WORKS_ONLY in sys.argv
+        others = [] if alone else start_others(search, words, share_of_threads(search.jobs))
         try:
-            work(search, study)
+            with threads_of_one(1 if alone else search.jobs):
+                work(search, study)
+        except CheckpointError as error:
+            for process in others:
+                process.terminate()
+            raise ConfigurationError(str(error)) from error
         except BaseException:
             for process in others:
                 process.terminate()  # each saves its run
@@ -59,17 +73,38 @@ def main() -> None:
             print_best(search, study)
             for path in write_results(search, study):
                 Console().print(f"written: {path}", soft_wrap=True, markup=False, highlight=False)
+            check_end(study, [process.returncode for process in others])
     except (ConfigurationError, OSError) as error:
         sys.exit(f"error: {error}")
-    except (KeyboardInterrupt, Interrupted) as stop:
+    except (KeyboardInterrupt, Interrupted) as interruption:
         print("interrupted; the same command goes on with the study")
-        sys.exit(stop.code if isinstance(stop, Interrupted) else 130)
+        sys.exit(interruption.code if isinstance(interruption, Interrupted) else 130)
 
 
-def start_others(search: Search, words: list[str]) -> list["subprocess.Popen[bytes]"]:
-    """Start the processes that this one is to have beside it."""
+def start_others(search: Search, words: list[str], threads: int) -> list["subprocess.Popen[bytes]"]:
+    """Start the processes that this one is to have beside it, each with so many threads."""
     command = [sys.executable, "-m", "lnrnn", "tune", *words, WORKS_ONLY]
-    return [subprocess.Popen(command) for _ in range(search.jobs - 1)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return [subprocess.Popen(command, env=environment) for _ in range(search.jobs - 1)]
+
+
+def check_end(study: Any, codes: list[int]) -> None:
+    """Check that a search has a result.
+
+    Args:
+        study: Optuna's.
+        codes: How the processes beside this one ended.
+
+    Raises:
+        ConfigurationError: If no trial was completed, or a process ended with an error.
+    """
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise ConfigurationError("no trial was completed: trials.csv says what each ended with")
+    if any(codes):
+        raise ConfigurationError(
+            f"{sum(map(bool, codes))} of {len(codes)} other processes ended with an error, which "
+            "stands above"
+        )
 
 
 def print_best(search: Search, study: Any) -> None:

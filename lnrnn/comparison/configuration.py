@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lnrnn.comparison.records import RecordError, Run
-from lnrnn.runs.added_keys import ADDED
+from lnrnn.runs.added_keys import added_keys
 from lnrnn.runs.effects import WATCHING, is_part_of
 from lnrnn.runs.files import open_own
 
@@ -115,7 +115,8 @@ def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
     tables, problems = [], []
     for run in runs:
         try:
-            table = {**ADDED, **read_configuration(run.folder)}
+            table = read_configuration(run.folder)
+            table = {**added_keys(table.get("data._target_")), **table}
         except RecordError as error:
             problems.append(str(error))
             continue

@@ -40,6 +40,8 @@ class Run:
         metrics: The final values by name.
         test_correct: Of each test example, in the order of the data, whether it was classified
             rightly; empty where that was not recorded.
+        tested: Whose weights the test had: ``best`` or ``last``; None where that is not recorded,
+            as by versions that tested the last only.
         versions: Library name to version.
         commit: The commit of the code, where known.
         machine: What the run was computed on.
@@ -67,6 +69,7 @@ class Run:
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     test_correct: tuple[bool, ...] = ()
+    tested: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None
     machine: Mapping[str, object] = field(default_factory=dict)
@@ -171,6 +174,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         split_sizes=record.split_sizes,
         metrics=record.metrics,
         test_correct=tuple(unpack_correct(record.test_correct)),
+        tested=record.tested,
         versions=record.versions,
         commit=record.commit,
         machine=record.machine,

@@ -75,6 +75,11 @@ def check_surroundings(runs: Sequence[Run]) -> list[str]:
     if len({run.commit for run in runs}) > 1:
         commits = sorted({str(run.commit) for run in runs})
         found.append(f"the runs come from different commits: {', '.join(commits)}")
+    if len({run.tested == "best" for run in runs if run.status == "finished"}) > 1:
+        found.append(
+            "some runs tested the weights of their best validation and others their last "
+            "(test=best or early_stopping): their test values cannot be compared"
+        )
     versions = differing([run.versions for run in runs])
     if versions:
         found.append(f"the runs used different versions of {', '.join(versions)}")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from lnrnn.config.allowed_targets import resolve
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.added_keys import ADDED
+from lnrnn.runs.added_keys import added_keys
 from lnrnn.runs.checkpoint_files import newest_good
 from lnrnn.runs.effects import is_without_effect
 from lnrnn.runs.files import misplaced, open_own
@@ -234,5 +234,6 @@ def changed_lines(before: DictConfig, now: DictConfig, titles: tuple[str, str]) 
 
 
 def _comparable(config: Any) -> list[str]:
-    keys = (key for key in sorted({*leaf_keys(config), *ADDED}) if not is_without_effect(key))
-    return [f"{key}: {OmegaConf.select(config, key, default=ADDED.get(key))}" for key in keys]
+    added = added_keys(OmegaConf.select(config, "data._target_"))
+    keys = (key for key in sorted({*leaf_keys(config), *added}) if not is_without_effect(key))
+    return [f"{key}: {OmegaConf.select(config, key, default=added.get(key))}" for key in keys]

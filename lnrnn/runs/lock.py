@@ -17,6 +17,10 @@ from lnrnn.runs.reporting import best_effort
 LOCK = "run.lock"
 
 
+class InUseError(ConfigurationError):
+    """Another process that lives, or may live, trains in the folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; it is made if need be, and removed if it stays empty.
@@ -25,8 +29,8 @@ def locked(folder: Path) -> Iterator[None]:
     process lives: what a killed one left is taken over, also where its id now belongs to another.
 
     Raises:
-        ConfigurationError: If another process that lives, or may live, holds the folder; or if it
-            may not be written.
+        InUseError: If another process that lives, or may live, holds the folder.
+        ConfigurationError: If it may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     path, me, refused = folder / LOCK, _describe(os.getpid()), False
@@ -89,7 +93,7 @@ def _take(path: Path, me: dict[str, Any]) -> None:
                 continue  # its owner has removed it in between
             owner = _read(file)
             if owner and _may_live(owner, me):
-                raise ConfigurationError(_refusal(path, owner, me))
+                raise InUseError(_refusal(path, owner, me))
             file.truncate(0)
             file.write(json.dumps(me) + "\n")
             file.flush()

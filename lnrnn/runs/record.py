@@ -19,7 +19,7 @@ STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
     *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
-    "identity",
+    *("identity", "source"),
     *("error", "diverged", "signal", "exit_code"),
 )
 HEX = re.compile("[0-9a-f]*")
@@ -67,6 +67,7 @@ class RunRecord:
         diverged: Whether it failed because a number became NaN or infinity.
         signal: The signal that interrupted it.
         exit_code: What its process returned then.
+        source: A hash of the code that :func:`lnrnn.training.fit` was given as a class.
         identity: What loggers know the run by, from the first start with one on.
         unknown: Entries that this version does not know.
     """
@@ -104,6 +105,7 @@ class RunRecord:
     signal: str | None = None
     exit_code: int | None = None
     identity: str | None = None
+    source: str | None = None
     unknown: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -208,7 +210,7 @@ def _parse(path: Path) -> dict[str, Any]:
 _TEXTS = ("status", "data", "model", "name", "metric", "commit", "data_fingerprint", "data_order")
 _KINDS: dict[str, type] = {
     **dict.fromkeys(
-        (*_TEXTS, "began_from", "tested", "diagnosis", "error", "identity", "signal"), str
+        (*_TEXTS, "began_from", "tested", "diagnosis", "error", "identity", "signal", "source"), str
     ),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),

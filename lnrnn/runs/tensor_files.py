@@ -30,8 +30,12 @@ DTYPES = {
     "I32": torch.int32,
     "I16": torch.int16,
     "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "U8": torch.uint8,
     "BOOL": torch.bool,
+    "C64": torch.complex64,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 LARGEST_HEADER = 100_000_000  # bytes, as the format's own reader has it
@@ -68,6 +72,12 @@ def write_tensors(
     for name in sorted(tensors):
         plain = tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         file.write(plain.numpy().tobytes())
+
+
+def unwritable(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors with a dtype that the format does not know, each with it."""
+    unknown = {name: t.dtype for name, t in tensors.items() if t.dtype not in _NAMES}
+    return [f"{name} ({dtype})" for name, dtype in unknown.items()]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -14,8 +14,8 @@ from lnrnn.config.compose import compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.names import joined, plain, with_hash
 
-OBJECTIVE = "val/loss"  # of the last validation: its weights are those that the test has
-SPACE = re.compile(r"([\w.@/]+)=(log|uniform|int|choice)\((.*)\)")
+OBJECTIVE = "val/loss"  # of the validation whose weights are those that the test has
+SPACE = re.compile(r"(\+*[\w.@/]+)=(log|uniform|int|choice)\((.*)\)")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_search(words: Sequence[str]) -> Search:
 
 def _name(given: Any, model: str, spaces: dict[str, Space], shared: Sequence[str]) -> str:
     if given is None:
-        keys = sorted(key.rpartition(".")[2] for key in spaces)
+        keys = sorted(key.lstrip("+").rpartition(".")[2] for key in spaces)
         rest = sorted(text for text in shared if not text.startswith("data="))
         asked = repr([sorted(map(repr, spaces.items())), rest])
         return with_hash(joined([plain(model), *map(plain, keys)]), asked, digits=6)

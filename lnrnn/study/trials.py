@@ -6,6 +6,7 @@ trial whose process was stopped or killed is taken up again, from the run's chec
 
 import csv
 import io
+import time
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -27,10 +28,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.checkpoint_files import CheckpointError
+from lnrnn.runs.effects import is_without_effect
 from lnrnn.runs.files import replace_text, replacing
 from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.runs.interruption import Interrupted
-from lnrnn.runs.lock import may_live, this_process
+from lnrnn.runs.lock import InUseError, may_live, this_process
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.reporting import best_effort
 from lnrnn.study.search import OBJECTIVE, Search, Space
@@ -38,6 +41,8 @@ from lnrnn.training import NonFiniteError, train
 
 JOURNAL = "journal.log"
 OWNER, OVERRIDES, FOLDER, ERROR, AGAIN = "owner", "overrides", "folder", "error", "taken up again"
+SEARCHED = "searched"  # what a study was made for
+PAUSE = 1.0  # seconds before other values are drawn, where another process is at these
 
 
 class Pruned(Exception):
@@ -80,22 +85,72 @@ def losses_of(folder: RunFolder) -> list[tuple[int, float]]:
     return [(entry.step, entry.value) for entry in entries if entry.name == OBJECTIVE]
 
 
+def result_of(folder: RunFolder) -> float:
+    """Return the loss of the validation whose weights a finished run has tested.
+
+    Raises:
+        ConfigurationError: If it was never validated.
+    """
+    losses, record = losses_of(folder), folder.read_record()
+    if not losses:
+        raise ConfigurationError(
+            f"{folder.path} has no {OBJECTIVE}, since it was never validated: train for longer, or "
+            "validate more often (trainer.val_check_interval)"
+        )
+    return dict(losses)[record.best["step"]] if record.tested == "best" else losses[-1][1]
+
+
 def open_study(search: Search) -> optuna.Study:
-    """Return the study, which is made if it is not there."""
+    """Return the study, which is made if it is not there.
+
+    Raises:
+        ConfigurationError: If a study of that name searches something else.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage: Any = search.storage
     if storage is None:
         search.folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(search.folder / JOURNAL)))
+    name = search.folder.name
+    if search.storage is not None:  # a database holds the studies of all data sets
+        name = f"{search.folder.parent.parent.name}/{name}"
     with quiet_optuna():
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=storage,
-            study_name=search.folder.name,
+            study_name=name,
             sampler=optuna.samplers.TPESampler(constant_liar=True),  # others are at work
             pruner=optuna.pruners.MedianPruner(),
             direction="minimize",
             load_if_exists=True,
         )
+    check_search(search, study)
+    return study
+
+
+def check_search(search: Search, study: optuna.Study) -> None:
+    """Check that a study is of this search, which a new one notes.
+
+    Raises:
+        ConfigurationError: If it is of another.
+    """
+    wanted = {key: f"{space.kind}({_listed(space)})" for key, space in search.spaces.items()}
+    said = (text.partition("=") for text in search.shared)
+    shared = [f"{key}={value}" for key, _, value in said if not is_without_effect(key.lstrip("+~"))]
+    lines = sorted([*(f"{key}={space}" for key, space in wanted.items()), *shared])
+    known = study.user_attrs.get(SEARCHED)
+    if known is None:
+        study.set_user_attr(SEARCHED, lines)
+    elif known != lines:
+        changes = [f"  {text}: then" for text in known if text not in lines]
+        changes += [f"  {text}: now" for text in lines if text not in known]
+        raise ConfigurationError(
+            f"the study {search.folder.name} searches something else:\n" + "\n".join(changes) + "\n"
+            "Give this one another name, study=..."
+        )
+
+
+def _listed(space: Space) -> str:
+    return ",".join(map(str, space.values))
 
 
 @contextmanager
@@ -119,7 +174,9 @@ def work(search: Search, study: optuna.Study) -> None:
     """Make trials until there are as many as were asked for.
 
     Raises:
-        ConfigurationError: If a study of that name searches something else.
+        ConfigurationError: If a trial's settings do not fit together.
+        CheckpointError: If a checkpoint cannot be written; the trial is taken up again.
+        OSError: If another file cannot be written; the trial is taken up again.
         Interrupted: If a signal asked to stop; the run is saved, and its trial taken up again.
     """
     spaces = {key: distribution_of(space) for key, space in search.spaces.items()}
@@ -131,25 +188,25 @@ def work(search: Search, study: optuna.Study) -> None:
         waits = any(trial.state == TrialState.WAITING for trial in study.trials)
         if not waits and len(counted(study)) >= search.trials:
             return
-        try:
-            with quiet_optuna():
-                trial = study.ask(spaces)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"the study {search.folder.name} searches something else ({error}): give this one "
-                "another name, study=..."
-            ) from error
+        with quiet_optuna():
+            trial = study.ask(spaces)
         make(search, study, trial)
 
 
 def take_up_again(study: optuna.Study, trial: FrozenTrial) -> None:
     """Put a trial whose process has ended back among those that wait."""
+    if leave_out(study, trial):
+        study.enqueue_trial(trial.params)
+
+
+def leave_out(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """End a trial that is not to count; return whether this process was the first to do so."""
     try:
         study._storage.set_trial_user_attr(trial._trial_id, AGAIN, True)
         study.tell(trial.number, state=TrialState.FAIL)
-    except (ValueError, RuntimeError):  # another process was first
-        return
-    study.enqueue_trial(trial.params)
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def make(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
@@ -162,13 +219,19 @@ def make(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
         folder = folder_of(experiment)
         trial.set_user_attr(FOLDER, str(folder.path))
         train(experiment, callbacks=[Reports(trial, folder)])
-        study.tell(trial, losses_of(folder)[-1][1])
+        study.tell(trial, result_of(folder))
     except Pruned:
         study.tell(trial, state=TrialState.PRUNED)
     except NonFiniteError as error:  # as bad as can be, which a sampler should learn from
         trial.set_user_attr(ERROR, str(error))
         study.tell(trial, float("inf"))
-    except (Interrupted, KeyboardInterrupt):
+    except InUseError:  # another process has drawn the same values
+        leave_out(study, study.trials[trial.number])
+        time.sleep(PAUSE)
+    except ConfigurationError:  # in the words of this one; the next would end like it
+        leave_out(study, study.trials[trial.number])
+        raise
+    except (Interrupted, KeyboardInterrupt, CheckpointError, OSError):
         with best_effort("the study does not know that this trial was interrupted"):
             take_up_again(study, study.trials[trial.number])
         raise

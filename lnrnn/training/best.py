@@ -24,6 +24,7 @@ from lnrnn.runs.best_files import (
 from lnrnn.runs.checkpoint_files import checkpoints_in, order_of, problem_of
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.tensor_files import unwritable
 from lnrnn.runs.weights import model_weights
 from lnrnn.training.finite import bad_parameter
 from lnrnn.training.metrics import higher_is_better
@@ -41,10 +42,16 @@ class BestWeights(Callback):
         folder: The run's folder.
         metric: What is compared, such as ``val/loss``.
         versions: What the manifests note as the versions that wrote them.
+        needed: Whether the run is to be tested with them. Otherwise a model that no such file can
+            hold does without.
     """
 
-    def __init__(self, folder: RunFolder, metric: str, versions: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: RunFolder, metric: str, versions: Mapping[str, str], *, needed: bool = False
+    ) -> None:
         self.folder = folder
+        self.needed = needed
+        self.can_write = True
         self.metric = metric
         self.versions = versions
         self.rises = higher_is_better(metric)
@@ -59,8 +66,10 @@ class BestWeights(Callback):
         """Take up the history from the records, which are cut by now.
 
         Raises:
-            ConfigurationError: If the task has no such metric.
+            ConfigurationError: If the task has no such metric; or if the best weights are to be
+                tested, and the model has tensors that a file of weights cannot hold.
         """
+        self._check_dtypes(pl_module, trainer.is_global_zero)
         names = sorted(map(str, cast(SequenceTask, pl_module).val_metrics.keys()))
         if self.metric not in names:
             raise ConfigurationError(
@@ -72,6 +81,15 @@ class BestWeights(Callback):
             history = improvements(entries, self.metric, higher_is_better=self.rises)
         self.history = trainer.strategy.broadcast(history)
 
+    def _check_dtypes(self, task: LightningModule, first: bool) -> None:
+        unknown = unwritable(model_weights(task.state_dict()))
+        self.can_write = not unknown
+        text = f"safetensors, in which the best weights are kept, cannot hold {', '.join(unknown)}"
+        if unknown and self.needed:
+            raise ConfigurationError(f"{text}: take the last weights, test=last")
+        if unknown and first:
+            warnings.warn(f"{text}: they are not kept", stacklevel=2)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights if they are better than all before.
 
@@ -79,7 +97,7 @@ class BestWeights(Callback):
             CheckpointError: If they cannot be written.
         """
         value = float(trainer.callback_metrics.get(self.metric, math.nan))
-        if not math.isfinite(value) or bad_parameter(pl_module) is not None:
+        if not self.can_write or not math.isfinite(value) or bad_parameter(pl_module) is not None:
             return
         if self.best is not None and not is_better(value, self.best.value, self.rises):
             return

@@ -24,7 +24,7 @@ from lnrnn.runs.effects import is_part_of, is_without_effect
 from lnrnn.runs.folder import RunFolder, leaf_keys
 from lnrnn.runs.machine import current_commit, installed_versions
 from lnrnn.seeding import initialize
-from lnrnn.training.best import BestWeights
+from lnrnn.training.best import BestWeights, tested_weights
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
@@ -192,7 +192,8 @@ def build_trainer(
         callbacks.append(ModelTable())
     records = Records(folder, config.trainer.log_every_n_steps, continues=continues)
     callbacks.append(records)
-    best = BestWeights(folder, config.monitor_metric, versions)
+    needed = tested_weights(config) == "best"
+    best = BestWeights(folder, config.monitor_metric, versions, needed=needed)
     callbacks.append(best)
     if config.monitor:
         callbacks.append(Monitor(records))

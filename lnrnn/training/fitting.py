@@ -1,19 +1,22 @@
 """Training from Python, in a notebook or a script of one's own: no command line, nothing global."""
 
+import hashlib
 import inspect
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from lnrnn.config.allowed_names import ALLOWED
@@ -21,17 +24,21 @@ from lnrnn.config.allowed_targets import locate
 from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.models import SequenceModel
-from lnrnn.runs.checkpoint_files import newest_good, read_checkpoint
 from lnrnn.runs.files import replace_text
-from lnrnn.runs.folder import RunFolder
+from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.record import RunRecord
+from lnrnn.runs.weights import check_fits, read_weights
+from lnrnn.runs.weights import locate as locate_weights
 from lnrnn.training.build import build_data, build_task
 from lnrnn.training.run import train
 
 GROUPS = ("model", "optimizer")  # what may be given as a class or function
 SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
+
+KNOWN = ("lnrnn", "torch")  # packages whose version a run notes
+NOT_TEXTS = ("true", "false", "null", "nan", "inf")  # which an override reads as something else
 
 
 @dataclass(frozen=True)
@@ -64,24 +71,76 @@ class FittedRun:
 
     @cached_property
     def model(self) -> SequenceModel:
-        """The model with its last weights, on the CPU, in evaluation mode."""
-        checkpoint, _ = newest_good(self.folder.checkpoints)
-        if checkpoint is None:
-            raise ConfigurationError(f"{self.folder.checkpoints} holds no checkpoint")
-        task = build_task(self.config, build_data(self.config))
-        task.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-        return task.model.eval()
+        """The model with the weights that were tested, on the CPU, in evaluation mode."""
+        path, _, _ = locate_weights(self.folder.path, None)
+        weights, model = read_weights(path), build_task(self.config, build_data(self.config)).model
+        check_fits(weights, model, path)
+        model.load_state_dict(weights)
+        return model.eval()
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
         return f"{self.record.model} on {self.record.data}: {found} ({self.folder.path})"
 
 
+class Source(Callback):
+    """Notes in ``run.json`` a hash of the classes that a run was given.
+
+    Args:
+        folder: The run's.
+        digest: The hash; None for no code of one's own.
+    """
+
+    def __init__(self, folder: RunFolder, digest: str | None) -> None:
+        self.folder = folder
+        self.digest = digest
+
+    def check(self) -> None:
+        """Check that the folder's run, if there is one, was made of the same code.
+
+        Raises:
+            ConfigurationError: If it was not.
+        """
+        before = self.folder.read_record().source
+        if self.digest and before and before != self.digest:
+            raise ConfigurationError(
+                f"{self.folder.path} holds a run of a class or function of that name that has been "
+                "edited since: give this run a name of its own (name=...), or move that folder away"
+            )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it down."""
+        if self.digest and trainer.is_global_zero:
+            self.folder.update_record(source=self.digest)
+
+
+def digest_of(given: Iterable[Callable[..., Any]]) -> str | None:
+    """Return a hash of the source of classes and functions; None where no one's own can be read.
+
+    What they call or inherit from is not looked at.
+    """
+    functions = [entry.func if isinstance(entry, partial) else entry for entry in given]
+    functions = [entry for entry in functions if entry.__module__.partition(".")[0] not in KNOWN]
+    text = "".join(map(_source, functions))
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
+
+
+def _source(given: Callable[..., Any]) -> str:
+    try:
+        return inspect.getsource(given)
+    except (OSError, TypeError):  # a notebook's class, or what was typed at a prompt
+        own = [entry for entry in vars(given).values() if inspect.isfunction(entry)]
+    with suppress(OSError, TypeError):
+        return "".join(map(inspect.getsource, own))
+    return ""
+
+
 def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRun:
     """Train a run, resume it, or only read it if it is finished; as ``lnrnn train`` does.
 
     What a notebook has set is left as it was: Hydra, signals, logging, torch's generators and its
-    choice of deterministic algorithms.
+    choice of deterministic algorithms. Generators of other libraries are not looked after: what a
+    class of your own draws from ``random`` or NumPy moves them on.
 
     Args:
         overrides: As on the command line: ``"model=lstm_ln"``, ``"model.eps=1e-3"``.
@@ -95,7 +154,8 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
         The run, with ``.metrics``, ``.curves()`` and ``.model``.
 
     Raises:
-        ConfigurationError: If a key or value does not exist or fit, or something cannot be named.
+        ConfigurationError: If a key or value does not exist or fit, or something cannot be named;
+            or if the folder's run was made of a class that has been edited since.
         NonFiniteError: If a loss or gradient is not finite.
         KeyboardInterrupt: If the kernel was interrupted; the run is saved, and the same call
             resumes it.
@@ -114,8 +174,11 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
             words.append(f"trust=[{','.join(packages)}]")
         path = [f"hydra.searchpath=[file://{folder}]"] if given else []
         experiment = compose_experiment([*words, *path])
+        experiment = replace(experiment, overrides=tuple(words))
+        source = Source(folder_of(experiment, Path(root)), digest_of(given.values()))
+        source.check()
         try:
-            run = train(replace(experiment, overrides=tuple(words)), Path(root))
+            run = train(experiment, Path(root), callbacks=[source])
             return FittedRun(*run, experiment.config)
         except Interrupted as stop:
             if stop.signal != signal.SIGINT:
@@ -164,13 +227,16 @@ def _written(key: str, value: Any) -> str:
     """
     if value is None:
         return "null"
+    if isinstance(value, np.generic):
+        value = value.item()  # whose repr is not the number alone
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str | Path):
         text = str(value)
-        if re.fullmatch(r"[A-Za-z_][\w./:-]*", text):
+        plain = re.fullmatch(r"[A-Za-z_][\w./:-]*", text)
+        if plain and text.lower() not in NOT_TEXTS:
             return text
         return "'" + re.sub(r"(\\*)'", r"\1\1\\'", text) + "'"
     if isinstance(value, list | tuple):

@@ -4,6 +4,7 @@ What tells a run apart is an identity that ``run.json`` keeps from its first sta
 resumed run continues what its logger has, and two runs in one process never share anything.
 """
 
+import fcntl
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.processes import is_first_process
@@ -25,6 +27,7 @@ from lnrnn.runs.reporting import best_effort
 
 TAG = "lnrnn.identity"  # by which a run is found in MLflow, which gives identities of its own
 STORE = "mlflow.db"  # of all runs, beside their folders
+LOCK = "mlflow.lock"  # held while a process opens the store
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,17 @@ def build_logger(node: DictConfig | None, folder: RunFolder, identity: Identity)
             settings |= _of_mlflow(node, title, identity)
         return instantiate(node, **settings)
     except (ConfigurationError, ImportError) as error:
+        if not _is_missing_package(error):
+            raise
         extra = kind.removesuffix("Logger").lower()
-        raise ConfigurationError(
-            f"{error}\nIf its package is not installed: pip install 'lnrnn[{extra}]'"
-        ) from error
+        raise ConfigurationError(f"{error}\npip install 'lnrnn[{extra}]'") from error
+
+
+def _is_missing_package(error: BaseException | None) -> bool:
+    """Return whether an error comes of an import that failed."""
+    while error is not None and not isinstance(error, ImportError):
+        error = error.__cause__
+    return error is not None
 
 
 def _of_wandb(node: DictConfig, title: str, identity: Identity) -> dict[str, Any]:
@@ -102,40 +112,73 @@ def _of_wandb(node: DictConfig, title: str, identity: Identity) -> dict[str, Any
 
 def _of_mlflow(node: DictConfig, title: str, identity: Identity) -> dict[str, Any]:
     uri = node.get("tracking_uri") or f"sqlite:///{identity.home.resolve() / STORE}"
+    artifacts = (identity.home / "mlflow").resolve().as_uri()  # of an experiment
     settings = {
         "tracking_uri": uri,
-        "artifact_location": (identity.home / "mlflow").resolve().as_uri(),  # of an experiment
+        "artifact_location": artifacts,
         "run_name": node.get("run_name") or title,
         "tags": {**(node.get("tags") or {}), TAG: identity.text},
     }
-    if identity.resumed and not node.get("run_id") and is_first_process():
-        settings["run_id"] = _known_to_mlflow(uri, node.experiment_name, identity)
+    if is_first_process():
+        found = _known_to_mlflow(uri, node.experiment_name, artifacts, identity)
+        if identity.resumed and not node.get("run_id"):
+            settings["run_id"] = found
     return settings
 
 
-def _known_to_mlflow(uri: str, experiment: str, identity: Identity) -> str | None:
-    """Return what MLflow calls a run that it knows, which goes on; None if it does not know it."""
+def _known_to_mlflow(uri: str, experiment: str, artifacts: str, identity: Identity) -> str | None:
+    """Open the store, and return what MLflow calls a run; None if it does not know it.
+
+    Store and experiment are made if need be, by one process at a time: of two that make the tables
+    of a new database at once, one fails.
+
+    Raises:
+        ConfigurationError: If the store cannot be opened.
+    """
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(uri)
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
-        return None
-    query = f"tags.`{TAG}` = '{identity.text}'"
-    found = client.search_runs([known.experiment_id], query, max_results=1)
-    if not found:
-        return None
-    client.update_run(found[0].info.run_id, status="RUNNING")
-    return found[0].info.run_id
+    identity.home.mkdir(parents=True, exist_ok=True)
+    try:
+        with open_own(identity.home / LOCK, "a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            client = MlflowClient(uri)
+            known = client.get_experiment_by_name(experiment)
+            if known is None:
+                client.create_experiment(experiment, artifact_location=artifacts)
+                return None
+        query = f"tags.`{TAG}` = '{identity.text}'"
+        found = client.search_runs([known.experiment_id], query, max_results=1)
+        if not found:
+            return None
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return found[0].info.run_id
+    except (MlflowException, *_database_errors()) as error:
+        raise ConfigurationError(
+            f"MLflow's store {uri} cannot be used: {error}. Check logger.tracking_uri, or start "
+            "without logger=mlflow"
+        ) from error
 
 
-def log_configuration(
-    loggers: Sequence[Logger], config: dict[str, Any], identity: Identity
-) -> None:
+def _database_errors() -> tuple[type[Exception], ...]:
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:  # mlflow-skinny does without, where the store is a server
+        return ()
+    return (SQLAlchemyError,)
+
+
+def log_configuration(loggers: Sequence[Logger], config: dict[str, Any]) -> None:
     """Hand a run's configuration to its loggers; MLflow, which cannot change one, once."""
     for logger in loggers:
-        if not (isinstance(logger, MLFlowLogger) and identity.resumed):
+        if not (isinstance(logger, MLFlowLogger) and is_first_process() and _has_one(logger)):
             logger.log_hyperparams(config)
+
+
+def _has_one(logger: MLFlowLogger) -> bool:
+    """Return whether MLflow has a run's configuration, as of one that is resumed."""
+    run = logger.experiment.get_run(logger.run_id)  # the client comes first: it makes the run
+    return bool(run.data.params)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if targets.ndim > 1:  # of steps, not all of which have a number to predict (NaN)
             known = ~targets.isnan()
             errors = torch.where(known, predictions.float() - targets.nan_to_num(), 0.0)
-            return errors.square().sum(), known.sum()
+            return errors.square().sum(), known.sum().float()
         total = torch.nn.functional.mse_loss(predictions.float(), targets, reduction="sum")
         # Filled in place: a GPU would be waited for before a copy of it.
         return total, torch.full((), float(targets.numel()), device=targets.device)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.added_keys import added_keys
 from lnrnn.runs.checkpoint_files import (
     POINTER,
     checkpoints_in,
@@ -112,7 +113,9 @@ def check_contract(checkpoint: dict[str, Any], contract: dict[str, Any], path: P
     Raises:
         ConfigurationError: Listing what differs.
     """
-    before = checkpoint.get("contract", {})
+    added = added_keys(contract.get("data._target_"))
+    before = {key: str(value) for key, value in added.items() if key in contract}
+    before |= checkpoint.get("contract", {})
     lines = [
         f"  {key}: {before.get(key)} in the checkpoint, {contract.get(key)} now"
         for key in sorted(before.keys() | contract.keys())

@@ -167,7 +167,7 @@ def _train(
         trainer.callbacks += [*callbacks, agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
         with training.signals, finishing(trainer.loggers):
             plain = cast(dict, OmegaConf.to_container(config))
-            log_configuration(trainer.loggers, plain, identity)
+            log_configuration(trainer.loggers, plain)
             tested = _run(config, training, task, datamodule, start.checkpoint, status)
             if trainer.is_global_zero:
                 _finish(folder, config, training, task, tested)

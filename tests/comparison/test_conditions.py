@@ -49,3 +49,14 @@ def test_validation_at_its_ceiling_is_told():
     assert check_ceiling({**runs, "lstm": [*perfect[:2], *runs["lstm"][2:]]}) == []
     failed = replace(perfect[0], status="failed")
     assert "(a in 2 of 2 runs)" in check_ceiling({"a": [failed, *perfect[1:]]})[0]
+
+
+def test_tests_of_best_and_of_last_weights_are_told_apart():
+    runs = sample_runs(seeds=6, monitor=False)
+    told = "tested the weights of their best validation and others their last"
+    assert not any(told in text for text in compare(runs)["warnings"])
+    best = {**runs, "lstm": [replace(run, tested="best") for run in runs["lstm"]]}
+    assert any(told in text for text in compare(best)["warnings"])
+    # A record that lacks the entry is of a version that tested the last weights.
+    last = {**runs, "lstm": [replace(run, tested="last") for run in runs["lstm"]]}
+    assert not any(told in text for text in compare(last)["warnings"])

@@ -21,6 +21,14 @@ def test_a_run_comes_back_as_it_was_written(write_run):
     assert run.curve("val/other") == ()
     assert (run.test_value, run.validation_mean) == (0.96, 0.375)
     assert (run.best, run.final_validation, run.diagnosis) == (0.5, 0.5, None)
+    assert run.tested is None
+
+
+def test_which_weights_were_tested_is_read(write_run):
+    folder = write_run("rnn_ln", 3, value=0.96, curve=(0.25, 0.5))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**record, "tested": "best"}))
+    assert read_run(folder).tested == "best"
 
 
 def test_the_mean_over_training_is_the_area_under_the_curve_over_its_length(write_run):

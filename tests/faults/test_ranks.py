@@ -114,3 +114,17 @@ def test_fewer_processes_go_on_with_the_same_samples(tmp_path):
         assert line == other
     for name, value in content(one)[0]["state_dict"].items():
         torch.testing.assert_close(content(folder)[0]["state_dict"][name], value, rtol=0, atol=1e-4)
+
+
+def test_two_processes_forecast(tmp_path):
+    """Not every step of a window has a number to predict, and those that have are counted."""
+    table = tmp_path / "series.csv"
+    rows = [f"{t},{(t * 7) % 13 + t / 10}" for t in range(300)]
+    table.write_text("time,x\n" + "\n".join(rows) + "\n")
+    words = ("data=table_forecasting", f"data.files={table}", "data.order_by=time")
+    columns = ("data.input_columns=[x]", "data.target_column=x", "data.num_features=1")
+    windows = ("data.window=12", "data.horizon=2", "data.batch_size=8", "trainer.max_epochs=1")
+    folder, _ = finish(tmp_path / "run", (*words, *columns, *windows, "model=rnn", *COMMON))
+    record = folder.read_record()
+    assert (record.status, record.processes) == ("finished", 2)
+    assert record.metrics["test/loss"] > 0

@@ -3,15 +3,29 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from experiments import QUIET
+from omegaconf import OmegaConf
 
 from lnrnn.comparison import read_run
-from lnrnn.training import RunFolder, compose_experiment, evaluate, folder_of, train
+from lnrnn.runs.added_keys import added_keys
+from lnrnn.runs.folder import check_configuration
+from lnrnn.training import (
+    ConfigurationError,
+    RunFolder,
+    compose_experiment,
+    evaluate,
+    folder_of,
+    train,
+)
+from lnrnn.training.build import contract_of
+from lnrnn.training.resume import check_contract
 
 WRITTEN = Path(__file__).parent / "written_by_0_1_0"  # at commit 48f9594
 FINISHED = "gru_lncell-hidden_size-4-max_epochs-2/seed0"
+NUM_CLASSES = {"table_files": ["data.num_classes=2"], "text_files": []}
 INTERRUPTED = "rnn_ln-hidden_size-4-max_epochs-40/seed0"
 
 
@@ -72,3 +86,39 @@ def test_a_comparison_reads_them():
     assert interrupted.test_value is None
     assert not interrupted.diverged
     assert RunFolder(WRITTEN / INTERRUPTED).read_record().signal == "SIGTERM"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("table_files", ["data.files=a.csv", "data.num_classes=2"]),
+        ("text_files", ["data.files=a.txt"]),
+    ],
+)
+def test_a_folder_of_other_data_lacks_what_was_added_since(name, words, tmp_path):
+    """Its configuration and its checkpoints have the keys that there were, and no others."""
+    asked = compose_experiment([f"data={name}", *words]).config
+    then = compose_experiment([f"data={name}", *words]).config
+    added = added_keys(f"lnrnn.data.{name}")
+    OmegaConf.set_struct(then, False)
+    for key in added:
+        group, _, leaf = key.rpartition(".")
+        del (OmegaConf.select(then, group) if group else then)[leaf]
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(OmegaConf.to_yaml(then))
+    check_configuration(folder, asked)
+    source = SimpleNamespace(fingerprint="0")
+    checkpoint = {"contract": contract_of(then, source)}
+    check_contract(checkpoint, contract_of(asked, source), tmp_path)
+    asked.data.encoding = "latin-1"
+    with pytest.raises(ConfigurationError, match="another configuration"):
+        check_configuration(folder, asked)
+    with pytest.raises(ConfigurationError, match=r"data\.encoding: None in the checkpoint"):
+        check_contract(checkpoint, contract_of(asked, source), tmp_path)
+
+
+def test_what_was_added_has_the_values_of_todays_files():
+    for name in ("table_files", "text_files"):
+        config = compose_experiment([f"data={name}", "data.files=a", *NUM_CLASSES[name]]).config
+        for key, value in added_keys(f"lnrnn.data.{name}").items():
+            assert OmegaConf.select(config, key, throw_on_missing=True) == value, key

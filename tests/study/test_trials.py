@@ -3,8 +3,10 @@
 import csv
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -12,8 +14,11 @@ from experiments import QUIET
 from optuna.trial import TrialState
 
 from lnrnn.cli import tune as command
+from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.runs.lock import this_process
+from lnrnn.runs.checkpoint_files import CheckpointError
+from lnrnn.runs.folder import RunFolder, folder_of
+from lnrnn.runs.lock import InUseError, this_process
 from lnrnn.runs.record import read_record
 from lnrnn.study import trials
 from lnrnn.study.search import Space, read_search
@@ -21,6 +26,7 @@ from lnrnn.training import SequenceTask
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 SHORT = ("model=rnn", "model.hidden_size=8", "trainer.max_epochs=2", *QUIET)
+COMPLETE = SimpleNamespace(state=TrialState.COMPLETE)
 RATE = "optimizer.lr=log(1e-4,1e-1)"
 
 
@@ -102,15 +108,127 @@ def test_a_trial_of_a_process_that_has_ended_is_taken_up_again():
     assert trials.counted(study) == [second]
 
 
-def test_a_study_of_that_name_that_searches_something_else_is_named():
-    for values in ("1e-5,1e-3", "1e-4,1e-2"):
-        search = read_search([*SHORT, f"model.eps=choice({values})", "study=mine", "trials=2"])
-        study = trials.open_study(search)
-        if values.startswith("1e-5"):
-            study.ask({"model.eps": trials.distribution_of(search.spaces["model.eps"])})
-        else:
-            with pytest.raises(ConfigurationError, match="study mine searches something else"):
-                trials.work(search, study)
+@pytest.mark.parametrize(
+    "words",
+    [["model.eps=choice(1e-4,1e-2)"], ["model.eps=choice(1e-5,1e-3)", "model.bidirectional=true"]],
+)
+def test_a_study_of_that_name_that_searches_something_else_is_named(words):
+    same = [*SHORT, "model.eps=choice(1e-5,1e-3)", "study=mine"]
+    trials.open_study(read_search(same))
+    trials.open_study(read_search([*same, "data.num_workers=1"]))  # which changes no number
+    with pytest.raises(ConfigurationError, match="study mine searches something else"):
+        trials.open_study(read_search([*SHORT, *words, "study=mine"]))
+
+
+def test_studies_of_two_data_sets_do_not_meet_in_a_database(tmp_path):
+    storage = f"storage=sqlite:///{tmp_path}/studies.db"
+    names = [
+        trials.open_study(read_search([RATE, "study=mine", f"data={data}", storage])).study_name
+        for data in ("japanese_vowels", "mnist1d")
+    ]
+    assert names == ["japanese_vowels/mine", "mnist1d/mine"]
+
+
+def test_a_key_that_is_added_may_be_searched():
+    search = read_search([*SHORT, "+model.zoneout=uniform(0,0.5)"])
+    assert list(search.spaces) == ["+model.zoneout"]
+
+
+def test_the_value_is_that_of_the_weights_that_are_tested():
+    search = read_search([*SHORT, "optimizer.lr=choice(0.9,1.0)", "test=best", "trials=1"])
+    study = trials.open_study(search)
+    study.enqueue_trial({"optimizer.lr": "1.0"})
+    trials.work(search, study)
+    (trial,) = study.trials
+    folder = RunFolder(Path(trial.user_attrs["folder"]))
+    losses = [loss for _, loss in trials.losses_of(folder)]
+    assert trial.value == min(losses) != losses[-1]
+
+
+def test_values_that_another_process_is_at_are_not_counted_and_others_are_drawn(monkeypatch):
+    search = read_search([*SHORT, "model.eps=choice(1e-5,1e-3)", "trials=1"])
+    study = trials.open_study(search)
+    study.enqueue_trial({"model.eps": "1e-5"})
+    folder = folder_of(compose_experiment([*SHORT, "model.eps=1e-5"]))
+    original, refused = trials.train, []
+
+    def train(experiment, **settings):
+        if not refused:
+            refused.append(experiment)
+            raise InUseError(f"{folder.path} is in use")
+        return original(experiment, **settings)
+
+    monkeypatch.setattr(trials, "train", train)
+    monkeypatch.setattr(trials, "PAUSE", 0)
+    trials.work(search, study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert len(trials.counted(study)) == 1
+
+
+@pytest.mark.parametrize("error", [CheckpointError("full"), OSError("full")])
+def test_a_full_disk_ends_the_search_and_its_trial_is_taken_up_again(error, monkeypatch):
+    search = read_search([*SHORT, RATE, "trials=2"])
+    study = trials.open_study(search)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(trials, "train", fail)
+    with pytest.raises(type(error)):
+        trials.work(search, study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert trials.counted(study) == []
+
+
+def test_settings_that_do_not_fit_end_the_search_in_words(monkeypatch, capsys):
+    words = [*SHORT, "model.num_layers=choice(0,-1)", "trials=2"]
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *words])
+    with pytest.raises(SystemExit, match=r"error: .*num_layers"):
+        command.main()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_search_without_a_result_says_so(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(trials, "train", fail)
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *SHORT, RATE, "trials=1"])
+    with pytest.raises(SystemExit, match="no trial was completed"):
+        command.main()
+    with pytest.raises(ConfigurationError, match="1 of 2 other processes"):
+        command.check_end(SimpleNamespace(trials=[COMPLETE]), [0, -9])
+
+
+def test_a_signal_between_runs_stops_the_processes_beside(monkeypatch):
+    started = []
+
+    def work(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def start_others(*_):
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started
+
+    monkeypatch.setattr(trials, "work", work)
+    monkeypatch.setattr(command, "start_others", start_others)
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *SHORT, RATE, "jobs=2"])
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert started[0].returncode == -signal.SIGTERM
+
+
+def test_processes_share_the_threads(monkeypatch):
+    given = []
+    monkeypatch.setattr(command.subprocess, "Popen", lambda *_, env: given.append(env))
+    command.start_others(read_search([*SHORT, RATE, "jobs=3"]), [], 2)
+    assert [env["OMP_NUM_THREADS"] for env in given] == ["2", "2"]
 
 
 def test_a_trial_of_a_process_that_lives_is_left_to_it():

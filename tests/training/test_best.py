@@ -5,7 +5,15 @@ import shutil
 
 import pytest
 import torch
-from experiments import CLASSIFIER, LANGUAGE_MODEL, Interruption, compose, interrupt_call, run
+from experiments import (
+    CLASSIFIER,
+    LANGUAGE_MODEL,
+    QUIET,
+    Interruption,
+    compose,
+    interrupt_call,
+    run,
+)
 from same_runs import assert_same_run, kept_for_use
 
 from lnrnn.data import japanese_vowels
@@ -13,7 +21,7 @@ from lnrnn.runs.best_files import best_files, improvements, newest_best, step_of
 from lnrnn.runs.folder import derive_name
 from lnrnn.runs.metrics import Entry, read_metrics
 from lnrnn.runs.tensor_files import read_tensors
-from lnrnn.training import ConfigurationError, RunFolder, evaluate, train
+from lnrnn.training import ConfigurationError, RunFolder, evaluate, fit, train
 
 # A rate at which this model is best in the middle, and not at its end.
 WORSE = (*CLASSIFIER, "optimizer.lr=0.3", "trainer.max_epochs=6", "name=worse")
@@ -239,3 +247,26 @@ def test_names_of_labels_and_columns_are_kept(tmp_path):
     assert content["labels"] == ["no", "yes"]
     assert content["columns"] == ["words"]
     assert content["symbols"] == "bytes"
+
+
+class Tone(torch.nn.Module):
+    """An encoder with a buffer that safetensors cannot hold."""
+
+    def __init__(self, num_features: int, output_size: int = 4) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.linear = torch.nn.Linear(num_features, output_size)
+        self.register_buffer("tone", torch.ones(2, dtype=torch.complex128))
+
+    def forward(self, inputs, lengths=None, state=None):
+        return self.linear(inputs), None
+
+
+def test_weights_that_no_file_can_hold_do_not_end_a_run_unless_they_are_tested(tmp_path):
+    settings = {"model": Tone, "trainer.max_epochs": 1, "root": tmp_path}
+    with pytest.warns(UserWarning, match=r"cannot hold encoder\.tone \(torch\.complex128\)"):
+        fitted = fit(*QUIET, **settings)
+    assert fitted.record.tested == "last"
+    assert best_files(fitted.folder.checkpoints) == []
+    with pytest.raises(ConfigurationError, match="take the last weights, test=last"):
+        fit(*QUIET, "test=best", **settings)

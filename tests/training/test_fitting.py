@@ -1,14 +1,18 @@
 """Training from Python: strings and classes, and nothing of the notebook's own is disturbed."""
 
+import importlib
 import json
+import linecache
 import logging
 import random
 import signal
+import sys
 import threading
 from functools import partial
 from typing import Any, cast
 
 import hydra.version
+import numpy as np
 import pytest
 import torch
 from experiments import QUIET, compose
@@ -18,7 +22,10 @@ from torch import nn
 
 import lnrnn
 from lnrnn.models import RecurrentEncoder
+from lnrnn.runs.best_files import best_files
+from lnrnn.runs.tensor_files import read_tensors
 from lnrnn.training import ConfigurationError, evaluate, fit, train
+from lnrnn.training.fitting import _written
 
 SHORT = (*QUIET, "model.hidden_size=8", "trainer.max_epochs=2")
 QUICK = (*QUIET, "trainer.max_epochs=1")
@@ -87,6 +94,35 @@ def test_a_class_is_a_model_and_its_arguments_are_in_the_folders_name(tmp_path):
     assert not any("searchpath" in text for text in run.record.overrides)
 
 
+def test_an_edited_class_does_not_get_the_result_of_the_one_before(tmp_path, monkeypatch):
+    text = (
+        "from torch import nn\n"
+        "class Edited(nn.Module):\n"
+        "    def __init__(self, num_features):\n"
+        "        super().__init__()\n"
+        "        self.output_size = 4\n"
+        "        self.linear = nn.Linear(num_features, 4)\n"
+        "    def forward(self, inputs, lengths=None, state=None):\n"
+        "        return self.linear(inputs), None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def edited(text: str) -> Any:
+        (tmp_path / "edited_models.py").write_text(text)
+        sys.modules.pop("edited_models", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        return importlib.import_module("edited_models").Edited
+
+    model = edited(text)
+    run = fit(*QUICK, model=model, root=tmp_path)
+    assert fit(*QUICK, model=model, root=tmp_path).metrics == run.metrics
+    model = edited(text.replace("self.linear(inputs), None", "2.0 * self.linear(inputs), None"))
+    with pytest.raises(ConfigurationError, match="has been edited since"):
+        fit(*QUICK, model=model, root=tmp_path)
+    assert fit(*QUICK, model=model, root=tmp_path, name="doubled").metrics != run.metrics
+
+
 def test_ours_need_no_trust_and_an_optimizer_may_be_torchs(tmp_path):
     norm = lnrnn.CellNorm(kind="rms", cell=None)
     encoder = partial(RecurrentEncoder, cell="gru", hidden_size=8, norm=norm)
@@ -96,6 +132,29 @@ def test_ours_need_no_trust_and_an_optimizer_may_be_torchs(tmp_path):
     assert run.config.model.norm.kind == "rms"
     assert run.config.optimizer._target_ == "torch.optim.SGD"
     assert evaluate(run.folder.path).metrics == run.metrics
+
+
+def test_the_model_has_the_weights_that_were_tested(tmp_path):
+    worse = ("optimizer.lr=1.0", "test=best", "model=rnn")  # best before its end
+    run = fit(*SHORT, *worse, root=tmp_path)
+    (best,) = best_files(run.folder.checkpoints)
+    kept = read_tensors(best)[0]
+    newest = run.folder.newest_checkpoint()
+    assert newest is not None
+    last = torch.load(newest, weights_only=True)["state_dict"]
+    assert not all(torch.equal(last[f"model.{name}"], kept[name]) for name in kept)
+    assert all(torch.equal(value, kept[name]) for name, value in run.model.state_dict().items())
+
+
+def test_numpys_numbers_are_numbers_and_texts_stay_texts(tmp_path):
+    own = partial(Averages, label="null", hidden_size=cast(int, np.int64(3)))
+    settings: dict[str, Any] = {"optimizer.lr": np.float64(0.02)}
+    run = fit(*QUICK, model=own, root=tmp_path, **settings)
+    assert run.config.optimizer.lr == 0.02
+    assert (run.config.model.label, run.config.model.hidden_size) == ("null", 3)
+    assert "lr-0.02" in run.folder.path.parent.name
+    for text in ("true", "NaN", "False", "inf"):
+        assert _written("x", text) == f"'{text}'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from experiments import CLASSIFIER, Interruption, compose, interrupt_call, run
+from experiments import CLASSIFIER, Interruption, compose, interrupt_call, only, run
 
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.record import RecordError, read_record
@@ -149,6 +151,55 @@ def test_mlflow_has_a_store_that_works_and_continues_its_run(tmp_path, monkeypat
             n: dict(points) for n, points in expected(folder).items()
         }
         assert entry.params["model/hidden_size"] == "8"
+
+
+OPENING = """
+import sys
+from pathlib import Path
+from lnrnn.training import loggers
+home = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+uri = f"sqlite:///{home / loggers.STORE}"
+loggers._known_to_mlflow(uri, "lnrnn", home.as_uri(), loggers.Identity("0" * 32, home))
+"""
+
+
+def test_processes_that_begin_at_once_make_one_store_of_mlflow(tmp_path):
+    pytest.importorskip("mlflow")
+    command = [sys.executable, "-W", "ignore", "-c", OPENING, str(tmp_path)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    children: list[Any] = [
+        subprocess.Popen(command, **pipes, stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    for child in children:
+        assert child.stdout.readline() == b"ready\n"
+    for child in children:
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+    told = [child.communicate(timeout=120)[1].decode() for child in children]
+    assert [child.returncode for child in children] == [0] * 3, told
+    assert in_mlflow(tmp_path) == []
+
+
+def test_a_store_that_cannot_be_used_is_named_without_advice_to_install(tmp_path):
+    pytest.importorskip("mlflow")
+    (tmp_path / "mlflow.db").write_text("this is not a database, whatever its name says" * 99)
+    with pytest.raises(ConfigurationError, match=r"store sqlite.*cannot be used") as caught:
+        train(compose("logger=mlflow", *SHORT), tmp_path)
+    assert "pip install" not in str(caught.value)
+
+
+def test_a_run_that_mlflow_does_not_know_yet_gets_its_configuration(tmp_path, monkeypatch):
+    """It has an identity already, but a store that was removed since does not know it."""
+    pytest.importorskip("mlflow")
+    with monkeypatch.context() as patch:
+        interrupt_call(patch, *KILLED)
+        with pytest.raises(Interruption):
+            train(compose("logger=mlflow", *SHORT), tmp_path)
+    RunFolder(only(tmp_path.glob("*/*/seed0"))).update_record(identity="0" * 32)
+    train(compose("logger=mlflow", *SHORT), tmp_path)
+    assert [entry.params["model/hidden_size"] for entry in in_mlflow(tmp_path)] == ["8", "8"]
 
 
 def test_a_run_that_fails_is_said_to_have_failed(tmp_path, monkeypatch):

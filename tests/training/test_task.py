@@ -187,3 +187,10 @@ def test_the_state_is_carried_from_window_to_window_and_starts_at_zero():
         assert not any(part.requires_grad for part in state)
         parts.append(predictions)
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+def test_the_count_of_targets_is_a_float_so_that_processes_can_average_it():
+    targets = torch.tensor([[1.0, float("nan")], [2.0, 3.0]])
+    _, count = sum_loss(torch.zeros(2, 2), targets)
+    assert count == 3
+    assert count.is_floating_point()

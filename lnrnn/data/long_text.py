@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -114,8 +115,9 @@ def _convert(paths: Sequence[Path], encoding: str | None, target: Path) -> None:
     Several processes may do so at the same time: each writes a file of its own, and all are alike.
     """
     for forgotten in target.parent.glob(".*.draft"):  # by processes that were killed
-        if time.time() - forgotten.stat().st_mtime > _FORGOTTEN:
-            forgotten.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has moved it to its place
+            if time.time() - forgotten.stat().st_mtime > _FORGOTTEN:
+                forgotten.unlink()
     handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".draft")
     try:
         with os.fdopen(handle, "wb") as file:

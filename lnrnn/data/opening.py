@@ -57,8 +57,11 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
 def unpacked_name(path: Path) -> str:
     """Return a file's name without the suffix of what it is packed in; of a zip, its member's."""
     if _first_bytes(path).startswith(_ZIP):
-        with ZipFile(path) as archive:
-            return _only_member(path, archive)
+        try:
+            with ZipFile(path) as archive:
+                return _only_member(path, archive)
+        except BadZipFile as error:
+            raise ValueError(f"{path} is damaged, it cannot be unpacked: {error}") from error
     return path.stem if path.suffix.lower() in (".gz", ".bz2", ".xz", ".zst") else path.name
 
 
@@ -89,6 +92,7 @@ def known_encoding(name: str) -> str:
         ValueError: If it knows none of that name.
     """
     try:
+        "".encode(name)  # refuses codecs that are not of text, such as hex
         return codecs.lookup(name).name
     except LookupError:
         raise ValueError(

@@ -96,8 +96,9 @@ def table_files(
         window: A step a row: steps of the windows that series are cut into; None keeps them whole.
         horizon: Steps that ``forecasting`` predicts.
         stride: Steps from one window to the next.
-        missing: ``error`` names what is missing; ``mask`` puts the mean, with a second feature
-            that is 1 where it was missing, and predicts nothing where a step's target is missing.
+        missing: ``error`` names what is missing; ``mask`` puts the mean (0 without
+            ``standardize``), with a second feature that is 1 where it
+            was missing, and predicts nothing where a step's target is missing.
         num_features: Numbers per step, with ``missing=mask`` twice as many; None for text.
         num_tokens: 257 for text (bytes and the padding symbol); None for numbers.
         length: Steps of every sequence; None if they vary.

@@ -317,3 +317,18 @@ def test_commas_at_the_ends_of_rows_add_no_column(folder):
     write_csv(folder / "a.csv")
     write_csv(folder / "b.csv", [(*row, "") for row in ROWS])
     assert read("b.csv").fingerprint == read("a.csv").fingerprint
+
+
+def test_a_zip_that_is_cut_is_said_to_be_damaged(folder):
+    write_csv(folder / "a.csv")
+    zipped(folder / "a.zip", (folder / "a.csv").read_bytes())
+    (folder / "a.zip").write_bytes((folder / "a.zip").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"a\.zip is damaged"):
+        read("a.zip").setup("fit")
+
+
+@pytest.mark.parametrize("name", ["hex", "rot13", "klingon"])
+def test_an_encoding_that_is_not_of_text_is_refused(folder, name):
+    write_csv(folder / "a.csv")
+    with pytest.raises(ValueError, match=f"data.encoding={name} is unknown"):
+        read("a.csv", encoding=name)

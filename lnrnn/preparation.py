@@ -40,7 +40,6 @@ class Preparation:
         length: Steps of every sequence; None if they vary.
         symbols: ``bytes`` (a text's, in UTF-8) or ``numbers``; None for features.
         labels: The classes' names, in their order; None where they are numbers.
-        features: The features' names, in their order; None where they have none.
         scaling: What features were centered and scaled by; None if they were not.
         max_length: Steps kept of each sequence; None keeps all.
         window: Steps that were trained on at once; None where sequences were taken whole.
@@ -60,7 +59,6 @@ class Preparation:
     length: int | None
     symbols: str | None = None
     labels: tuple[str, ...] | None = None
-    features: tuple[str, ...] | None = None
     scaling: Scaling | None = None
     max_length: int | None = None
     window: int | None = None
@@ -112,7 +110,6 @@ def from_plain(content: Any) -> Preparation:
         kind=content["kind"],
         symbols=content.get("symbols"),
         labels=_names("labels", content.get("labels"), sizes["num_classes"]),
-        features=_names("features", content.get("features"), given),
         scaling=_scaling(content.get("scaling"), given),
         columns=_names("columns", content.get("columns") or (), None) or (),
         target_scale=_target_scale(content.get("target_scale", (0.0, 1.0))),

@@ -1,8 +1,9 @@
 """New sequences from files, block by block: a file may be larger than memory.
 
 Text files hold a sequence a line; csv, tsv, jsonl and parquet files a sequence a row, in one of
-their columns, written as in the files that a model was trained on. A json file that is one list is
-read whole.
+their columns, written as in the files that a model was trained on, but in UTF-8, unpacked, and
+separated by commas (csv) or tabs (tsv): a run does not keep how its own files were read. A json
+file that is one list is read whole.
 """
 
 from __future__ import annotations  # pandas and pyarrow take a second to import
@@ -56,7 +57,9 @@ def read_rows(path: Path, column: str | None) -> Iterator[Row]:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ValueError(f"{path}: files must be of the formats {', '.join(FORMATS)}")
+        raise ValueError(
+            f"{path}: files must be of the formats {', '.join(FORMATS)}, in UTF-8 and not packed"
+        )
     if suffix in TABLES and column is None:
         raise ValueError(
             f"{path} is a table: say which of its columns holds the sequences, column=NAME"
@@ -153,7 +156,7 @@ def _check_column(path: Path, column: str, columns: list[str]) -> None:
     if column not in columns:
         raise ValueError(
             f"{path} has no column {column!r}; there are {', '.join(columns)}: column=NAME says "
-            "which holds the sequences"
+            "which holds the sequences (columns are separated by commas in csv, by tabs in tsv)"
         )
 
 

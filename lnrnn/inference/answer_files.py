@@ -96,7 +96,7 @@ def steps_in(row: Row, column: str | None, known: Preparation) -> Tensor:
     value = row.value
     if isinstance(value, str) and known.given_features is not None:
         named = Rows("", np.array([row.number]), [row.file], np.array([0]), column)
-        value = frames_of_cells(named, [value], known.given_features)[0]
+        value = frames_of_cells(named, [value], known.given_features, gaps=known.masked)[0]
     return to_steps(value, known, row.name)
 
 

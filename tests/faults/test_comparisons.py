@@ -150,7 +150,7 @@ def test_a_comparison_that_is_stopped_and_killed_ends_as_one_that_was_not(tmp_pa
     kill_the_parent(again, 4000)
     kill_a_worker(again, 8000)
     finish(again, 2)
-    assert result_in(again) == result_in(whole)
+    assert result_in(again) | {"command": None} == result_in(whole) | {"command": None}
     for arm in ("rnn", "rnn_ln"):
         for seed in (0, 1):
             path = RUNS.format(arm, seed)

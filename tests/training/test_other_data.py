@@ -146,7 +146,12 @@ def test_no_configuration_takes_keys_that_nothing_reads():
 @pytest.mark.filterwarnings("ignore:no row to learn from has class")
 def test_labels_of_other_files_have_the_classes_of_the_run(tmp_path):
     """The third is in the run's test alone, and another third name would have its number."""
-    for name, labels in (("learned", "ab"), ("tested", "abd"), ("known", "bd"), ("new", "bc")):
+    for name, labels in (
+        ("learned", "ab"),
+        ("tested", ("a", "b", "d")),
+        ("known", "bd"),
+        ("new", "bc"),
+    ):
         lines = [f"{row % 9} {row % 4},{labels[row % len(labels)]}" for row in range(40)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["values,state", *lines]) + "\n")
     table = [*TABLE, "data.num_classes=3", f"data.files={tmp_path}/learned.csv"]

@@ -133,9 +133,8 @@ class RNN(Stack, cell="rnn"):
         more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
         if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
-        output, state = self._run(
-            input, one_state(hx, "an RNN"), resets, one_state(reset_state, "an RNN"), lengths
-        )
+        state, after = one_state(hx, "an RNN"), one_state(reset_state, "an RNN")
+        output, state = self._run(input, state, resets, after, lengths)
         return output, state[0]
 
     def _run_direction(
@@ -264,8 +263,7 @@ class LSTM(Stack, cell="lstm"):
         more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
         if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
-        state = two_states(hx, "an LSTM")
-        after = two_states(reset_state, "an LSTM")
+        state, after = two_states(hx, "an LSTM"), two_states(reset_state, "an LSTM")
         output, (h_n, c_n) = self._run(input, state, resets, after, lengths)
         if self._cell_norm is not None:
             c_n = c_n.to(carried_dtype(None if hx is None else hx[1], self.weight_hh_l0.dtype))
@@ -391,9 +389,8 @@ class GRU(Stack, cell="gru"):
         more = {"resets": resets, "reset_state": reset_state, "lengths": lengths}
         if (result := self._run_by_tool(input, hx, **more)) is not None:
             return result
-        output, state = self._run(
-            input, one_state(hx, "a GRU"), resets, one_state(reset_state, "a GRU"), lengths
-        )
+        state, after = one_state(hx, "a GRU"), one_state(reset_state, "a GRU")
+        output, state = self._run(input, state, resets, after, lengths)
         return output, state[0]
 
     def _run_direction(

@@ -157,23 +157,24 @@ def _train(
         check_loops(trainer)
         limit = first_limit(trainer, datamodule.batches_per_epoch())
         changed = differences(saved, training.world) if saved else []
-        if trainer.is_global_zero:
-            _open(folder, experiment, task, datamodule, start, training, changed, identity)
-            if limit is not None:
-                say(limit)
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
         status = Status(folder, config, training.timer)
         trainer.callbacks += [*callbacks, agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
-        with training.signals, finishing(trainer.loggers):
-            plain = cast(dict, OmegaConf.to_container(config))
-            log_configuration(trainer.loggers, plain)
-            tested = _run(config, training, task, datamodule, start.checkpoint, status)
+        with training.signals:  # from before the record says "running": what stops it says so too
             if trainer.is_global_zero:
-                _finish(folder, config, training, task, tested)
-            # A sweep's next job may be this run again: all find it finished.
-            trainer.strategy.barrier()
-            received = training.signals.agreed(trainer)
+                _open(folder, experiment, task, datamodule, start, training, changed, identity)
+                if limit is not None:
+                    say(limit)
+            with finishing(trainer.loggers):
+                plain = cast(dict, OmegaConf.to_container(config))
+                log_configuration(trainer.loggers, plain)
+                tested = _run(config, training, task, datamodule, start.checkpoint, status)
+                if trainer.is_global_zero:
+                    _finish(folder, config, training, task, tested)
+                # A sweep's next job may be this run again: all find it finished.
+                trainer.strategy.barrier()
+                received = training.signals.agreed(trainer)
     if received:  # in the last moments: what was asked to stop here is more than this run
         raise Interrupted(received, trainer.global_step, finished=True)
 

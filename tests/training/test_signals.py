@@ -47,6 +47,28 @@ def test_a_signal_saves_at_the_steps_end_and_leaves_a_mark(number, code, tmp_pat
     assert after == before
 
 
+def test_a_signal_as_the_record_is_written_leaves_a_mark(tmp_path, monkeypatch):
+    """As the processes of a comparison meet it, which leave at once where no run listens."""
+
+    def leave(number, frame):
+        raise Interrupted(signal.Signals(number), 0)
+
+    def write(folder, record):
+        os.kill(os.getpid(), signal.SIGTERM)
+        written(folder, record)
+
+    written, before = RunFolder.write_record, signal.signal(signal.SIGTERM, leave)
+    monkeypatch.setattr(RunFolder, "write_record", write)
+    try:
+        with pytest.raises(Interrupted) as caught:
+            train(compose(*SHORT), tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (caught.value.code, caught.value.step) == (143, 1)
+    record = RunFolder(only(tmp_path.glob("*/*/seed0"))).read_record()
+    assert (record.status, record.signal, record.steps) == ("interrupted", "SIGTERM", 1)
+
+
 def test_a_signal_while_a_trainer_sets_up_is_not_lightnings(tmp_path, monkeypatch):
     """Lightning would listen from before its first stage, and end two processes with 0, unsaved."""
     heard, original = [], Trainer._run_stage

@@ -3,9 +3,11 @@
 Dimensions: T time steps, B sequences, I input features, L layers, D directions.
 """
 
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,7 +93,7 @@ def onnx(
     translations = onnx_translations()
     from onnxscript import optimizer
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_registry():
         # That input and states share the batch, which torch reads off them, is meant.
         warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
         try:
@@ -110,6 +112,18 @@ def onnx(
     )
     optimizer.optimize(program.model)
     program.save(path, external_data=False)
+
+
+@contextmanager
+def _quiet_registry() -> Iterator[None]:
+    """Keep torch from saying at every export that torchvision, which nothing needs, is missing."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -162,7 +176,11 @@ def _refusal_in(error: BaseException | None) -> NotImplementedError | None:
 def _check_left_out(module: nn.Module, given: dict[str, Any]) -> None:
     wrong = [name for name, value in given.items() if value is not None]
     if wrong:
-        raise ValueError(f"{type(module).__name__} does not take {', '.join(wrong)} here")
+        raise ValueError(
+            f"{type(module).__name__} does not take {', '.join(wrong)} here: leave it out. "
+            "Examples and names of inputs are for other modules than lnrnn's, which know theirs, "
+            "and states and steps for its layers"
+        )
 
 
 def _of_layer(layer: Stack, initial_state: bool, step: bool) -> dict[str, Any]:

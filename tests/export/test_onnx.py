@@ -1,5 +1,6 @@
 """lnrnn.export.onnx: what the file takes and returns, and that its numbers are the module's."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_what_cannot_be_written_says_why(path: Path) -> None:
     with pytest.raises(ValueError, match=r"training mode; call module\.eval"):
         lnrnn.export.onnx(layer, path)
     layer.eval()
-    with pytest.raises(ValueError, match="GRU does not take args, input_names here"):
+    with pytest.raises(ValueError, match="GRU does not take args, input_names here: leave it"):
         lnrnn.export.onnx(layer, path, (torch.randn(2, 2, 3),), input_names=["x"])
     with pytest.raises(ValueError, match="args are needed"):
         lnrnn.export.onnx(nn.Linear(3, 4).eval(), path)
@@ -267,3 +268,14 @@ def test_what_no_kernel_has_and_autocast_are_refused_too(path: Path) -> None:
     with pytest.raises(TypeError, match=r"args must be a tuple of arguments, \(x,\), got Tensor"):
         lnrnn.export.onnx(nn.Sequential(nn.Linear(3, 4)).eval(), path, torch.randn(2, 3))  # pyright: ignore[reportArgumentType]
     assert not path.exists()
+
+
+def test_nothing_is_said_of_what_nobody_asked_for(tmp_path: Path, caplog) -> None:
+    """Torch speaks of torchvision, which is not needed, at each export."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addHandler(caplog.handler)
+    try:
+        lnrnn.export.onnx(lnrnn.GRU(3, 5, norm="cell").eval(), tmp_path / "gru.onnx")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [message for message in caplog.messages if "torchvision" in message] == []

@@ -40,12 +40,13 @@ class Part(NamedTuple):
 def parts() -> list[Part]:
     """Return one pass."""
     graphs = ["tests/gpu/test_graphs.py", "tests/gpu/test_training.py"]
+    parity = ["tests/gpu/test_layers.py", "tests/gpu/test_parity.py"]
     passed = (0, NO_TESTS) if REHEARSED else (0,)
     found = [
         Part("accuracy", 60, 30, _module("accuracy")),
         Part("warm", 180, 0, _module("warm"), beside=True),
         Part("graphs", 75, 30, [*PYTEST, *_plugins(), *graphs], right=passed),
-        Part("parity", 130, 0, [*PYTEST, *_plugins(), "tests/gpu/test_parity.py"], right=passed),
+        Part("parity", 130, 0, [*PYTEST, *_plugins(), *parity], right=passed),
         Part("speed", 125, 90, _speed(), timed=True),
         Part("cudnn", 50, 30, _module("cudnn"), timed=True),
         Part("profile", 40, 20, _module("profiling"), timed=True),

@@ -124,6 +124,9 @@ def lstm_forward(
         scales = scales + scale_c
     if side is not None:
         save_moments(stats, rows * 10, exists, means, scales)
+        if CELL is None:  # nothing is left unwritten: a graph's results are compared bit for bit
+            nothing = (tl.zeros_like(means[0]),)
+            save_moments(stats, rows * 10 + 8, exists, nothing, nothing)
     if CELL == "state":
         state = seen
     y = sigmoid(z[3]) * tanh(seen)

@@ -96,6 +96,24 @@ def test_replays_equal_plain_launches(
     assert cuda.recorded == 2  # forward and backward
 
 
+@few
+def test_nothing_that_is_compared_was_left_unwritten(
+    case: Case, cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph's own tensors hold something else than those of plain launches."""
+    like = triton_graphs._like
+
+    def filled(*args: Any) -> Any:
+        return {name: None if t is None else t.fill_(17) for name, t in like(*args).items()}
+
+    monkeypatch.setattr(triton_graphs, "_like", filled)
+    args = arguments(case, steps=2, batch=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        output_and_grads(op(case, fused=True), args)
+    assert cuda.recorded == 2
+
+
 def test_results_are_nobody_elses(cuda: Recorder) -> None:
     """A later replay must not change what an earlier one gave."""
     function = op(FEW[2], fused=True)

@@ -58,6 +58,57 @@ from lnrnn.ops.triton_steps import (
 MOMENTS = 3  # of three gates
 
 
+@triton.jit
+def gru_cell(
+    v,  # W h of each gate
+    inputs,
+    before,  # the state that the step finds
+    gains,
+    biases,
+    mask,
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+):
+    """Return the new state, and the norms' moments."""
+    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    u = affine(normalized(v, mask, means, scales), gains, biases)
+    r = sigmoid(inputs[0] + u[0])
+    z = sigmoid(inputs[1] + u[1])
+    n = tanh(inputs[2] + r * u[2])
+    return n + z * (before - n), means, scales
+
+
+@triton.jit
+def gru_cell_backward(
+    v,
+    inputs,
+    before,
+    d,  # gradient of the new state
+    means,
+    scales,
+    gains,
+    biases,
+    mask,
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    CENTERED: tl.constexpr,
+):
+    """Return the gradients of the state found but by way of W h, of x, of u and of W h; N(v)."""
+    hats = normalized(v, mask, means, scales)
+    u = affine(hats, gains, biases)
+    r = sigmoid(inputs[0] + u[0])
+    z = sigmoid(inputs[1] + u[1])
+    n = tanh(inputs[2] + r * u[2])
+    d_n = d * (1.0 - z) * (1.0 - n * n)
+    d_z = d * (before - n) * z * (1.0 - z)
+    d_r = d_n * u[2] * r * (1.0 - r)
+    d_u = (d_r, d_z, d_n * r)
+    d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
+    return d * z, (d_r, d_z, d_n), d_u, d_v, hats
+
+
 @triton.jit(do_not_specialize=["first", "live"])
 def gru_forward(
     x,  # (N, 3H)
@@ -87,17 +138,12 @@ def gru_forward(
     v = load_gates(product, sequences * (3 * H) + columns, mask, 3, H, ACC)
     inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
     before = tl.load(h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
-    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    gains = load_gates(gain, columns, inside, 3, H, ACC)
+    biases = load_gates(bias, columns, inside, 3, H, ACC)
+    y, means, scales = gru_cell(v, inputs, before, gains, biases, mask, H, SPANS, CENTERED, EPS)
     if side is not None:
         store_gates(side, rows * (3 * H) + columns, mask, v, H)
         save_moments(stats, rows * 6, exists, means, scales)
-    gains = load_gates(gain, columns, inside, 3, H, ACC)
-    biases = load_gates(bias, columns, inside, 3, H, ACC)
-    u = affine(normalized(v, mask, means, scales), gains, biases)
-    r = sigmoid(inputs[0] + u[0])
-    z = sigmoid(inputs[1] + u[1])
-    n = tanh(inputs[2] + r * u[2])
-    y = n + z * (before - n)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
     tl.store(output + rows * H + columns, y, mask=mask)
@@ -148,19 +194,12 @@ def gru_backward(
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
 
-        hats = normalized(v, mask, means, scales)
-        u = affine(hats, gains, biases)
-        r = sigmoid(inputs[0] + u[0])
-        z = sigmoid(inputs[1] + u[1])
-        n = tanh(inputs[2] + r * u[2])
-        d_n = d * (1.0 - z) * (1.0 - n * n)
-        d_z = d * (earlier - n) * z * (1.0 - z)
-        d_r = d_n * u[2] * r * (1.0 - r)
-        tl.store(d_direct + sequences * H + columns, d * z, mask=mask)
-        store_gates(d_x, rows * (3 * H) + columns, mask, (d_r, d_z, d_n), H)
-        d_u = (d_r, d_z, d_n * r)
+        d_before, d_inputs, d_u, d_v, hats = gru_cell_backward(
+            v, inputs, earlier, d, means, scales, gains, biases, mask, H, SPANS, CENTERED
+        )
+        tl.store(d_direct + sequences * H + columns, d_before, mask=mask)
+        store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
         affine_sums = sum_rows(affine_sums, d_u, hats)
-        d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_product, sequences * (3 * H) + columns, mask, d_v, H)
         store_gates(d_side, rows * (3 * H) + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (6 * H)

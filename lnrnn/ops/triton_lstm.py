@@ -63,6 +63,107 @@ from lnrnn.ops.triton_steps import (
 MOMENTS = 5  # of four gates and the cell
 
 
+@triton.jit
+def lstm_cell(
+    v,  # W h of each gate
+    inputs,
+    before,  # the cell state that the step finds
+    gains,
+    biases,
+    gains_c,
+    shifts_c,
+    mask,
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    JOINT: tl.constexpr,
+    CELL: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+):
+    """Return the cell state that is handed on, what the step puts out, and the norms' moments."""
+    if JOINT:
+        v = add_gates(v, inputs)
+    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    z = affine(normalized(v, mask, means, scales), gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+
+    state = sigmoid(z[1]) * before + sigmoid(z[0]) * tanh(z[2])
+    state = tl.where(mask, state, 0.0)
+    seen = state
+    if CELL is not None:
+        mean_c, scale_c = measure((state,), mask, H, ((0, 1),), CENTERED, EPS)
+        hat = normalized((state,), mask, mean_c, scale_c)
+        seen = affine(hat, gains_c, shifts_c)[0]
+    else:  # nothing is left unwritten: a graph's results are compared bit for bit
+        mean_c = (tl.zeros_like(means[0]),)
+        scale_c = mean_c
+    if CELL == "state":
+        state = seen
+    return state, sigmoid(z[3]) * tanh(seen), means + mean_c, scales + scale_c
+
+
+@triton.jit
+def lstm_cell_backward(
+    v,
+    inputs,
+    before,
+    later,  # gradient of the cell state that is handed on
+    d_y,  # gradient of what the step puts out
+    means,  # of the gates, then of the cell
+    scales,
+    gains,
+    biases,
+    gains_c,
+    shifts_c,
+    mask,
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    JOINT: tl.constexpr,
+    CELL: tl.constexpr,
+    CENTERED: tl.constexpr,
+):
+    """Return the gradients of the cell state found, of z, of W h and of the cell state's affine.
+
+    And what they were made of: N(v) of the gates, N(c), and what the step puts out.
+    """
+    if JOINT:
+        v = add_gates(v, inputs)
+    hats = normalized(v, mask, means[:4], scales[:4])
+    z = affine(hats, gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+    i = sigmoid(z[0])
+    f = sigmoid(z[1])
+    g = tanh(z[2])
+    o = sigmoid(z[3])
+    state = tl.where(mask, f * before + i * g, 0.0)
+
+    seen = state
+    hat_c = (state,)
+    if CELL is not None:
+        hat_c = normalized((state,), mask, means[4:], scales[4:])
+        seen = affine(hat_c, gains_c, shifts_c)[0]
+    bent = tanh(seen)
+    d_state = d_y * o * (1.0 - bent * bent)
+    if CELL != "output":
+        d_state += later
+    d_seen = d_state
+    if CELL is not None:
+        d_state = norm_backward((d_state,), gains_c, hat_c, scales[4:], H, ((0, 1),), CENTERED)[0]
+    if CELL == "output":
+        d_state += later
+
+    d_z = (
+        d_state * g * i * (1.0 - i),
+        d_state * before * f * (1.0 - f),
+        d_state * i * (1.0 - g * g),
+        d_y * bent * o * (1.0 - o),
+    )
+    d_v = norm_backward(d_z, gains, hats, scales[:4], H, SPANS, CENTERED)
+    return d_state * f, d_z, d_v, d_seen, hats, hat_c, o * bent
+
+
 @triton.jit(do_not_specialize=["first", "live"])
 def lstm_forward(
     x,  # (N, 4H)
@@ -102,34 +203,28 @@ def lstm_forward(
     if side is not None:
         store_gates(side, rows * (4 * H) + columns, mask, v, H)
         tl.store(cells + rows * H + columns, before, mask=mask)
-    if JOINT:
-        v = add_gates(v, inputs)
-    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
     gains = load_gates(gain, columns, inside, 4, H, ACC)
     biases = load_gates(bias, columns, inside, 4, H, ACC)
-    z = affine(normalized(v, mask, means, scales), gains, biases)
-    if not JOINT:
-        z = add_gates(z, inputs)
-
-    state = sigmoid(z[1]) * before + sigmoid(z[0]) * tanh(z[2])
-    state = tl.where(mask, state, 0.0)
-    seen = state
-    if CELL is not None:
-        mean_c, scale_c = measure((state,), mask, H, ((0, 1),), CENTERED, EPS)
-        hat = normalized((state,), mask, mean_c, scale_c)
-        gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
-        shifts_c = load_gates(shift_c, columns, inside, 1, H, ACC)
-        seen = affine(hat, gains_c, shifts_c)[0]
-        means = means + mean_c
-        scales = scales + scale_c
+    gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
+    shifts_c = load_gates(shift_c, columns, inside, 1, H, ACC)
+    state, y, means, scales = lstm_cell(
+        v,
+        inputs,
+        before,
+        gains,
+        biases,
+        gains_c,
+        shifts_c,
+        mask,
+        H,
+        SPANS,
+        JOINT,
+        CELL,
+        CENTERED,
+        EPS,
+    )
     if side is not None:
         save_moments(stats, rows * 10, exists, means, scales)
-        if CELL is None:  # nothing is left unwritten: a graph's results are compared bit for bit
-            nothing = (tl.zeros_like(means[0]),)
-            save_moments(stats, rows * 10 + 8, exists, nothing, nothing)
-    if CELL == "state":
-        state = seen
-    y = sigmoid(z[3]) * tanh(seen)
     state = handed_on(state, cuts, reset_c, rows, sequences * H + columns, exists, mask)
     tl.store(c + sequences * H + columns, state, mask=mask)
     found = y
@@ -194,48 +289,34 @@ def lstm_backward(
         if d_output is not None:
             d_y = taken_back(d_y, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
             d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
-        means, scales = load_moments(stats, rows * 10, exists, 0, 4, ACC)
-
-        if JOINT:
-            v = add_gates(v, inputs)
-        hats = normalized(v, mask, means, scales)
-        z = affine(hats, gains, biases)
-        if not JOINT:
-            z = add_gates(z, inputs)
-        i = sigmoid(z[0])
-        f = sigmoid(z[1])
-        g = tanh(z[2])
-        o = sigmoid(z[3])
-        state = tl.where(mask, f * before + i * g, 0.0)
-
-        seen = state
-        if CELL is not None:
-            mean_c, scale_c = load_moments(stats, rows * 10, exists, 4, 1, ACC)
-            hat_c = normalized((state,), mask, mean_c, scale_c)
-            seen = affine(hat_c, gains_c, shifts_c)[0]
-        bent = tanh(seen)
-        if y is not None:
-            tl.store(y + rows * H + columns, o * bent, mask=mask)
-        d_state = d_y * o * (1.0 - bent * bent)
-        if CELL != "output":
-            d_state += later
-        if CELL is not None:
-            cell_sums = sum_rows(cell_sums, (d_state,), hat_c)
-            d_state = norm_backward((d_state,), gains_c, hat_c, scale_c, H, ((0, 1),), CENTERED)[0]
-        if CELL == "output":
-            d_state += later
-
-        d_z = (
-            d_state * g * i * (1.0 - i),
-            d_state * before * f * (1.0 - f),
-            d_state * i * (1.0 - g * g),
-            d_y * bent * o * (1.0 - o),
+        means, scales = load_moments(stats, rows * 10, exists, 0, 5, ACC)
+        d_before, d_z, d_v, d_seen, hats, hat_c, put_out = lstm_cell_backward(
+            v,
+            inputs,
+            before,
+            later,
+            d_y,
+            means,
+            scales,
+            gains,
+            biases,
+            gains_c,
+            shifts_c,
+            mask,
+            H,
+            SPANS,
+            JOINT,
+            CELL,
+            CENTERED,
         )
-        tl.store(d_c + sequences * H + columns, d_state * f, mask=mask)
+        if y is not None:
+            tl.store(y + rows * H + columns, put_out, mask=mask)
+        tl.store(d_c + sequences * H + columns, d_before, mask=mask)
         if not JOINT:
             store_gates(d_x, rows * (4 * H) + columns, mask, d_z, H)
+        if CELL is not None:
+            cell_sums = sum_rows(cell_sums, (d_seen,), hat_c)
         affine_sums = sum_rows(affine_sums, d_z, hats)
-        d_v = norm_backward(d_z, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_product, sequences * (4 * H) + columns, mask, d_v, H)
         store_gates(d_side, rows * (4 * H) + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (10 * H)

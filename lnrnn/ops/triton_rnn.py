@@ -57,6 +57,64 @@ from lnrnn.ops.triton_steps import (
 MOMENTS = 1
 
 
+@triton.jit
+def rnn_cell(
+    v,  # W h
+    inputs,
+    gains,
+    biases,
+    mask,
+    H: tl.constexpr,
+    JOINT: tl.constexpr,
+    RELU: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
+):
+    """Return the new state, and the norm's moments."""
+    if JOINT:
+        v = add_gates(v, inputs)
+    means, scales = measure(v, mask, H, ((0, 1),), CENTERED, EPS)
+    z = affine(normalized(v, mask, means, scales), gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+    if RELU:
+        y = tl.where(z[0] < 0, 0.0, z[0])  # not a maximum: NaN has to stay NaN
+    else:
+        y = tanh(z[0])
+    return y, means, scales
+
+
+@triton.jit
+def rnn_cell_backward(
+    v,
+    inputs,
+    d,  # gradient of the new state
+    means,
+    scales,
+    gains,
+    biases,
+    mask,
+    H: tl.constexpr,
+    JOINT: tl.constexpr,
+    RELU: tl.constexpr,
+    CENTERED: tl.constexpr,
+):
+    """Return the gradients of z and of W h; N(v)."""
+    if JOINT:
+        v = add_gates(v, inputs)
+    hats = normalized(v, mask, means, scales)
+    z = affine(hats, gains, biases)
+    if not JOINT:
+        z = add_gates(z, inputs)
+    if RELU:
+        d = tl.where(z[0] > 0, d, 0.0)
+    else:
+        y = tanh(z[0])
+        d = d * (1.0 - y * y)
+    d_v = norm_backward((d,), gains, hats, scales, H, ((0, 1),), CENTERED)
+    return (d,), d_v, hats
+
+
 @triton.jit(do_not_specialize=["first", "live"])
 def rnn_forward(
     x,  # (N, H)
@@ -86,22 +144,12 @@ def rnn_forward(
 
     v = load_gates(product, sequences * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
-    if side is not None:
-        store_gates(side, rows * H + columns, mask, v, H)
-    if JOINT:
-        v = add_gates(v, inputs)
-    means, scales = measure(v, mask, H, ((0, 1),), CENTERED, EPS)
-    if side is not None:
-        save_moments(stats, rows * 2, exists, means, scales)
     gains = load_gates(gain, columns, inside, 1, H, ACC)
     biases = load_gates(bias, columns, inside, 1, H, ACC)
-    z = affine(normalized(v, mask, means, scales), gains, biases)
-    if not JOINT:
-        z = add_gates(z, inputs)
-    if RELU:
-        y = tl.where(z[0] < 0, 0.0, z[0])  # not a maximum: NaN has to stay NaN
-    else:
-        y = tanh(z[0])
+    y, means, scales = rnn_cell(v, inputs, gains, biases, mask, H, JOINT, RELU, CENTERED, EPS)
+    if side is not None:
+        store_gates(side, rows * H + columns, mask, v, H)
+        save_moments(stats, rows * 2, exists, means, scales)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
     tl.store(output + rows * H + columns, y, mask=mask)
@@ -149,21 +197,12 @@ def rnn_backward(
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
 
-        if JOINT:
-            v = add_gates(v, inputs)
-        hats = normalized(v, mask, means, scales)
-        z = affine(hats, gains, biases)
+        d_z, d_v, hats = rnn_cell_backward(
+            v, inputs, d, means, scales, gains, biases, mask, H, JOINT, RELU, CENTERED
+        )
         if not JOINT:
-            z = add_gates(z, inputs)
-        if RELU:
-            d = tl.where(z[0] > 0, d, 0.0)
-        else:
-            y = tanh(z[0])
-            d = d * (1.0 - y * y)
-        if not JOINT:
-            store_gates(d_x, rows * H + columns, mask, (d,), H)
-        affine_sums = sum_rows(affine_sums, (d,), hats)
-        d_v = norm_backward((d,), gains, hats, scales, H, ((0, 1),), CENTERED)
+            store_gates(d_x, rows * H + columns, mask, d_z, H)
+        affine_sums = sum_rows(affine_sums, d_z, hats)
         store_gates(d_product, sequences * H + columns, mask, d_v, H)
         store_gates(d_side, rows * H + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (2 * H)

@@ -130,10 +130,34 @@ def register(key: str) -> None:
     Raises:
         ImportError: If there is no Triton.
     """
-    from lnrnn.ops import triton_gru, triton_lstm, triton_rnn
+    from lnrnn.ops import (
+        triton_gru,
+        triton_lstm,
+        triton_persistent_gru,
+        triton_persistent_lstm,
+        triton_persistent_rnn,
+        triton_rnn,
+    )
 
-    for op, cell in {fused.RNN: triton_rnn, fused.LSTM: triton_lstm, fused.GRU: triton_gru}.items():
-        fused.implement(op, _alone(cell.forward), _alone(cell.backward), key)
+    for op, whole, steps in (
+        (fused.RNN, triton_persistent_rnn, triton_rnn),
+        (fused.LSTM, triton_persistent_lstm, triton_lstm),
+        (fused.GRU, triton_persistent_gru, triton_gru),
+    ):
+        forward = _whole_or_steps(whole.forward, steps.forward)
+        backward = _whole_or_steps(whole.backward, steps.backward)
+        fused.implement(op, _alone(forward), _alone(backward), key)
+
+
+def _whole_or_steps(whole: Callable[..., Any], steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute sequences in one launch where that is faster, and step by step elsewhere."""
+    from lnrnn.ops import triton_persistent
+
+    def call(*, x: Tensor, h_0: Tensor, weight_hh: Tensor, **rest: Any) -> Any:
+        fits = triton_persistent.fits(x, h_0, weight_hh, rest.get("weight_hr"))
+        return (whole if fits else steps)(x=x, h_0=h_0, weight_hh=weight_hh, **rest)
+
+    return call
 
 
 def _alone(function: Callable[..., Any]) -> Callable[..., Any]:

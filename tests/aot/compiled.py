@@ -26,7 +26,15 @@ from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
 from lnrnn import CellNorm
-from lnrnn.ops import reference, triton_gru, triton_lstm, triton_rnn
+from lnrnn.ops import (
+    reference,
+    triton_gru,
+    triton_lstm,
+    triton_persistent_gru,
+    triton_persistent_lstm,
+    triton_persistent_rnn,
+    triton_rnn,
+)
 from lnrnn.ops.gates import GATES
 
 TARGETS = {
@@ -39,6 +47,11 @@ TARGETS = {
 # What one block may ask for, in bytes: CUDA C programming guide, technical specifications.
 SHARED = {"sm_80": 166912, "sm_90": 232448, "sm_100": 232448, "sm_120": 101376}
 CELLS: dict[str, Any] = {"rnn": triton_rnn, "lstm": triton_lstm, "gru": triton_gru}
+PERSISTENT: dict[str, Any] = {
+    "rnn": triton_persistent_rnn,
+    "lstm": triton_persistent_lstm,
+    "gru": triton_persistent_gru,
+}
 DEFAULTS = {cell: Case(cell, CellNorm()) for cell in CELLS}
 KERNELS = [f"{cell}_{way}" for cell in CELLS for way in ("forward", "backward")]
 BATCH = 64
@@ -112,7 +125,7 @@ def compile_kernel(
     """Return a kernel as a layer's call compiles it.
 
     Args:
-        kernel: One of `KERNELS`.
+        kernel: One of `KERNELS`, or a cell's over whole sequences, such as "lstm_moments".
         target: One of `TARGETS`.
         dtype: Of weights and hidden states; the rest is as in a layer under autocast.
         hidden: H.
@@ -122,12 +135,12 @@ def compile_kernel(
     cell = kernel.partition("_")[0]
     case = case or DEFAULTS[cell]
     tensors, options = _call(case, dtype, hidden)
-    module, states = CELLS[cell], 2 if cell == "lstm" else 1
+    module, states = (CELLS if kernel in KERNELS else PERSISTENT)[cell], 2 if cell == "lstm" else 1
     cuts = torch.zeros(1, BATCH, dtype=torch.bool)
     last = (cuts, *tensors[1 : 1 + states]) if resets else ()  # shaped as the initial states
     with launches(target, kernel) as found:
         results = module.forward(*tensors, None, False, *options, 1e-5, True, *last)
-        if kernel.endswith("backward"):
+        if kernel.endswith("backward") or kernel == "sum_gates":
             grads = results[: 1 + states]
             module.backward(*grads, *tensors, *results, None, False, *options, 1e-5, *last)
     (compiled,) = found

@@ -94,8 +94,11 @@ def permuted_programs(order: Callable[[int], list[int]]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def rounded_bfloat16() -> Iterator[None]:
-    """Round float32 to the nearest bfloat16, as GPUs do: the interpreter cuts digits off."""
-    cast = _BUILDER.cast_impl
+    """Round float32 to the nearest bfloat16, as GPUs do: the interpreter cuts digits off.
+
+    And multiply matrices of it: the interpreter would multiply the bits as whole numbers.
+    """
+    cast, dot = _BUILDER.cast_impl, _BUILDER.create_dot
 
     def cast_nearest(self: Any, source: Any, target: Any) -> Any:
         if source.dtype.scalar == tl.float32 and target.scalar == tl.bfloat16:
@@ -103,8 +106,22 @@ def rounded_bfloat16() -> Iterator[None]:
             return interpreter.TensorHandle(nearest.numpy().view(np.uint16), tl.bfloat16)
         return cast(self, source, target)
 
-    with replaced(_BUILDER, "cast_impl", cast_nearest):
+    def dot_wide(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        wide = [_widened(matrix) for matrix in (a, b)]
+        return dot(self, *wide, *rest)
+
+    with (
+        replaced(_BUILDER, "cast_impl", cast_nearest),
+        replaced(_BUILDER, "create_dot", dot_wide),
+    ):
         yield
+
+
+def _widened(matrix: Any) -> Any:
+    if matrix.dtype.scalar != tl.bfloat16:
+        return matrix
+    values = torch.from_numpy(matrix.data.view(np.int16)).view(torch.bfloat16).float()
+    return interpreter.TensorHandle(values.numpy(), tl.float32)
 
 
 class Guarded:

@@ -1,0 +1,314 @@
+"""Whole sequences in one launch, where W_hh fits into the shared memory of one processor.
+
+A program computes `TILE` sequences from their first step to their last. W_hh stays in shared memory
+and the state in registers, so a step neither launches anything nor waits for another program; the
+rows of the next step are copied in while one is computed. What does not depend on the state is left
+to kernels over all rows at once: the moments that a backward needs, before it, and the gradients
+of gains and biases, after it.
+
+No GPU has run this yet. So it is off, and `ENABLED` is for tests and for those who measure: the part
+"persistent" of scripts/gpu_check.sh does, beside `lnrnn.ops.triton_steps`.
+
+Dimensions: T steps, B sequences, N rows of all steps together, H units.
+
+Reference:
+    Diamos et al., "Persistent RNNs: Stashing Recurrent Weights On-Chip", ICML 2016.
+"""
+
+# Inside @triton.jit it is Triton, not Python, that gives the names their types.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from lnrnn.ops.triton_norm import accumulator, add_to_own_row, load_moments, normalized
+from lnrnn.ops.triton_steps import Steps, tile
+
+ENABLED = False
+TILE = 16  # sequences of a program: what a matrix unit multiplies at least
+WIDEST = 256  # units
+NARROW = (torch.bfloat16, torch.float16)  # what matrix units multiply as it is
+ROWS, CHUNKS = 32, 256  # of a kernel that adds up rows: rows at a time, and programs a gate
+
+
+@triton.jit
+def load_weights(weight, columns, inside, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
+    """Return each gate's W_hh transposed, (BH, BH): what h is multiplied with."""
+    read = tl.arange(0, BH)[:, None]
+    weights = ()
+    for q in tl.static_range(GATES):
+        at = (q * H + columns) * H + read
+        weights = weights + (tl.load(weight + at, mask=inside & (read < H), other=0.0),)
+    return weights
+
+
+@triton.jit
+def load_weights_back(
+    weight, columns, inside, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr
+):
+    """Return each gate's W_hh as it is, (BH, BH): what the gradient of W h is multiplied with."""
+    units = tl.arange(0, BH)[:, None]
+    weights = ()
+    for q in tl.static_range(GATES):
+        at = (q * H + units) * H + columns
+        weights = weights + (tl.load(weight + at, mask=inside & (units < H), other=0.0),)
+    return weights
+
+
+@triton.jit
+def products(h, weights, ACC: tl.constexpr):
+    """Return W h of each gate, rounded as a product that is stored, (BB, BH)."""
+    v = ()
+    for q in tl.static_range(len(weights)):
+        found = tl.dot(h, weights[q], input_precision="ieee", out_dtype=ACC)
+        v = v + (found.to(h.dtype).to(ACC),)
+    return v
+
+
+@triton.jit
+def product_back(d_v, weights, ACC: tl.constexpr):
+    """Return the gradient of h by way of W h, (BB, BH), in the dtype of the weights."""
+    narrow: tl.constexpr = weights[0].dtype
+    total = tl.zeros(d_v[0].shape, ACC)
+    for q in tl.static_range(len(weights)):
+        total = tl.dot(d_v[q].to(narrow), weights[q], total, input_precision="ieee", out_dtype=ACC)
+    return total.to(narrow)
+
+
+@triton.jit
+def sequences_of_program(batch, BB: tl.constexpr):
+    """Return the sequences of this program, (BB, 1), in 64 bits, and which of them exist."""
+    sequences = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None]
+    return sequences.to(tl.int64), sequences < batch
+
+
+@triton.jit
+def steps_of_program(steps, lengths):
+    """Return how many steps the longest sequence of this program has."""
+    own = steps
+    if lengths is not None:
+        own = tl.load(lengths + tl.program_id(0)).to(tl.int32)
+    return own
+
+
+@triton.jit
+def rows_of_step(t, sequences, known, firsts, lives, batch):
+    """Return the rows of step t, (BB, 1), and which of them exist."""
+    if lives is None:
+        first = t * batch.to(tl.int64)
+        exists = known
+    else:
+        first = tl.load(firsts + t)
+        exists = sequences < tl.load(lives + t)
+    return first + sequences, exists
+
+
+@triton.jit
+def sum_gates(
+    d_u,  # (N, GATES * H), gradient of u = gain * N(v) + bias
+    d_last,  # (N, H), the same of the last gate, or None if it is in d_u
+    x,  # (N, GATES * H), added to W h before the norm; None if not
+    side,  # (N, GATES * H), W h
+    stats,  # (N, MOMENTS)
+    sums,  # (programs, SUMS), added to: gradients of gain, then of bias
+    total,  # N
+    rows_each,  # rows of a program
+    H: tl.constexpr,
+    GATES: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    SUMS: tl.constexpr,
+    ACC: tl.constexpr,
+    BR: tl.constexpr,
+    BH: tl.constexpr,
+):
+    """Add up, for one gate and some rows, the gradients of gain and bias."""
+    gate = tl.program_id(1)
+    columns = tl.arange(0, BH)[None, :]
+    inside = columns < H
+    begin = tl.program_id(0).to(tl.int64) * rows_each
+    gains = tl.zeros([BR, BH], ACC)
+    biases = tl.zeros([BR, BH], ACC)
+    for start in range(0, rows_each, BR):
+        rows = begin + start + tl.arange(0, BR)[:, None]
+        exists = (rows < total) & (rows < begin + rows_each)
+        mask = exists & inside
+        at = rows * (GATES * H) + gate * H + columns
+        v = tl.load(side + at, mask=mask, other=0.0).to(ACC)
+        if x is not None:
+            v += tl.load(x + at, mask=mask, other=0.0).to(ACC)
+        means, scales = load_moments(stats, rows * MOMENTS + 2 * gate, exists, 0, 1, ACC)
+        hat = normalized((v,), mask, means, scales)[0]
+        d = tl.load(d_u + at, mask=mask, other=0.0).to(ACC)
+        if d_last is not None:
+            here = mask & (gate == GATES - 1)
+            d = tl.where(here, tl.load(d_last + rows * H + columns, mask=here, other=0.0), d)
+        gains += d * hat
+        biases += d
+    own = tl.program_id(0).to(tl.int64) * SUMS + gate * H
+    found = (tl.sum(gains, 0),)
+    add_to_own_row(sums, own, tl.arange(0, BH), found, H)
+    add_to_own_row(sums, own + GATES * H, tl.arange(0, BH), (tl.sum(biases, 0),), H)
+
+
+class Sequences(NamedTuple):
+    """Where the rows of each step are, as a program reads it; padded ones need no tensors.
+
+    Attributes:
+        steps: T.
+        batch: B.
+        firsts: The first row of each step, (T,), if packed.
+        lives: Sequences of each step, (T,), if packed.
+        lengths: Steps of each program's longest sequence, if packed.
+    """
+
+    steps: int
+    batch: int
+    firsts: Tensor | None = None
+    lives: Tensor | None = None
+    lengths: Tensor | None = None
+
+
+def sequences_of(order: Steps, device: torch.device) -> Sequences:
+    """Return the rows of a batch on a device, without waiting for it."""
+    if not order.packed:
+        return Sequences(len(order.live), order.batch)
+    lengths = [sum(live > i for live in order.live) for i in range(0, order.batch, TILE)]
+    numbers = torch.tensor([*order.first, *order.live, *lengths])
+    if device.type == "cuda":
+        numbers = numbers.pin_memory().to(device, non_blocking=True)
+    steps = len(order.live)
+    parts = numbers.split_with_sizes([steps, steps, len(lengths)])
+    return Sequences(steps, order.batch, *parts)
+
+
+class Shape(NamedTuple):
+    """What a kernel over whole sequences is compiled for, besides its cell.
+
+    Attributes:
+        columns: Units, the power of two from H on.
+        warps: Groups of 32 threads.
+        stages: How many steps' rows there are at once: the one that is computed, those to come.
+    """
+
+    columns: int
+    warps: int
+    stages: int
+
+
+def shape_of(hidden: int) -> Shape:
+    """Return the shape for H units."""
+    columns = max(16, 1 << (hidden - 1).bit_length())
+    return Shape(columns, min(max(columns // 8, 4), 8), 2)
+
+
+def fits(x: Tensor, h_0: Tensor, weight_hh: Tensor, weight_hr: Tensor | None = None) -> bool:
+    """Return whether a layer's sequences are computed in one launch: if `ENABLED`, where they fit.
+
+    Args:
+        x: Projected, on the device.
+        h_0: (B, H), in the dtype of weights and hidden states.
+        weight_hh: (G H, H), of G gates.
+        weight_hr: Of a projection, which is not computed here.
+    """
+    hidden, dtype = h_0.shape[1], h_0.dtype
+    if not ENABLED or x.device.type != "cuda" or weight_hr is not None:
+        return False
+    if dtype not in NARROW or hidden > WIDEST or h_0.shape[0] == 0:
+        return False
+    gates, (columns, _, stages) = weight_hh.shape[0] // hidden, shape_of(hidden)
+    return bytes_needed(gates, columns, stages, x.dtype, dtype) <= shared_memory(x.device)
+
+
+def bytes_needed(
+    gates: int, columns: int, stages: int, wide: torch.dtype, narrow: torch.dtype
+) -> int:
+    """Return the most shared memory that a step backward takes.
+
+    The weights; what it reads for a unit and keeps at hand for the next steps (x and W h of each
+    gate, the state, the gradient of the output); each gate's gradient, to be multiplied; and what
+    a tile goes through from one thread to another.
+    """
+    state = 4 if gates == 4 else narrow.itemsize
+    read = gates * (wide.itemsize + narrow.itemsize) + state + narrow.itemsize
+    unit = (stages - 1) * read + gates * narrow.itemsize + 4
+    return gates * columns**2 * narrow.itemsize + TILE * columns * unit
+
+
+@functools.cache
+def shared_memory(device: torch.device) -> int:
+    """Return the bytes of shared memory that a program may have."""
+    properties: Any = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin
+
+
+def launch(
+    kernel: Any, constants: dict[str, Any], tensors: dict[str, Any], where: Sequences
+) -> None:
+    """Run a kernel over whole sequences.
+
+    Args:
+        kernel: Has parameters of the names of ``constants`` and ``tensors``.
+        constants: Among them H.
+        tensors: By name, contiguous.
+        where: The rows.
+    """
+    columns, warps, stages = shape_of(constants["H"])
+    kernel[(-(-where.batch // TILE),)](
+        **tensors,
+        **where._asdict(),
+        **constants,
+        BB=TILE,
+        BH=columns,
+        STAGES=stages,
+        num_warps=warps,
+        enable_fp_fusion=True,
+    )
+
+
+def launch_rows(
+    kernel: Any, constants: dict[str, Any], tensors: dict[str, Any], total: int
+) -> None:
+    """Run a kernel over all rows at once, a program each."""
+    shape = tile(constants["H"])
+    kernel[(-(-total // shape.rows),)](
+        **tensors,
+        **constants,
+        total=total,
+        BB=shape.rows,
+        BH=shape.columns,
+        num_warps=shape.warps,
+        enable_fp_fusion=True,
+    )
+
+
+def programs_of_sums(total: int) -> tuple[int, int]:
+    """Return how many programs add up the rows of a gate, and how many rows each has."""
+    each = max(ROWS, -(-total // CHUNKS))
+    each = -(-each // ROWS) * ROWS
+    return -(-total // each), each
+
+
+def launch_sums(tensors: dict[str, Any], gates: int, hidden: int, dtype: torch.dtype) -> None:
+    """Run `sum_gates`."""
+    total = tensors["side"].shape[0]
+    programs, each = programs_of_sums(total)
+    sum_gates[(programs, gates)](
+        **tensors,
+        total=total,
+        rows_each=each,
+        H=hidden,
+        GATES=gates,
+        MOMENTS=tensors["stats"].shape[1],
+        SUMS=tensors["sums"].shape[1],
+        ACC=accumulator(dtype),
+        BR=ROWS,
+        BH=1 << (hidden - 1).bit_length(),
+        num_warps=4,
+        enable_fp_fusion=True,
+    )

@@ -1,0 +1,100 @@
+"""Kernels over whole sequences compile, fit where `fits` says so, and copy rows in ahead of time."""
+
+# Triton is not there where the types are checked.
+# pyright: reportMissingImports=false
+
+import re
+
+import pytest
+import torch
+from aot.compiled import PERSISTENT, SHARED, TARGETS, compile_kernel, resources
+from norm_cases import Case
+
+from lnrnn import CellNorm
+from lnrnn.ops import triton_persistent
+from lnrnn.ops.gates import GATES
+
+WIDEST = {"rnn": 256, "lstm": 128, "gru": 128}  # units, on a GPU with 227 KiB of shared memory
+# Bytes of a thread's registers that go to memory, at the widest.
+SPILLED = {"lstm_persistent_forward": 16, "lstm_persistent_backward": 64}
+KERNELS = [f"{cell}_persistent_{way}" for cell in PERSISTENT for way in ("forward", "backward")]
+VARIANTS = [
+    Case("rnn", CellNorm(inputs="separate", kind="rms"), bias=False, nonlinearity="relu"),
+    Case("lstm", CellNorm(inputs="joint", span="gate", cell="state")),
+    Case("lstm", CellNorm(cell=None, kind="rms"), bias=False),
+    Case("gru", CellNorm(span="gate")),
+    Case("gru", CellNorm(span="all", kind="rms"), bias=False),
+]
+
+
+def needed(cell: str, hidden: int) -> int:
+    """Return the shared memory that a call under autocast is taken to need."""
+    columns, _, stages = triton_persistent.shape_of(hidden)
+    return triton_persistent.bytes_needed(
+        len(GATES[cell]), columns, stages, torch.float32, torch.bfloat16
+    )
+
+
+def fitting(target: str, cell: str, hidden: int) -> bool:
+    return needed(cell, hidden) <= SHARED[target]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("target", list(SHARED))
+def test_what_fits_compiles_and_takes_no_more_than_was_thought(target: str, kernel: str) -> None:
+    cell = kernel.partition("_")[0]
+    sizes = [h for h in (64, WIDEST[cell]) if fitting(target, cell, h)]
+    assert sizes
+    for hidden in sizes:
+        found = resources(compile_kernel(kernel, target, torch.bfloat16, hidden))
+        assert found.shared <= needed(cell, hidden) <= SHARED[target]
+        assert found.spilled <= (SPILLED.get(kernel, 0) if hidden == WIDEST[cell] else 0)
+
+
+def test_the_widest_fit_on_hopper_and_no_wider() -> None:
+    for cell, hidden in WIDEST.items():
+        assert fitting("sm_90", cell, hidden)
+        assert not fitting("sm_90", cell, hidden + 1)
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=str)
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("resets", [False, True], ids=["plain", "resets"])
+def test_variants_compile(case: Case, way: str, resets: bool) -> None:
+    kernel = f"{case.cell}_persistent_{way}"
+    compiled = compile_kernel(kernel, "sm_90", torch.bfloat16, 64, case, resets=resets)
+    assert resources(compiled).shared <= SHARED["sm_90"]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_are_copied_in_while_a_step_is_computed(kernel: str) -> None:
+    """And W_hh before the first step: nothing in the loop loads it from global memory."""
+    compiled = compile_kernel(kernel, "sm_90", torch.bfloat16, 64)
+    text = compiled.asm["ttgir"]
+    loop = text[text.index("scf.for") :]
+    assert "ttg.async_copy_global_to_local" in loop
+    assert "tt.load" not in loop[: loop.index("scf.yield")]
+    multiplied = re.findall(r"tt\.dot .*", loop[: loop.index("scf.yield")])
+    assert len(multiplied) == len(GATES[kernel.partition("_")[0]])
+
+
+@pytest.mark.parametrize("kernel", ["rnn_moments", "lstm_moments", "gru_moments"])
+@pytest.mark.parametrize("hidden", [5, 128])
+def test_what_comes_before_compiles(kernel: str, hidden: int) -> None:
+    assert resources(compile_kernel(kernel, "sm_90", torch.bfloat16, hidden)).spilled == 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_are_found_in_64_bits(kernel: str) -> None:
+    """A row's number times its width passes 2**31 in a large batch of long sequences."""
+    compiled = compile_kernel(kernel, "sm_90", torch.bfloat16, 64)
+    loop = compiled.asm["ttir"][compiled.asm["ttir"].index("scf.for") :]
+    types = re.findall(r"arith\.muli .* : ([^\n]*?)(?: loc|$)", loop, re.M)
+    assert types
+    assert {re.sub(r".*x(i\d+)>", r"\1", kind) for kind in types} == {"i64"}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_compiles_for_amd(kernel: str) -> None:
+    assert TARGETS["gfx942"].backend == "hip"
+    assert compile_kernel(kernel, "gfx942", torch.bfloat16, 64).asm["amdgcn"]

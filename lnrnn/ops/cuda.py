@@ -145,16 +145,19 @@ def register(key: str) -> None:
         (fused.GRU, triton_persistent_gru, triton_gru),
     ):
         forward = _whole_or_steps(whole.forward, steps.forward)
-        backward = _whole_or_steps(whole.backward, steps.backward)
+        backward = _whole_or_steps(whole.backward, steps.backward, backward=True)
         fused.implement(op, _alone(forward), _alone(backward), key)
 
 
-def _whole_or_steps(whole: Callable[..., Any], steps: Callable[..., Any]) -> Callable[..., Any]:
+def _whole_or_steps(
+    whole: Callable[..., Any], steps: Callable[..., Any], *, backward: bool = False
+) -> Callable[..., Any]:
     """Compute sequences in one launch where that is faster, and step by step elsewhere."""
     from lnrnn.ops import triton_persistent
 
     def call(*, x: Tensor, h_0: Tensor, weight_hh: Tensor, **rest: Any) -> Any:
-        fits = triton_persistent.fits(x, h_0, weight_hh, rest.get("weight_hr"))
+        weight_hr = rest.get("weight_hr")
+        fits = triton_persistent.fits(x, h_0, weight_hh, weight_hr, backward=backward)
         return (whole if fits else steps)(x=x, h_0=h_0, weight_hh=weight_hh, **rest)
 
     return call

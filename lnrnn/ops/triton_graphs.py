@@ -2,17 +2,22 @@
 
 A graph holds a window of some steps over tensors of its own. A run copies the window's rows in,
 replays, and copies the rows out; what the steps hand on to one another stays inside. So one graph
-serves sequences of any length, and its memory does not grow with them. What is left at the end of a
-sequence is launched plainly, and so is everything where
+serves sequences of any length, and its memory does not grow with them.
 
-* sequences are packed, since steps differ in their number of rows;
+Where steps differ in their number of rows, as packed ones do, or are fewer than a window has, as at
+the end of a sequence, a second graph masks what is not there: a row says whether it is alive, and a
+state stays as it is while its row is not. Everything is launched plainly where
+
+* fewer than `LEAST` steps are left;
 * a capture is under way already (`torch.cuda.graph`), since the launches are then what should be
   captured;
 * a window of `SHORTEST` steps would take more than `MAX_BYTES`: large steps hide their launches;
+* an LSTM projects its hidden state, and rows would have to be masked;
 * all `MAX_GRAPHS` places are taken by graphs in use.
 
-The first run of a graph is compared with plain launches bit for bit. Should it ever differ, or not
-be captured, there is one warning, and plain launches from then on.
+The first run of a graph is compared with plain launches bit for bit; masked ones are launched over
+the window's rows for that, since a product of fewer rows may be summed in another order. Should it
+ever differ, or not be captured, there is one warning, and plain launches from then on.
 
 To record takes as long as many runs: torch waits for the device and gives back all memory that it
 keeps at hand. So it is done at the first run of its kind alone.
@@ -25,14 +30,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lnrnn.ops.triton_steps import Loop, Place, Steps, Tensors
 
 LONGEST, SHORTEST = 32, 8  # steps of a window
+LEAST = 3  # steps that a window is replayed for: replaying it takes as long as launching so many
+NARROWEST, NARROWED = 64, 4  # sequences of a step, and by how much fewer they are at once
 MAX_BYTES = 128 * 2**20  # of a window's rows
-MAX_GRAPHS = 16
+MAX_GRAPHS = 32
 IDLE_AFTER = 256  # runs without it, from which on a graph makes room for another
 STREAMS = 32  # that torch has on a device; it hands them out in turn
 # Of torch.backends.cuda.matmul. What a release of torch lacks is None.
@@ -46,21 +54,71 @@ PRODUCT_SWITCHES = (
 )
 
 
+class Layout(NamedTuple):
+    """What tells windows of one loop apart.
+
+    Attributes:
+        length: Steps.
+        width: Rows of each.
+        ascending: Whether the first step that is computed is the first in time.
+        masked: Whether a row may not be there.
+    """
+
+    length: int
+    width: int
+    ascending: bool
+    masked: bool
+
+    def places(self) -> list[Place]:
+        """Return the steps in the order in which they are computed, from the window's first row."""
+        firsts = range(0, self.length * self.width, self.width)
+        return [(first, self.width) for first in (firsts if self.ascending else reversed(firsts))]
+
+
+class Part(NamedTuple):
+    """Some steps of a run, at most as many as a window has.
+
+    Attributes:
+        layout: Of the window.
+        places: The steps.
+    """
+
+    layout: Layout
+    places: Sequence[Place]
+
+
+class Rows(NamedTuple):
+    """Where the rows of a part are in a masked window, on the device.
+
+    Attributes:
+        sources: For each row of the window, the loop's row that it holds, or any if it holds none.
+        alive: Which rows of the window hold one, (rows, 1), uint8.
+        targets: For each row of the part, in order, that of the window.
+    """
+
+    sources: Tensor
+    alive: Tensor
+    targets: Tensor
+
+
 class Window:
     """A graph of some steps, and the tensors it works on.
 
     Args:
         loop: Whose steps.
-        places: The steps, their rows counted from the window's first.
+        layout: Which.
     """
 
-    def __init__(self, loop: Loop, places: Sequence[Place]) -> None:
-        rows = sum(live for _, live in places)
+    def __init__(self, loop: Loop, layout: Layout) -> None:
+        rows = layout.length * layout.width
+        self.layout, self.device, self.used = layout, loop.device, 0
         self.read, self.written = _like(loop.read, rows), _like(loop.written, rows)
         self.state, self.fixed = _like(loop.state), _like(loop.fixed)
         # A graph knows addresses and keeps no tensor alive: what it writes to has to stay here.
         self.scratch = _like(loop.scratch)
-        self.device, self.used = loop.device, 0
+        if layout.masked:
+            self.read["alive"] = torch.empty(rows, 1, dtype=torch.uint8, device=self.device)
+            self.scratch["found"] = _like({"d_h": loop.state.get("d_h")})["d_h"]
         own = replace(
             loop,
             read=self.read,
@@ -69,13 +127,31 @@ class Window:
             scratch=self.scratch,
             fixed=self.fixed,
         )
-        self.replay = record(partial(own.advance, own.tensors(), places), self.device)
+        self.launch = partial(own.advance, own.tensors(), layout.places())
+        self.replay = self.launch
 
-    def take(self, read: Tensors, state: Tensors, fixed: Tensors) -> None:
-        """Copy in what the first steps of a run need."""
+    def capture(self) -> None:
+        """Record the steps; without it, a replay launches them."""
+        self.replay = record(self.launch, self.device)
+
+    def begin(self, state: Tensors, fixed: Tensors) -> None:
+        """Copy in what all steps of a run share, and what its first one finds."""
         _copy(fixed, self.fixed)
         _copy(state, self.state)
-        _copy(read, self.read)
+
+    def run(self, loop: Loop, part: Part) -> None:
+        """Copy a part's rows in, replay, and copy out what was written."""
+        low, high = _rows(part.places)
+        if not self.layout.masked:
+            _copy(_between(loop.read, low, high), self.read)
+            self.replay()
+            _copy(self.written, _between(loop.written, low, high))
+            return
+        rows = rows_of(part, self.device)
+        _copy({"alive": rows.alive}, self.read)
+        _gather(loop.read, rows.sources, self.read)
+        self.replay()
+        _gather(self.written, rows.targets, _between(loop.written, low, high))
 
 
 class GraphCache:
@@ -90,62 +166,66 @@ class GraphCache:
     def run(self, loop: Loop, steps: Steps, *, backward: bool = False) -> None:
         """Run all steps, replaying what can be replayed."""
         places = steps.places(backward=backward)
-        length = _window_length(loop, steps)
         done = 0
-        if length and not capturing(loop.device):
+        if not capturing(loop.device):
             ascending = steps.reverse == backward
-            layout = length, steps.batch, ascending
-            key = (loop.key, *layout, product_switches(), stream(loop.device))
             with self.lock:
                 self.runs += 1
-                if key in self.windows:
-                    done = self._replay(self.windows[key], loop, places, length)
-                else:
-                    done = self._first(key, loop, places[:length])
+                for layout, parts in _parts(loop, steps, places, ascending):
+                    done += self._run_alike(loop, layout, parts)
         loop.advance(loop.tensors(), places[done:])
 
-    def _replay(
-        self, window: Window | None, loop: Loop, places: Sequence[Place], length: int
-    ) -> int:
-        """Replay whole windows and return how many steps that makes."""
+    def _run_alike(self, loop: Loop, layout: Layout, parts: Sequence[Part]) -> int:
+        """Run parts of one layout, and return how many steps they have."""
+        key = (loop.key, *layout, product_switches(), stream(loop.device))
+        if key not in self.windows and self._make_room():
+            self._first(key, loop, layout, parts[0])
+            steps = len(parts[0].places)
+            return steps + (self._run_alike(loop, layout, parts[1:]) if parts[1:] else 0)
+        window = self.windows.get(key)
         if window is None:
-            return 0
+            places = [place for part in parts for place in part.places]
+            loop.advance(loop.tensors(), places)
+            return len(places)
         window.used = self.runs
-        whole = len(places) // length * length
-        window.take({}, loop.state, loop.fixed)
-        for start in range(0, whole, length):
-            low, high = _rows(places[start : start + length])
-            _copy(_between(loop.read, low, high), window.read)
-            window.replay()
-            _copy(window.written, _between(loop.written, low, high))
+        window.begin(loop.state, loop.fixed)
+        for part in parts:
+            window.run(loop, part)
         _copy(window.state, loop.state)
-        return whole
+        return sum(len(part.places) for part in parts)
 
-    def _first(self, key: Hashable, loop: Loop, places: Sequence[Place]) -> int:
-        """Launch the first window plainly, record it, and compare; return how many steps it has."""
-        if not self._make_room():
-            return 0
+    def _first(self, key: Hashable, loop: Loop, layout: Layout, part: Part) -> None:
+        """Launch a first part plainly, record it, and compare."""
         state = {name: None if t is None else t.clone() for name, t in loop.state.items()}
-        loop.advance(loop.tensors(), places)
-        low, high = _rows(places)
         self.windows[key] = None
         try:
             with torch.inference_mode(False):  # the tensors outlive this call
-                window = Window(loop, [(first - low, live) for first, live in places])
+                window = Window(loop, layout)
+            if layout.masked:
+                window.begin(state, loop.fixed)
+                window.run(loop, part)
+                _copy(window.state, loop.state)
+            else:
+                loop.advance(loop.tensors(), part.places)
+            truth = _results(loop, part)
+            with torch.inference_mode(False), torch.no_grad():
+                window.capture()
         except RuntimeError as error:
             _warn(f"recording a CUDA graph failed: {error}")
-            return len(places)
-        window.take(_between(loop.read, low, high), state, loop.fixed)
-        window.replay()
-        truth = {**_between(loop.written, low, high), **loop.state}
-        found = {**window.written, **window.state}
+            _copy(state, loop.state)
+            loop.advance(loop.tensors(), part.places)
+            return
+        window.begin(state, loop.fixed)
+        window.run(loop, part)
+        _copy(window.state, loop.state)
+        found = _results(loop, part)
         wrong = [name for name in truth if not _same_bits(found[name], truth[name])]
         if wrong:
             _warn(f"a CUDA graph's first result differed from that of plain launches in {wrong}")
+            _copy(truth, {**_between(loop.written, *_rows(part.places)), **loop.state})
         else:
             window.used = self.runs
             self.windows[key] = window
-        return len(places)
 
     def _make_room(self) -> bool:
         """Return whether there is a place for one more; the graph idle longest may have to go."""
@@ -267,9 +347,36 @@ def synchronize(device: torch.device) -> None:
     torch.cuda.synchronize(device)
 
 
+def _parts(
+    loop: Loop, steps: Steps, places: Sequence[Place], ascending: bool
+) -> list[tuple[Layout, list[Part]]]:
+    """Return what windows compute of a run, from its first step on; parts of a layout together."""
+    length = _window_length(loop, steps)
+    found: list[tuple[Layout, list[Part]]] = []
+    for start in range(0, len(places) if length else 0, length or 1):
+        part = places[start : start + length]
+        masked = steps.packed or len(part) < length
+        if masked and (len(part) < LEAST or not loop.masks):
+            break
+        width = _width(max(live for _, live in part), steps.batch) if masked else steps.batch
+        layout = Layout(length, width, ascending, masked)
+        if not found or found[-1][0] != layout:
+            found.append((layout, []))
+        found[-1][1].append(Part(layout, part))
+    return found
+
+
+def _width(live: int, batch: int) -> int:
+    """Return how many rows a step has in a window: few different numbers, for few graphs."""
+    width = batch
+    while width // NARROWED >= max(live, NARROWEST):
+        width //= NARROWED
+    return width
+
+
 def _window_length(loop: Loop, steps: Steps) -> int:
     """Return the steps of a window, a power of two, or 0 where there is none."""
-    if steps.packed or steps.batch == 0:
+    if steps.batch == 0:
         return 0
     tensors = [t for t in (*loop.read.values(), *loop.written.values()) if t is not None]
     bytes_of_step = steps.batch * sum(t.shape[1] * t.element_size() for t in tensors)
@@ -277,6 +384,37 @@ def _window_length(loop: Loop, steps: Steps) -> int:
     while length > len(steps.live) or length * bytes_of_step > MAX_BYTES:
         length //= 2
     return length if length >= SHORTEST else 0
+
+
+def rows_of(part: Part, device: torch.device) -> Rows:
+    """Return where a part's rows are in its window, without waiting for the device."""
+    length, width = part.layout.length, part.layout.width
+    firsts, lives = np.zeros((length, 1), np.int64), np.zeros((length, 1), np.int64)
+    for i, (first, live) in enumerate(part.places):
+        step = i if part.layout.ascending else length - 1 - i
+        firsts[step], lives[step] = first, live
+    columns = np.arange(width)
+    there = (columns < lives).ravel()
+    targets = np.flatnonzero(there)
+    sources = np.where(there, (firsts + columns).ravel(), firsts.max())
+    numbers = torch.from_numpy(np.concatenate([sources, there, targets]))
+    if device.type == "cuda":
+        numbers = numbers.pin_memory().to(device, non_blocking=True)
+    first, second, third = numbers.split([len(sources), len(there), len(targets)])
+    return Rows(first, second.to(torch.uint8).unsqueeze(1), third)
+
+
+def _results(loop: Loop, part: Part) -> Tensors:
+    """Return copies of what a part has written, and of the states it left."""
+    results = {**_between(loop.written, *_rows(part.places)), **loop.state}
+    return {name: None if t is None else t.clone() for name, t in results.items()}
+
+
+def _gather(source: Tensors, rows: Tensor, target: Tensors) -> None:
+    for name, tensor in source.items():
+        place = target[name]
+        if tensor is not None and place is not None:
+            torch.index_select(tensor, 0, rows, out=place)
 
 
 def _rows(places: Sequence[Place]) -> tuple[int, int]:

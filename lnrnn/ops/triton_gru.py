@@ -66,17 +66,19 @@ def gru_cell(
     gains,
     biases,
     mask,
+    around,  # means that those of the gates are near, or None
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the new state, and the norms' moments."""
-    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    means, scales = measure(v, mask, around, H, SPANS, CENTERED, EPS)
     u = affine(normalized(v, mask, means, scales), gains, biases)
-    r = sigmoid(inputs[0] + u[0])
-    z = sigmoid(inputs[1] + u[1])
-    n = tanh(inputs[2] + r * u[2])
+    r = sigmoid(inputs[0] + u[0], FAST)
+    z = sigmoid(inputs[1] + u[1], FAST)
+    n = tanh(inputs[2] + r * u[2], FAST)
     return n + z * (before - n), means, scales
 
 
@@ -94,13 +96,14 @@ def gru_cell_backward(
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the gradients of the state found but by way of W h, of x, of u and of W h; N(v)."""
     hats = normalized(v, mask, means, scales)
     u = affine(hats, gains, biases)
-    r = sigmoid(inputs[0] + u[0])
-    z = sigmoid(inputs[1] + u[1])
-    n = tanh(inputs[2] + r * u[2])
+    r = sigmoid(inputs[0] + u[0], FAST)
+    z = sigmoid(inputs[1] + u[1], FAST)
+    n = tanh(inputs[2] + r * u[2], FAST)
     d_n = d * (1.0 - z) * (1.0 - n * n)
     d_z = d * (before - n) * z * (1.0 - z)
     d_r = d_n * u[2] * r * (1.0 - r)
@@ -121,6 +124,7 @@ def gru_forward(
     stats,  # (N, 6), or None
     cuts,  # (N, 1), or None: where the next step finds the reset state
     reset_h,  # (B, H), or None for zeros
+    alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -133,14 +137,16 @@ def gru_forward(
 ):
     """One step, from W h to the new state."""
     columns, inside = units_of_tile(H, BH)
-    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, alive, inside, BB)
 
     v = load_gates(product, sequences * (3 * H) + columns, mask, 3, H, ACC)
     inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
     before = tl.load(h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
     gains = load_gates(gain, columns, inside, 3, H, ACC)
     biases = load_gates(bias, columns, inside, 3, H, ACC)
-    y, means, scales = gru_cell(v, inputs, before, gains, biases, mask, H, SPANS, CENTERED, EPS)
+    y, means, scales = gru_cell(
+        v, inputs, before, gains, biases, mask, None, H, SPANS, CENTERED, EPS, False
+    )
     if side is not None:
         store_gates(side, rows * (3 * H) + columns, mask, v, H)
         save_moments(stats, rows * 6, exists, means, scales)
@@ -166,6 +172,7 @@ def gru_backward(
     sums,  # (programs, 6H), added to: gradients of gain and bias
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None
+    alive,  # (N, 1), or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -183,7 +190,7 @@ def gru_backward(
     affine_sums = no_sums(6, BH, ACC)
     for block in range(blocks):
         tile = tl.program_id(0) * blocks + block
-        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, alive, inside, BB)
 
         v = load_gates(side, rows * (3 * H) + columns, mask, 3, H, ACC)
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
@@ -195,7 +202,7 @@ def gru_backward(
         means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
 
         d_before, d_inputs, d_u, d_v, hats = gru_cell_backward(
-            v, inputs, earlier, d, means, scales, gains, biases, mask, H, SPANS, CENTERED
+            v, inputs, earlier, d, means, scales, gains, biases, mask, H, SPANS, CENTERED, False
         )
         tl.store(d_direct + sequences * H + columns, d_before, mask=mask)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)

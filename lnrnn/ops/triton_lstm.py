@@ -53,6 +53,7 @@ from lnrnn.ops.triton_steps import (
     flat,
     launch,
     plain,
+    product_back,
     spans_of,
     sum_of,
     summed,
@@ -73,26 +74,34 @@ def lstm_cell(
     gains_c,
     shifts_c,
     mask,
+    around,  # means that those of the gates and of the cell are near, or None
     H: tl.constexpr,
     SPANS: tl.constexpr,
     JOINT: tl.constexpr,
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the cell state that is handed on, what the step puts out, and the norms' moments."""
     if JOINT:
         v = add_gates(v, inputs)
-    means, scales = measure(v, mask, H, SPANS, CENTERED, EPS)
+    around_c = None
+    if around is not None:
+        around_c = around[4:]
+    if JOINT:  # x may lie anywhere, and is not rounded
+        means, scales = measure(v, mask, None, H, SPANS, CENTERED, EPS)
+    else:
+        means, scales = measure(v, mask, around, H, SPANS, CENTERED, EPS)
     z = affine(normalized(v, mask, means, scales), gains, biases)
     if not JOINT:
         z = add_gates(z, inputs)
 
-    state = sigmoid(z[1]) * before + sigmoid(z[0]) * tanh(z[2])
+    state = sigmoid(z[1], FAST) * before + sigmoid(z[0], FAST) * tanh(z[2], FAST)
     state = tl.where(mask, state, 0.0)
     seen = state
     if CELL is not None:
-        mean_c, scale_c = measure((state,), mask, H, ((0, 1),), CENTERED, EPS)
+        mean_c, scale_c = measure((state,), mask, around_c, H, ((0, 1),), CENTERED, EPS)
         hat = normalized((state,), mask, mean_c, scale_c)
         seen = affine(hat, gains_c, shifts_c)[0]
     else:  # nothing is left unwritten: a graph's results are compared bit for bit
@@ -100,7 +109,7 @@ def lstm_cell(
         scale_c = mean_c
     if CELL == "state":
         state = seen
-    return state, sigmoid(z[3]) * tanh(seen), means + mean_c, scales + scale_c
+    return state, sigmoid(z[3], FAST) * tanh(seen, FAST), means + mean_c, scales + scale_c
 
 
 @triton.jit
@@ -122,6 +131,7 @@ def lstm_cell_backward(
     JOINT: tl.constexpr,
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the gradients of the cell state found, of z, of W h and of the cell state's affine.
 
@@ -133,10 +143,10 @@ def lstm_cell_backward(
     z = affine(hats, gains, biases)
     if not JOINT:
         z = add_gates(z, inputs)
-    i = sigmoid(z[0])
-    f = sigmoid(z[1])
-    g = tanh(z[2])
-    o = sigmoid(z[3])
+    i = sigmoid(z[0], FAST)
+    f = sigmoid(z[1], FAST)
+    g = tanh(z[2], FAST)
+    o = sigmoid(z[3], FAST)
     state = tl.where(mask, f * before + i * g, 0.0)
 
     seen = state
@@ -144,7 +154,7 @@ def lstm_cell_backward(
     if CELL is not None:
         hat_c = normalized((state,), mask, means[4:], scales[4:])
         seen = affine(hat_c, gains_c, shifts_c)[0]
-    bent = tanh(seen)
+    bent = tanh(seen, FAST)
     d_state = d_y * o * (1.0 - bent * bent)
     if CELL != "output":
         d_state += later
@@ -181,6 +191,7 @@ def lstm_forward(
     cuts,  # (N, 1), or None: where the next step finds the reset states
     reset_h,  # (B, H), or None for zeros; not looked at where h is projected
     reset_c,  # (B, H), or None for zeros
+    alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -195,7 +206,7 @@ def lstm_forward(
 ):
     """One step, from W h to the new states."""
     columns, inside = units_of_tile(H, BH)
-    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, alive, inside, BB)
 
     v = load_gates(product, sequences * (4 * H) + columns, mask, 4, H, ACC)
     inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
@@ -216,12 +227,14 @@ def lstm_forward(
         gains_c,
         shifts_c,
         mask,
+        None,
         H,
         SPANS,
         JOINT,
         CELL,
         CENTERED,
         EPS,
+        False,
     )
     if side is not None:
         save_moments(stats, rows * 10, exists, means, scales)
@@ -256,6 +269,7 @@ def lstm_backward(
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None; not looked at where h was projected
     d_reset_c,  # (B, H), added to, or None
+    alive,  # (N, 1), or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -278,7 +292,7 @@ def lstm_backward(
     cell_sums = no_sums(2, BH, ACC)
     for block in range(blocks):
         tile = tl.program_id(0) * blocks + block
-        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, alive, inside, BB)
 
         v = load_gates(side, rows * (4 * H) + columns, mask, 4, H, ACC)
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
@@ -308,6 +322,7 @@ def lstm_backward(
             JOINT,
             CELL,
             CENTERED,
+            False,
         )
         if y is not None:
             tl.store(y + rows * H + columns, put_out, mask=mask)
@@ -376,6 +391,7 @@ def forward(
             "reset_h": plain(reset_h),
             "reset_c": plain(reset_c),
         },
+        masks=weight_hr is None,
     )
     GRAPHS.run(loop, order)
     return output.view(*x.shape[:-1], h_0.shape[1]), h, c, side, cells, stats
@@ -451,6 +467,7 @@ def backward(
             "d_y": h_0.new_empty(batch, hidden) if projected else None,
         },
         fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+        masks=not projected,
     )
     GRAPHS.run(loop, order, backward=True)
     before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
@@ -518,4 +535,4 @@ def _backward_step(
         t["d_projected"][here].copy_(t["d_sum"][:live])
         torch.mm(t["d_sum"][:live], t["weight_hr"], out=t["d_y"][:live])
         launch(lstm_backward, constants, {**t, "d_h": t["d_y"], "d_output": None}, first, live)
-    torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])
+    product_back(t, first, live)

@@ -40,13 +40,18 @@ def units_of_tile(H: tl.constexpr, BH: tl.constexpr):
 
 
 @triton.jit
-def rows_of_tile(tile, first, live, inside, BB: tl.constexpr):
-    """Return a tile's sequences and rows, (BB, 1), in 64 bits; which exist; and its mask."""
+def rows_of_tile(tile, first, live, alive, inside, BB: tl.constexpr):
+    """Return a tile's sequences and rows, (BB, 1), in 64 bits; which exist; and its mask.
+
+    Of the ``live`` sequences, all exist if ``alive`` is None, and else those whose row is not 0.
+    """
     sequences = (tile * BB + tl.arange(0, BB))[:, None]
     exists = sequences < live
-    mask = exists & inside
     sequences = sequences.to(tl.int64)
-    return sequences, first + sequences, exists, mask
+    rows = first + sequences
+    if alive is not None:
+        exists = exists & (tl.load(alive + rows, mask=exists, other=0) != 0)
+    return sequences, rows, exists, exists & inside
 
 
 @triton.jit
@@ -108,9 +113,23 @@ def add_gates(a, b):
 
 
 @triton.jit
+def _add_pairs(a, b, c, d):
+    return a + c, b + d
+
+
+@triton.jit
+def sum_both(a, b):
+    """Return the sums of two tiles over their units, (BB, 1) each, in one reduction.
+
+    A reduction across warps waits for all of them.
+    """
+    total_a, total_b = tl.reduce((a, b), 1, _add_pairs)
+    return total_a[:, None], total_b[:, None]
+
+
+@triton.jit
 def _measure_span(v, mask, H: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.constexpr):
-    # In two passes, so that values that differ little keep their variance. The gates are summed
-    # first and reduced once: a reduction across warps waits for all of them.
+    # The gates are summed first and reduced once.
     if CENTERED:
         total = v[0]
         for q in tl.static_range(1, len(v)):
@@ -132,15 +151,50 @@ def _measure_span(v, mask, H: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.cons
 
 
 @triton.jit
+def _measure_around(v, mask, around, H: tl.constexpr, EPS: tl.constexpr):
+    # In one pass. What is lost to cancellation is the square of how many standard deviations the
+    # mean lies from ``around``, in units of the last place.
+    total = tl.zeros_like(v[0])
+    squares = tl.zeros_like(v[0])
+    for q in tl.static_range(len(v)):
+        difference = tl.where(mask, v[q] - around, 0.0)
+        total = total + difference
+        squares = squares + difference * difference
+    shift, second = sum_both(total, squares)
+    shift = shift / (len(v) * H)
+    variance = second / (len(v) * H) - shift * shift
+    variance = tl.where(variance < 0, 0.0, variance)  # not a maximum: NaN has to stay NaN
+    means = ()
+    scales = ()
+    for _ in tl.static_range(len(v)):
+        means = means + (around + shift,)
+        scales = scales + (1.0 / tl.sqrt(variance + EPS),)
+    return means, scales
+
+
+@triton.jit
 def measure(
-    v, mask, H: tl.constexpr, SPANS: tl.constexpr, CENTERED: tl.constexpr, EPS: tl.constexpr
+    v,
+    mask,
+    around,
+    H: tl.constexpr,
+    SPANS: tl.constexpr,
+    CENTERED: tl.constexpr,
+    EPS: tl.constexpr,
 ):
-    """Return each gate's mean and scale, (BB, 1): N(v) = (v - mean) * scale."""
+    """Return each gate's mean and scale, (BB, 1): N(v) = (v - mean) * scale.
+
+    In one pass where means are given that the new ones are near, such as those of the step before;
+    in two where they are None, so that values that differ little keep their variance.
+    """
     means = ()
     scales = ()
     for s in tl.static_range(len(SPANS)):
         span = v[SPANS[s][0] : SPANS[s][1]]
-        mean, scale = _measure_span(span, mask, H, CENTERED, EPS)
+        if CENTERED and around is not None:
+            mean, scale = _measure_around(span, mask, around[SPANS[s][0]], H, EPS)
+        else:
+            mean, scale = _measure_span(span, mask, H, CENTERED, EPS)
         means = means + mean
         scales = scales + scale
     return means, scales
@@ -171,13 +225,15 @@ def _span_backward(d_hats, hats, scales, H: tl.constexpr, CENTERED: tl.constexpr
     for q in tl.static_range(len(d_hats)):
         total = total + d_hats[q]
         along = along + d_hats[q] * hats[q]
-    slope = tl.sum(along, 1)[:, None] / (len(d_hats) * H)
     d_v = ()
     if CENTERED:
-        mean = tl.sum(total, 1)[:, None] / (len(d_hats) * H)
+        slope, mean = sum_both(along, total)
+        slope = slope / (len(d_hats) * H)
+        mean = mean / (len(d_hats) * H)
         for q in tl.static_range(len(d_hats)):
             d_v = d_v + ((d_hats[q] - mean - hats[q] * slope) * scales[q],)
     else:
+        slope = tl.sum(along, 1)[:, None] / (len(d_hats) * H)
         for q in tl.static_range(len(d_hats)):
             d_v = d_v + ((d_hats[q] - hats[q] * slope) * scales[q],)
     return d_v
@@ -256,27 +312,39 @@ def add_to_own_row(base, at, columns, sums, H: tl.constexpr):
 
 
 @triton.jit
-def sigmoid(v):
-    """Return the logistic function; no exponent overflows, and a small result keeps its digits."""
-    small = tl.exp(-tl.abs(v))
-    return tl.where(v < 0, small, 1.0) / (1.0 + small)
+def sigmoid(v, FAST: tl.constexpr = False):
+    """Return the logistic function; no exponent overflows, and a small result keeps its digits.
+
+    Fast, for results that are stored in 16 bits, it is 0 from v = -88 on.
+    """
+    if FAST:
+        found = 1.0 / (1.0 + tl.exp(-v))
+    else:
+        small = tl.exp(-tl.abs(v))
+        found = tl.where(v < 0, small, 1.0) / (1.0 + small)
+    return found
 
 
 @triton.jit
-def tanh(v):
+def tanh(v, FAST: tl.constexpr = False):
     """Return tanh from ``exp``, which the interpreter has too (it lacks libdevice's tanh).
 
     Near zero, float32 takes the polynomial of Cephes' tanhf: the difference of two numbers close to
-    1 would lose every digit of a small result. Both are good to 3 units in the last place.
+    1 would lose every digit of a small result. Both are good to 3 units in the last place. Fast,
+    for results that are stored in 16 bits, it is good to 5e-6 of the result.
     """
-    small = tl.exp(-2.0 * tl.abs(v))
-    far = (1.0 - small) / (1.0 + small)
-    far = tl.where(v < 0, -far, far)
-    if v.dtype == tl.float64:
-        return far
-    square = v * v
-    series = -5.70498872745e-3 * square + 2.06390887954e-2
-    series = series * square - 5.37397155531e-2
-    series = series * square + 1.33314422036e-1
-    series = series * square - 3.33332819422e-1
-    return tl.where(tl.abs(v) < 0.625, series * square * v + v, far)
+    if FAST:
+        far = 2.0 / (1.0 + tl.exp(-2.0 * v)) - 1.0
+        found = tl.where(tl.abs(v) < 0.03, v - v * v * v * 0.33333333, far)
+    else:
+        small = tl.exp(-2.0 * tl.abs(v))
+        far = (1.0 - small) / (1.0 + small)
+        found = tl.where(v < 0, -far, far)
+        if v.dtype != tl.float64:
+            square = v * v
+            series = -5.70498872745e-3 * square + 2.06390887954e-2
+            series = series * square - 5.37397155531e-2
+            series = series * square + 1.33314422036e-1
+            series = series * square - 3.33332819422e-1
+            found = tl.where(tl.abs(v) < 0.625, series * square * v + v, found)
+    return found

@@ -6,7 +6,7 @@ rows of the next step are copied in while one is computed. What does not depend 
 to kernels over all rows at once: the moments that a backward needs, before it, and the gradients
 of gains and biases, after it.
 
-No GPU has run this yet. So it is off, and `ENABLED` is for tests and for those who measure: the part
+It is off until it was measured: `ENABLED` is for tests and for those who measure, as the part
 "persistent" of scripts/gpu_check.sh does, beside `lnrnn.ops.triton_steps`.
 
 Dimensions: T steps, B sequences, N rows of all steps together, H units.
@@ -31,6 +31,7 @@ from lnrnn.ops.triton_norm import accumulator, add_to_own_row, load_moments, nor
 from lnrnn.ops.triton_steps import Steps, tile
 
 ENABLED = False
+STAGES = 3  # steps whose rows are there at once, or on their way
 TILE = 16  # sequences of a program: what a matrix unit multiplies at least
 WIDEST = 256  # units
 NARROW = (torch.bfloat16, torch.float16)  # what matrix units multiply as it is
@@ -95,6 +96,15 @@ def steps_of_program(steps, lengths):
     if lengths is not None:
         own = tl.load(lengths + tl.program_id(0)).to(tl.int32)
     return own
+
+
+@triton.jit
+def means_of(v, H: tl.constexpr):
+    """Return the means over units that the first step's norms are taken around, (BB, 1) each."""
+    means = ()
+    for q in tl.static_range(len(v)):
+        means = means + (tl.sum(v[q], 1)[:, None] / H,)
+    return means
 
 
 @triton.jit
@@ -187,27 +197,20 @@ def sequences_of(order: Steps, device: torch.device) -> Sequences:
     return Sequences(steps, order.batch, *parts)
 
 
-class Shape(NamedTuple):
-    """What a kernel over whole sequences is compiled for, besides its cell.
-
-    Attributes:
-        columns: Units, the power of two from H on.
-        warps: Groups of 32 threads.
-        stages: How many steps' rows there are at once: the one that is computed, those to come.
-    """
-
-    columns: int
-    warps: int
-    stages: int
-
-
-def shape_of(hidden: int) -> Shape:
-    """Return the shape for H units."""
+def shape_of(hidden: int) -> tuple[int, int]:
+    """Return the columns of a tile for H units, a power of two, and how many warps compute it."""
     columns = max(16, 1 << (hidden - 1).bit_length())
-    return Shape(columns, min(max(columns // 8, 4), 8), 2)
+    return columns, min(max(columns // 8, 4), 8)
 
 
-def fits(x: Tensor, h_0: Tensor, weight_hh: Tensor, weight_hr: Tensor | None = None) -> bool:
+def fits(
+    x: Tensor,
+    h_0: Tensor,
+    weight_hh: Tensor,
+    weight_hr: Tensor | None = None,
+    *,
+    backward: bool = False,
+) -> bool:
     """Return whether a layer's sequences are computed in one launch: if `ENABLED`, where they fit.
 
     Args:
@@ -215,28 +218,32 @@ def fits(x: Tensor, h_0: Tensor, weight_hh: Tensor, weight_hr: Tensor | None = N
         h_0: (B, H), in the dtype of weights and hidden states.
         weight_hh: (G H, H), of G gates.
         weight_hr: Of a projection, which is not computed here.
+        backward: Whether from the last step to the first.
     """
     hidden, dtype = h_0.shape[1], h_0.dtype
     if not ENABLED or x.device.type != "cuda" or weight_hr is not None:
         return False
     if dtype not in NARROW or hidden > WIDEST or h_0.shape[0] == 0:
         return False
-    gates, (columns, _, stages) = weight_hh.shape[0] // hidden, shape_of(hidden)
-    return bytes_needed(gates, columns, stages, x.dtype, dtype) <= shared_memory(x.device)
+    gates = weight_hh.shape[0] // hidden
+    return bytes_needed(gates, hidden, x.dtype, dtype, backward) <= shared_memory(x.device)
 
 
 def bytes_needed(
-    gates: int, columns: int, stages: int, wide: torch.dtype, narrow: torch.dtype
+    gates: int, hidden: int, wide: torch.dtype, narrow: torch.dtype, backward: bool
 ) -> int:
-    """Return the most shared memory that a step backward takes.
+    """Return the most shared memory that a program takes.
 
-    The weights; what it reads for a unit and keeps at hand for the next steps (x and W h of each
-    gate, the state, the gradient of the output); each gate's gradient, to be multiplied; and what
-    a tile goes through from one thread to another.
+    The weights; the rows of steps to come, of each unit x and backward W h, for each gate, the
+    state and the gradient of the output; what is multiplied; and what a tile goes through from one
+    thread to another.
     """
-    state = 4 if gates == 4 else narrow.itemsize
-    read = gates * (wide.itemsize + narrow.itemsize) + state + narrow.itemsize
-    unit = (stages - 1) * read + gates * narrow.itemsize + 4
+    columns, _ = shape_of(hidden)
+    row, multiplied = gates * wide.itemsize, narrow.itemsize
+    if backward:
+        row += gates * narrow.itemsize + (4 if gates == 4 else narrow.itemsize) + narrow.itemsize
+        multiplied *= gates
+    unit = (STAGES - 1) * row + multiplied + 4
     return gates * columns**2 * narrow.itemsize + TILE * columns * unit
 
 
@@ -254,18 +261,19 @@ def launch(
 
     Args:
         kernel: Has parameters of the names of ``constants`` and ``tensors``.
-        constants: Among them H.
-        tensors: By name, contiguous.
+        constants: Among them H; FAST is added.
+        tensors: By name, contiguous, among them the weight.
         where: The rows.
     """
-    columns, warps, stages = shape_of(constants["H"])
+    columns, warps = shape_of(constants["H"])
     kernel[(-(-where.batch // TILE),)](
         **tensors,
         **where._asdict(),
         **constants,
+        FAST=tensors["weight"].dtype in NARROW,
         BB=TILE,
         BH=columns,
-        STAGES=stages,
+        STAGES=STAGES,
         num_warps=warps,
         enable_fp_fusion=True,
     )

@@ -28,6 +28,7 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_persistent import (
     load_weights,
     load_weights_back,
+    means_of,
     product_back,
     products,
     rows_of_step,
@@ -68,6 +69,7 @@ def gru_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -82,13 +84,16 @@ def gru_persistent_forward(
     at = sequences * H + columns
     hidden = tl.load(h + at, mask=known & inside, other=0.0)
     own = steps_of_program(steps, lengths)
+    means = means_of((tl.zeros_like(hidden.to(ACC)),) * 3, H)
     v = products(hidden, weights, ACC)
     for i in tl.range(0, own, num_stages=STAGES):
         t = own - 1 - i if REVERSE else i
         rows, exists = rows_of_step(t, sequences, known, firsts, lives, batch)
         mask = exists & inside
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
-        y, _, _ = gru_cell(v, inputs, hidden.to(ACC), gains, biases, mask, H, SPANS, CENTERED, EPS)
+        y, means, _ = gru_cell(
+            v, inputs, hidden.to(ACC), gains, biases, mask, means, H, SPANS, CENTERED, EPS, FAST
+        )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
         put_out = handed_on(put_out, cuts, reset_h, rows, at, exists, mask)
@@ -117,7 +122,7 @@ def gru_moments(
     rows = (tl.program_id(0) * BB + tl.arange(0, BB))[:, None].to(tl.int64)
     exists = rows < total
     v = load_gates(side, rows * (3 * H) + columns, exists & inside, 3, H, ACC)
-    means, scales = measure(v, exists & inside, H, SPANS, CENTERED, EPS)
+    means, scales = measure(v, exists & inside, None, H, SPANS, CENTERED, EPS)
     save_moments(stats, rows * 6, exists, means, scales)
 
 
@@ -147,6 +152,7 @@ def gru_persistent_backward(
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -179,7 +185,19 @@ def gru_persistent_backward(
             reset_sum += tl.where(cut, d, 0.0)
             d = tl.where(cut, 0.0, d)
         d_before, d_inputs, d_u, d_v, _ = gru_cell_backward(
-            v, inputs, found, d + put_out, means, scales, gains, biases, mask, H, SPANS, CENTERED
+            v,
+            inputs,
+            found,
+            d + put_out,
+            means,
+            scales,
+            gains,
+            biases,
+            mask,
+            H,
+            SPANS,
+            CENTERED,
+            FAST,
         )
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
         tl.store(d_last + rows * H + columns, d_u[2], mask=mask)

@@ -28,6 +28,7 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_persistent import (
     load_weights,
     load_weights_back,
+    means_of,
     product_back,
     products,
     rows_of_step,
@@ -75,6 +76,7 @@ def lstm_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -91,6 +93,7 @@ def lstm_persistent_forward(
     at = sequences * H + columns
     hidden = tl.load(h + at, mask=known & inside, other=0.0)
     state = tl.load(c + at, mask=known & inside, other=0.0)
+    means = means_of((tl.zeros_like(state),) * 4 + (state,), H)
     own = steps_of_program(steps, lengths)
     # At the end of a step: rows that are read for a product are copied in ahead of time.
     v = products(hidden, weights, ACC)
@@ -101,7 +104,7 @@ def lstm_persistent_forward(
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
         if cells is not None:
             tl.store(cells + rows * H + columns, state, mask=mask)
-        new, y, _, _ = lstm_cell(
+        new, y, means, _ = lstm_cell(
             v,
             inputs,
             state,
@@ -110,12 +113,14 @@ def lstm_persistent_forward(
             gains_c,
             shifts_c,
             mask,
+            means,
             H,
             SPANS,
             JOINT,
             CELL,
             CENTERED,
             EPS,
+            FAST,
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
@@ -146,6 +151,7 @@ def lstm_moments(
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -170,12 +176,14 @@ def lstm_moments(
         unused,
         unused,
         mask,
+        None,
         H,
         SPANS,
         JOINT,
         CELL,
         CENTERED,
         EPS,
+        FAST,
     )
     save_moments(stats, rows * 10, exists, means, scales)
 
@@ -211,6 +219,7 @@ def lstm_persistent_backward(
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -267,6 +276,7 @@ def lstm_persistent_backward(
             JOINT,
             CELL,
             CENTERED,
+            FAST,
         )
         if CELL is not None:
             gain_sum += d_seen * hat_c[0]
@@ -349,6 +359,7 @@ def forward(
         before = order.before(order.handed_on(output, cuts, reset_h), h_0)
         torch.mm(before, weight_hh.t(), out=side)
         made_of = {**affine, "x": rows, "side": side, "cells": cells, "stats": stats}
+        compiled["FAST"] = dtype in persistent.NARROW
         persistent.launch_rows(lstm_moments, compiled, made_of, order.total)
     return output.view(*x.shape[:-1], hidden), h, c, side, cells, stats
 

@@ -26,6 +26,7 @@ from lnrnn.ops.triton_norm import (
 from lnrnn.ops.triton_persistent import (
     load_weights,
     load_weights_back,
+    means_of,
     product_back,
     products,
     rows_of_step,
@@ -67,6 +68,7 @@ def rnn_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -81,13 +83,16 @@ def rnn_persistent_forward(
     at = sequences * H + columns
     hidden = tl.load(h + at, mask=known & inside, other=0.0)
     own = steps_of_program(steps, lengths)
+    means = means_of((tl.zeros_like(hidden.to(ACC)),), H)
     v = products(hidden, weights, ACC)
     for i in tl.range(0, own, num_stages=STAGES):
         t = own - 1 - i if REVERSE else i
         rows, exists = rows_of_step(t, sequences, known, firsts, lives, batch)
         mask = exists & inside
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
-        y, _, _ = rnn_cell(v, inputs, gains, biases, mask, H, JOINT, RELU, CENTERED, EPS)
+        y, means, _ = rnn_cell(
+            v, inputs, gains, biases, mask, means, H, JOINT, RELU, CENTERED, EPS, FAST
+        )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
         put_out = handed_on(put_out, cuts, reset_h, rows, at, exists, mask)
@@ -109,6 +114,7 @@ def rnn_moments(
     RELU: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -121,7 +127,9 @@ def rnn_moments(
     v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
     unused = load_gates(None, columns, inside, 1, H, ACC)  # of what comes after the moments
-    _, means, scales = rnn_cell(v, inputs, unused, unused, mask, H, JOINT, RELU, CENTERED, EPS)
+    _, means, scales = rnn_cell(
+        v, inputs, unused, unused, mask, None, H, JOINT, RELU, CENTERED, EPS, FAST
+    )
     save_moments(stats, rows * 2, exists, means, scales)
 
 
@@ -149,6 +157,7 @@ def rnn_persistent_backward(
     RELU: tl.constexpr,
     CENTERED: tl.constexpr,
     REVERSE: tl.constexpr,
+    FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
     BH: tl.constexpr,
@@ -190,6 +199,7 @@ def rnn_persistent_backward(
             JOINT,
             RELU,
             CENTERED,
+            FAST,
         )
         store_gates(d_x, rows * H + columns, mask, d_z, H)
         store_gates(d_side, rows * H + columns, mask, d_v, H)
@@ -244,6 +254,7 @@ def forward(
         before = order.before(order.handed_on(output, cuts, reset_h), h_0)
         torch.mm(before, weight_hh.t(), out=side)
         made_of = {"x": rows, "side": side, "stats": stats}
+        compiled["FAST"] = dtype in persistent.NARROW
         persistent.launch_rows(rnn_moments, compiled, made_of, order.total)
     return output.view(x.shape), h, side, stats
 

@@ -64,23 +64,28 @@ def rnn_cell(
     gains,
     biases,
     mask,
+    around,  # a mean that the norm's is near, or None
     H: tl.constexpr,
     JOINT: tl.constexpr,
     RELU: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the new state, and the norm's moments."""
     if JOINT:
         v = add_gates(v, inputs)
-    means, scales = measure(v, mask, H, ((0, 1),), CENTERED, EPS)
+    if JOINT:  # x may lie anywhere, and is not rounded
+        means, scales = measure(v, mask, None, H, ((0, 1),), CENTERED, EPS)
+    else:
+        means, scales = measure(v, mask, around, H, ((0, 1),), CENTERED, EPS)
     z = affine(normalized(v, mask, means, scales), gains, biases)
     if not JOINT:
         z = add_gates(z, inputs)
     if RELU:
         y = tl.where(z[0] < 0, 0.0, z[0])  # not a maximum: NaN has to stay NaN
     else:
-        y = tanh(z[0])
+        y = tanh(z[0], FAST)
     return y, means, scales
 
 
@@ -98,6 +103,7 @@ def rnn_cell_backward(
     JOINT: tl.constexpr,
     RELU: tl.constexpr,
     CENTERED: tl.constexpr,
+    FAST: tl.constexpr,
 ):
     """Return the gradients of z and of W h; N(v)."""
     if JOINT:
@@ -109,7 +115,7 @@ def rnn_cell_backward(
     if RELU:
         d = tl.where(z[0] > 0, d, 0.0)
     else:
-        y = tanh(z[0])
+        y = tanh(z[0], FAST)
         d = d * (1.0 - y * y)
     d_v = norm_backward((d,), gains, hats, scales, H, ((0, 1),), CENTERED)
     return (d,), d_v, hats
@@ -127,6 +133,7 @@ def rnn_forward(
     stats,  # (N, 2), or None
     cuts,  # (N, 1), or None: where the next step finds the reset state
     reset_h,  # (B, H), or None for zeros
+    alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
     H: tl.constexpr,
@@ -140,13 +147,15 @@ def rnn_forward(
 ):
     """One step, from W h to the new state."""
     columns, inside = units_of_tile(H, BH)
-    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, inside, BB)
+    sequences, rows, exists, mask = rows_of_tile(tl.program_id(0), first, live, alive, inside, BB)
 
     v = load_gates(product, sequences * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
     gains = load_gates(gain, columns, inside, 1, H, ACC)
     biases = load_gates(bias, columns, inside, 1, H, ACC)
-    y, means, scales = rnn_cell(v, inputs, gains, biases, mask, H, JOINT, RELU, CENTERED, EPS)
+    y, means, scales = rnn_cell(
+        v, inputs, gains, biases, mask, None, H, JOINT, RELU, CENTERED, EPS, False
+    )
     if side is not None:
         store_gates(side, rows * H + columns, mask, v, H)
         save_moments(stats, rows * 2, exists, means, scales)
@@ -170,6 +179,7 @@ def rnn_backward(
     sums,  # (programs, 2H), added to: gradients of gain and bias
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None
+    alive,  # (N, 1), or None
     first,
     live,
     blocks: tl.constexpr,  # tiles of a program
@@ -188,7 +198,7 @@ def rnn_backward(
     affine_sums = no_sums(2, BH, ACC)
     for block in range(blocks):
         tile = tl.program_id(0) * blocks + block
-        sequences, rows, exists, mask = rows_of_tile(tile, first, live, inside, BB)
+        sequences, rows, exists, mask = rows_of_tile(tile, first, live, alive, inside, BB)
 
         v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
@@ -198,7 +208,7 @@ def rnn_backward(
         means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
 
         d_z, d_v, hats = rnn_cell_backward(
-            v, inputs, d, means, scales, gains, biases, mask, H, JOINT, RELU, CENTERED
+            v, inputs, d, means, scales, gains, biases, mask, H, JOINT, RELU, CENTERED, False
         )
         if not JOINT:
             store_gates(d_x, rows * H + columns, mask, d_z, H)

@@ -81,6 +81,8 @@ class Loop:
         state: Read and written at every step.
         scratch: Written before it is read, at every step.
         fixed: Read at every step.
+        masks: Whether a step leaves the states of rows alone that are not ``alive``: a row of
+            ``read`` for each of N, which is None where all are.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Loop:
     state: Tensors
     scratch: Tensors
     fixed: Tensors
+    masks: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +109,8 @@ class Loop:
 
     def tensors(self) -> Tensors:
         """Return all tensors by name."""
-        return {**self.read, **self.written, **self.state, **self.scratch, **self.fixed}
+        found = {"alive": None, "found": None, **self.read, **self.written}
+        return {**found, **self.state, **self.scratch, **self.fixed}
 
     def advance(self, tensors: Tensors, places: Sequence[Place]) -> None:
         """Launch the steps at ``places`` on ``tensors``, which are as the loop's but for N."""
@@ -190,9 +194,19 @@ def then_product(kernel: Any) -> Step:
     def step(constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int) -> None:
         t = tensors
         launch(kernel, constants, t, first, live)
-        torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])
+        product_back(t, first, live)
 
     return step
+
+
+def product_back(t: dict[str, Any], first: int, live: int) -> None:
+    """Make the gradient of h from that of W h, where a row is alive."""
+    if t["alive"] is None:
+        torch.mm(t["d_product"][:live], t["weight"], out=t["d_h"][:live])
+        return
+    alive, d_h = t["alive"][first : first + live].view(torch.bool), t["d_h"][:live]
+    torch.mm(t["d_product"][:live], t["weight"], out=t["found"][:live])
+    torch.where(alive, t["found"][:live], d_h, out=d_h)
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:

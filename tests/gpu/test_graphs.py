@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 from norm_cases import FEW, LAYERS, Case, randomized
-from numerics import assert_equal, cotangents, output_and_grads
+from numerics import assert_close, assert_equal, cotangents, output_and_grads
 from recurrences import arguments, op
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def cache() -> Iterator[Any]:
     triton_graphs.GRAPHS.windows.clear()
 
 
-def on_gpu(case: Case, steps: int = 40, **layout: Any) -> list[Tensor]:
+def on_gpu(case: Case, steps: int = 64, **layout: Any) -> list[Tensor]:
     settings = {"batch": 3, "hidden": 37, "dtype": torch.float32, **layout}
     return [argument.cuda() for argument in arguments(case, steps=steps, **settings)]
 
@@ -67,7 +67,25 @@ def test_graphs_and_launches_agree_bit_for_bit(case: Case, reverse: bool, cache:
         args = on_gpu(case, steps)
         truth = plainly(case, args, reverse=reverse)
         check(output_and_grads(op(case, fused=True, reverse=reverse), args), truth)
-    assert graphs(cache) == 2  # forward and backward, whatever the length
+    # Forward and backward, and the same for what is left over: whatever the length.
+    assert graphs(cache) == 4
+
+
+@few
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_packed_sequences_replay_and_repeat(case: Case, reverse: bool, cache: Any) -> None:
+    """Products of a window's rows may differ from those of fewer in the last place, no more."""
+    lengths = sorted(torch.randint(1, 75, (7,)).tolist(), reverse=True)
+    sizes = torch.tensor([sum(n > t for n in lengths) for t in range(lengths[0])])
+    args = [a.double() for a in on_gpu(case, sizes=sizes.tolist())]
+    function = op(case, fused=True, reverse=reverse, batch_sizes=sizes)
+    truth = plainly(case, args, reverse=reverse, batch_sizes=sizes)
+    first, *others = (output_and_grads(function, args) for _ in range(3))
+    for value, expected in zip(first, truth, strict=True):
+        assert_close(value, expected, 1e-10)
+    for other in others:
+        check(other, first)
+    assert graphs(cache) == (0 if case.proj_size else 2)
 
 
 def test_every_length_is_right(cache: Any) -> None:

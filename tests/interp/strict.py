@@ -36,7 +36,10 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared_once() -> Iterator[None]:
-    """Patch the language once a launch, not at every call of a helper: three times quicker."""
+    """Patch the language once a launch, not at every call of a helper: three times quicker.
+
+    And add pairs up by numpy: the interpreter would call a function for each of them.
+    """
     prepared: set[tuple[bool, ...]] = set()
     patch, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
 
@@ -52,9 +55,20 @@ def prepared_once() -> Iterator[None]:
         prepared.clear()
         launch(self, *args, **kwargs)
 
+    reduce = interpreter.ReduceOps.apply_impl
+
+    def reduce_by_columns(self: Any, given: Any) -> Any:
+        if self.combine_fn.fn.__name__ != "_add_pairs":
+            return reduce(self, given)
+        return tuple(
+            self.to_tensor(np.sum(t.handle.data, axis=self.axis, keepdims=self.keep_dims), t.dtype)
+            for t in given
+        )
+
     with (
         replaced(interpreter, "_patch_lang", patch_once),
         replaced(interpreter.GridExecutor, "__call__", launch_anew),
+        replaced(interpreter.ReduceOps, "apply_impl", reduce_by_columns),
     ):
         yield
 

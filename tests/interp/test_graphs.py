@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from norm_cases import FEW, Case
-from numerics import assert_equal, output_and_grads
+from numerics import assert_close, assert_equal, output_and_grads
 from recurrences import arguments, op
 
 from lnrnn.ops import triton_graphs, triton_gru, triton_lstm, triton_rnn
@@ -67,6 +67,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(triton_graphs, "synchronize", lambda device: None)
     monkeypatch.setattr(triton_graphs, "LONGEST", 2)
     monkeypatch.setattr(triton_graphs, "SHORTEST", 2)
+    monkeypatch.setattr(triton_graphs, "NARROWEST", 1)
+    monkeypatch.setattr(triton_graphs, "NARROWED", 2)
     return recorder
 
 
@@ -195,14 +197,69 @@ def test_a_switch_that_changes_products_gets_a_graph_of_its_own(
         assert cuda.recorded == 2
 
 
-@pytest.mark.parametrize("why", ["packed", "short", "large", "capturing"])
+LEFT_OVER: dict[str, dict[str, Any]] = {
+    "a step of two": {"steps": 3, "batch": 3},
+    "packed": {"sizes": [5, 5, 3, 1]},
+    "packed, of an odd length": {"sizes": [4, 2, 2, 2, 1]},
+    "packed, all alike": {"sizes": [3, 3]},
+}
+
+
+@few
+@both_ways
+@pytest.mark.parametrize("layout", list(LEFT_OVER.values()), ids=list(LEFT_OVER))
+def test_rows_that_are_not_there_are_masked(
+    case: Case,
+    reverse: bool,
+    layout: dict[str, Any],
+    cuda: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A window of two steps for each two, and no launch of a step by itself, after the first run.
+
+    Numbers that a window holds of rows that are not there must not count: they are NaN.
+    """
+    monkeypatch.setattr(triton_graphs, "LEAST", 1)
+    like = triton_graphs._like
+    spoiled = lambda *args: {  # noqa: E731
+        name: t if t is None or t.dtype == torch.uint8 else t.fill_(torch.nan)
+        for name, t in like(*args).items()
+    }
+    monkeypatch.setattr(triton_graphs, "_like", spoiled)
+    sizes = layout.get("sizes")
+    packed = None if sizes is None else torch.tensor(sizes)
+    function = op(case, fused=True, reverse=reverse, batch_sizes=packed)
+    args = arguments(case, **layout)
+    truth = plain(case, args, monkeypatch, reverse=reverse, batch_sizes=packed)
+    first = output_and_grads(function, args)
+    for value, expected in zip(first, truth, strict=True):
+        assert_close(value, expected, 1e-13)  # products of more rows
+    if case.proj_size:
+        assert cuda.replayed == (2 if sizes is None else 0)
+        return
+    before = cuda.replayed
+    check(output_and_grads(function, args), first)
+    steps = layout.get("steps") or len(layout["sizes"])
+    assert cuda.replayed - before == 2 * -(-steps // 2)
+
+
+def test_widths_are_few_and_near_what_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = {triton_graphs._width(live, 1000) for live in range(1, 1001)}
+    assert widths == {1000, 250}
+    assert triton_graphs._width(250, 1000) == 250
+    assert triton_graphs._width(251, 1000) == 1000
+    assert triton_graphs._width(1, 64) == 64
+    assert triton_graphs._width(1, 5) == 5
+
+
+@pytest.mark.parametrize("why", ["few", "short", "large", "capturing"])
 def test_what_cannot_be_replayed_is_launched(
     why: str, cuda: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = arguments(FEW[0], steps=1 if why == "short" else 4, batch=2)
     sizes = None
     cuda.capturing = why == "capturing"
-    if why == "packed":
+    if why == "few":  # of packed sequences' steps, a window of two is not worth it
         args[0], sizes = args[0].flatten(0, 1), torch.tensor([2] * 4)
     if why == "large":
         monkeypatch.setattr(triton_graphs, "MAX_BYTES", 300)

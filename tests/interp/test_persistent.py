@@ -25,7 +25,7 @@ from numerics import (
 )
 from recurrences import arguments, distinct, names, op, op_with, reset_mask, with_states
 
-from lnrnn.ops import triton_persistent, triton_steps
+from lnrnn.ops import triton_persistent
 
 LAUNCHES = {
     name: getattr(triton_persistent, name) for name in ("launch", "launch_rows", "launch_sums")
@@ -49,7 +49,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Let every call that has no projection run whole; the kernels that were launched, by name."""
     found: list[str] = []
 
-    def fits(x: Any, h_0: Any, weight_hh: Any, weight_hr: Any = None) -> bool:
+    def fits(
+        x: Any, h_0: Any, weight_hh: Any, weight_hr: Any = None, *, backward: bool = False
+    ) -> bool:
         return weight_hr is None and len(h_0) > 0
 
     def noted(name: str) -> Callable[..., None]:
@@ -143,19 +145,14 @@ def test_nothing_outside_is_touched_and_order_does_not_matter(
 
 def guard(guarded: list[str], launch: Callable[..., None], *args: Any) -> None:
     """Launch on copies between guard zones."""
-    at = next(
-        i
-        for i, arg in enumerate(args)
-        if (isinstance(arg, dict) and "side" in arg) or (isinstance(arg, dict) and "x" in arg)
-    )
-    tensors = args[at]
-    zones = {name: t if t is None else Guarded(t) for name, t in tensors.items()}
+    at = 0 if launch.__name__ == "launch_sums" else 2
+    zones = {name: t if t is None else Guarded(t) for name, t in args[at].items()}
     inside = {name: z if z is None else z.tensor for name, z in zones.items()}
     launch(*args[:at], inside, *args[at + 1 :])
     for name, zone in zones.items():
         if zone is not None:
             zone.check(name)
-            tensors[name].copy_(zone.tensor)
+            args[at][name].copy_(zone.tensor)
     guarded.append(launch.__name__)
 
 
@@ -184,14 +181,17 @@ def test_many_rows_are_added_up_by_several_programs(monkeypatch: pytest.MonkeyPa
     compare(WHOLE[0], {"steps": 14, "batch": 5})
 
 
-@few
-def test_a_projection_goes_step_by_step(case: Case, launched: list[str]) -> None:
-    projected = Case("lstm", case.norm, proj_size=3) if case.cell == "lstm" else None
-    if projected is None:
-        pytest.skip("an LSTM alone has projections")
+def test_a_projection_goes_step_by_step(launched: list[str]) -> None:
+    (projected,) = [case for case in FEW if case.proj_size]
     compare(projected, {"steps": 2, "batch": 3})
     assert not launched
 
 
-def test_the_tile_has_the_rows_that_the_module_says() -> None:
-    assert triton_steps.tile(5).rows != triton_persistent.TILE
+@few
+def test_either_way_takes_what_the_other_kept(
+    case: Case, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a forward fits into shared memory, and its backward does not."""
+    monkeypatch.setattr(triton_persistent, "fits", lambda *_, backward: not backward)
+    compare(case, {"sizes": [3, 3, 1]})
+    assert launched == [f"{case.cell}_persistent_forward", f"{case.cell}_moments"]

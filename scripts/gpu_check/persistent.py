@@ -1,0 +1,104 @@
+"""Whole sequences in one launch against steps in graphs and torch's layers: which is faster where.
+
+    python -m gpu_check.persistent
+
+`lnrnn.ops.triton_persistent` is off until it is faster; this turns it on for itself.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+import torch
+from benchmark_cuda import CELLS, MODES, clear_graphs
+
+from gpu_check.accuracy import compare
+from gpu_check.kernels import kernels_of
+from gpu_check.sizes import DEVICE, FUSED, REHEARSED, SIZES, median_milliseconds
+
+UNITS = {"rnn": (64, 128, 256), "gru": (64, 128), "lstm": (64, 128)}
+BATCHES = (1, 64, 1024, 4096)
+DTYPES = (torch.bfloat16, torch.float16)
+LAYOUTS = ((12, 33, 64), (9, 17, 128), (7, 3, 5))  # T, B, H of what is compared
+SHOWN = 4  # kernels
+
+
+def main() -> None:
+    """Print what is right, then a row a cell, size and mode."""
+    print("| cell | B, H | mode | torch | steps | whole |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    sizes = [(cell, SIZES.batch, hidden) for cell, units in UNITS.items() for hidden in units]
+    sizes += [("gru", batch, 64) for batch in BATCHES]
+    for (cell, batch, hidden), mode in itertools.product(sizes[:1] if REHEARSED else sizes, MODES):
+        times = [
+            measured(cell, batch, hidden, mode, which) for which in ("torch", "steps", "whole")
+        ]
+        shown = " | ".join(f"{time:.2f} ({time / times[0]:.2f})" for time in times)
+        print(f"| {cell} | {batch}, {hidden} | {mode} | {shown} |", flush=True)
+    for cell, hidden in () if REHEARSED else (("lstm", 64), ("gru", 128), ("rnn", 128)):
+        with switched(True):
+            found = kernels_of(runs(cell, SIZES.batch, hidden, "training", "whole"))
+        print(f"\n{cell} H={hidden}, a training step's longest kernels:")
+        for kernel in found[:SHOWN]:
+            print(f"  {kernel.milliseconds:8.3f} ms  {kernel.name[:90]}", flush=True)
+    check_accuracy()
+
+
+def check_accuracy() -> None:
+    """Print what is further from the truth than twice the reference, if anything."""
+    from norm_cases import FEW
+
+    cases = [case for case in FEW if not case.proj_size]
+    compared = 0
+    for case, dtype, layout in itertools.product(cases, DTYPES, LAYOUTS):
+        with switched(True):
+            line, right = compare(case, dtype, *layout)
+        compared += 1
+        if not right:
+            print(line, flush=True)
+    print(f"\n{compared} compared with the truth in float64")
+
+
+@contextlib.contextmanager
+def switched(on: bool) -> Iterator[None]:
+    """Have whole sequences in one launch, or not."""
+    if REHEARSED:
+        yield
+        return
+    from lnrnn.ops import triton_persistent
+
+    with mock.patch.object(triton_persistent, "ENABLED", on):
+        yield
+
+
+def measured(cell: str, batch: int, hidden: int, mode: str, which: str) -> float:
+    """Return the median milliseconds of one way."""
+    clear_graphs()
+    with switched(which == "whole"):
+        return median_milliseconds(runs(cell, batch, hidden, mode, which))
+
+
+def runs(cell: str, batch: int, hidden: int, mode: str, which: str) -> Callable[[], None]:
+    """Return a layer's forward pass, and in training its backward pass, under autocast."""
+    theirs, ours = CELLS[cell]
+    torch.manual_seed(0)
+    more = {} if which == "torch" else {"norm": "cell", "fused": FUSED}
+    layer = (theirs if which == "torch" else ours)(hidden, hidden, device=DEVICE, **more)
+    shape = SIZES.steps, batch, hidden
+    x = torch.randn(shape, device=DEVICE, requires_grad=mode == "training")
+    cotangent = torch.randn(shape, device=DEVICE)
+
+    def run() -> None:
+        with torch.set_grad_enabled(mode == "training"):
+            with torch.autocast(x.device.type, torch.bfloat16):
+                output = layer(x)[0]
+            if mode == "training":
+                layer.zero_grad()
+                output.backward(cotangent.to(output.dtype))
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -154,18 +154,19 @@ def test_a_step_that_went_wrong_changes_nothing(optimizer: str, place: str, tmp_
 def test_a_training_step_waits_for_nothing(
     data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the second step on; the first compiles, and records graphs."""
+    """The first steps compile and record graphs, and the last one writes the loss."""
     pytest.importorskip("lightning")
     from experiments import compose
     from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
+    from lnrnn.runs.metrics import read_metrics
     from lnrnn.training import train
 
-    advance, done = _TrainingEpochLoop.advance, []
+    advance, done, last = _TrainingEpochLoop.advance, [], 20
 
     def strict(loop: Any, fetcher: Any) -> None:
         before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error" if len(done) >= 3 else "default")
+        torch.cuda.set_sync_debug_mode("error" if 3 <= loop.global_step < last - 1 else "default")
         try:
             advance(loop, fetcher)
         finally:
@@ -173,5 +174,8 @@ def test_a_training_step_waits_for_nothing(
         done.append(loop.global_step)
 
     monkeypatch.setattr(_TrainingEpochLoop, "advance", strict)
-    train(compose(*RUN, *data, "model=lstm_lncell", "trainer.max_steps=20"), tmp_path)
-    assert len(done) == 20
+    experiment = compose(*RUN, *data, "model=lstm_lncell", f"trainer.max_steps={last}")
+    folder, _ = train(experiment, tmp_path)
+    assert done == list(range(1, last + 1))
+    written = [entry for entry in read_metrics(folder.metrics) if entry.name == "train/loss"]
+    assert [entry.step for entry in written] == [last]

@@ -61,6 +61,7 @@ def main() -> None:
     print("medians of milliseconds; in brackets the ratio to torch without a norm")
     if options.loop_steps:
         print(f"the loop runs {options.loop_steps} steps, and its time is scaled to T")
+    print(f"torch's own layers give {torch_under_autocast(options.device)} under bf16's autocast")
     print("\n| cell | T, B, I, H | mode | weights |", " | ".join(COLUMNS), "|")
     print("| --- | --- | --- | --- |" + " --- |" * len(COLUMNS), flush=True)
     end = time.monotonic() + options.seconds
@@ -91,6 +92,13 @@ def clear_graphs() -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # one may still be running
         graphs.GRAPHS.windows.clear()
+
+
+def torch_under_autocast(device: str) -> torch.dtype:
+    """Return what torch's layers compute in under autocast to bfloat16: cuDNN's are cast apart."""
+    layer, x = nn.LSTM(8, 8, device=device), torch.randn(2, 1, 8, device=device)
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        return layer(x)[0].dtype
 
 
 def candidates(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from numerics import assert_as_accurate, output_and_grads
+from numerics import assert_as_accurate, nudged, output_and_grads
 from torch import Tensor
 
 from lnrnn.ops import ln_rnn
@@ -108,3 +108,12 @@ def test_the_cotangent_is_not_ones() -> None:
     x = torch.randn(3, 7, dtype=torch.float64)
     _, grad = output_and_grads(lambda v: torch.nn.functional.layer_norm(v, (7,)), [x])
     assert grad.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_nudged_arguments_are_all_one_rounding_off(dtype: torch.dtype) -> None:
+    value = torch.rand(50, dtype=dtype) + 1
+    (moved,) = nudged(lambda *args: args, 0)(value)
+    assert moved.dtype == dtype
+    away = (moved - value).abs() / torch.finfo(dtype).eps
+    assert ((away >= 0.5) & (away <= 2)).all()

@@ -28,6 +28,10 @@ class Loader(DataLoader[Batch]):
     """
 
     def __iter__(self) -> Any:
+        if self.num_workers and sys.platform == "linux":
+            # The default until Python 3.14, whose other ways put a process between this one and
+            # its loaders: they would not know their parent.
+            self.multiprocessing_context = "fork"
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
             return super().__iter__()

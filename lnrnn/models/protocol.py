@@ -4,7 +4,7 @@ Dimensions: B batch, T time steps, F output size.
 """
 
 import inspect
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -21,7 +21,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@runtime_checkable
 class Encoder(Protocol):
     """Turns features or tokens into one feature vector for every step.
 
@@ -83,8 +82,9 @@ def complete(encoder: nn.Module | Encoder) -> Encoder:
     for key, default in DEFAULTS.items():
         if not hasattr(encoder, key):
             setattr(encoder, key, default)
-    assert isinstance(encoder, Encoder)
-    return encoder
+    # Not `isinstance`: from Python 3.12 on it does not see what nn.Module.__getattr__ finds, such
+    # as an embedding.
+    return cast(Encoder, encoder)
 
 
 def check_result(encoder: Encoder, inputs: Tensor, result: object) -> tuple[Tensor, State]:

@@ -14,7 +14,8 @@ from gpu_check.parts import Part, parts
 from gpu_check.report import write_report
 
 LEAST = 5  # seconds: a part that has less is not begun
-GRACE = 4  # seconds that a part has to leave when it is asked to
+# Seconds that a part has to leave: pytest prints what failed so far when it is interrupted.
+GRACE = {signal.SIGINT: 8, signal.SIGTERM: 4, signal.SIGKILL: 4}
 
 
 class Outcome(NamedTuple):
@@ -76,15 +77,15 @@ def _start(part: Part, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def _wait(part: Part, process: "subprocess.Popen[bytes]", limit: float) -> str:
-    """Wait for a part, kill it when its time is over, and return what became of it."""
+    """Wait for a part, end it when its time is over, and return what became of it."""
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for how, seconds in GRACE.items():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, how)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
+                process.wait(seconds)
                 return "STOPPED at its limit"
         return "STUCK, and not to be killed"
     return "ok" if code in part.right else f"FAILED with {code}"

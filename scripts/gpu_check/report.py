@@ -2,10 +2,12 @@
 
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 TESTS = ("graphs", "parity")
-SHOWN = 12  # failed tests, or last lines of a log
+SHOWN = 12  # reasons, or last lines of a log
+FAILED = 40  # failed tests
 
 
 def write_report(folder: Path, states: dict[str, str]) -> str:
@@ -30,11 +32,25 @@ def write_report(folder: Path, states: dict[str, str]) -> str:
 
 
 def tests(log: str) -> str:
-    """Return how many tests passed, and which failed."""
-    last = log.splitlines()[-1] if log else "nothing ran"
+    """Return how many tests passed, and which failed, of a pytest that was killed too."""
+    last = log.splitlines()[-1].strip("= ") if log else "nothing ran"
     failed = sorted(set(re.findall(r"^(?:FAILED|ERROR) .*", log, re.M)))
+    if log and not re.search(r" in [\d.]+s", last):
+        last, failed = _without_summary(log)
     reasons = sorted(set(re.findall(r"^E  +.*", log, re.M)))
-    return "\n".join(line[:160] for line in [last.strip("= "), *failed[:SHOWN], *reasons[:SHOWN]])
+    return "\n".join(line[:160] for line in [last, *failed[:FAILED], *reasons[:SHOWN]])
+
+
+def _without_summary(log: str) -> tuple[str, list[str]]:
+    """Return counts and what did not pass by the lines of single tests, xdist's or pytest's."""
+    by_xdist = re.findall(r"^\[gw\d+\].* (PASSED|FAILED|ERROR|SKIPPED) (\S+::.*?) *$", log, re.M)
+    plain = re.findall(r"^(\S+::.*?) (PASSED|FAILED|ERROR|SKIPPED)\b", log, re.M)
+    states = dict([(name, state) for state, name in by_xdist] + plain)
+    begun = re.findall(r"^(\S+::\S+) *$", log, re.M)
+    states = {**dict.fromkeys(begun, "UNFINISHED"), **states}
+    counts = Counter(state.lower() for state in states.values())
+    bad = [f"{s} {name}" for name, s in states.items() if s not in ("PASSED", "SKIPPED")]
+    return ", ".join(f"{n} {state}" for state, n in counts.items()) + ", no summary", sorted(bad)
 
 
 def _read(folder: Path, name: str) -> str:

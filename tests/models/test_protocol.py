@@ -1,13 +1,15 @@
 """Encoders of one's own: what they need, what has a default, and what is said where it lacks."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lnrnn.models import ClassificationHead, Encoder, SequenceModel, TokenHead
+import lnrnn
+from lnrnn.models import ClassificationHead, Encoder, RecurrentEncoder, SequenceModel, TokenHead
 from lnrnn.models.protocol import DEFAULTS
 from lnrnn.training import SequenceTask
 
@@ -35,13 +37,29 @@ def test_output_size_and_forward_are_enough():
     scores, state = model(torch.randn(5, 7, 2), torch.tensor([1, 2, 3, 7, 7]))
     assert scores.shape == (5, 3)
     assert state is None
-    assert isinstance(encoder, Encoder)
     assert {name: getattr(encoder, name) for name in DEFAULTS} == {
         "bidirectional": False,
         "carries_state": False,
         "looks_ahead": True,
         "embedding": None,
     }
+
+
+def test_no_protocol_is_asked_for_at_run_time():
+    """Its answer is another one from Python 3.12 on, and a wrong one for a module with modules."""
+    with pytest.raises(TypeError, match="runtime_checkable"):
+        isinstance(Least(), Encoder)  # pyright: ignore[reportArgumentType]
+    package = Path(lnrnn.__file__).parent
+    texts = {path: path.read_text() for path in package.rglob("*.py")}
+    assert any("(Protocol)" in text for text in texts.values())
+    assert not [path for path, text in texts.items() if "runtime_checkable" in text]
+
+
+def test_an_encoder_may_have_an_embedding():
+    encoder = RecurrentEncoder("gru", num_tokens=5, hidden_size=4)
+    model = SequenceModel(encoder, partial(TokenHead, 5, tied=True))
+    assert model.encoder.embedding is encoder.embedding is not None
+    assert not any(name in vars(encoder) for name in ("embedding", "layer"))
 
 
 def test_what_an_encoder_says_is_kept():

@@ -26,7 +26,9 @@ def test_the_benchmark_prints_a_row_a_measurement(
     options = "--device cpu --cells lstm --dtypes fp32 --shapes 4,2,3,5 --repeats 1"
     monkeypatch.setattr("sys.argv", ["benchmark_cuda.py", *options.split()])
     benchmark_cuda.main()
-    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| lstm")]
+    text = capsys.readouterr().out
+    assert "torch's own layers give torch.bfloat16 under bf16's autocast\n" in text
+    rows = [line for line in text.splitlines() if line.startswith("| lstm")]
     assert [row.split("|")[3].strip() for row in rows] == ["training", "inference"]
     for row in rows:
         cells = [cell.strip() for cell in row.strip("|").split("|")[4:]]

@@ -126,3 +126,80 @@ def test_the_report_says_which_tests_failed() -> None:
         "FAILED tests/gpu/test_graphs.py::test_a - AssertionError",
         "E   AssertionError: value is off by 1.0e-02",
     ]
+
+
+KILLED = """
+tests/gpu/test_parity.py::test_a[x]
+tests/gpu/test_parity.py::test_b
+[gw1] [  1%] FAILED tests/gpu/test_parity.py::test_a[x]
+tests/gpu/test_parity.py::test_a[x] failed at call:
+E   AssertionError: value is off by 1.0e-02
+tests/gpu/test_parity.py::test_c
+[gw0] [  2%] PASSED tests/gpu/test_parity.py::test_b
+"""
+
+
+def test_the_report_of_a_pytest_that_was_killed_says_what_failed_until_then() -> None:
+    expected = [
+        "FAILED tests/gpu/test_parity.py::test_a[x]",
+        "UNFINISHED tests/gpu/test_parity.py::test_c",
+        "E   AssertionError: value is off by 1.0e-02",
+    ]
+    counts, *lines = report.tests(KILLED.strip()).splitlines()
+    assert counts == "1 failed, 1 passed, 1 unfinished, no summary"
+    assert lines == expected
+    alone = (
+        "tests/gpu/test_a.py::test_a[x] FAILED   [ 1%]\ntests/gpu/test_a.py::test_b PASSED  [ 2%]"
+    )
+    assert report.tests(alone).splitlines() == [
+        "1 failed, 1 passed, no summary",
+        "FAILED tests/gpu/test_a.py::test_a[x]",
+    ]
+
+
+TESTS = """
+import time
+
+def test_wrong():
+    assert "one" == "two"
+
+def test_long():
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("plugins", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_a_pytest_that_is_stopped_says_why_tests_failed(
+    plugins: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests/gpu/conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", *plugins, str(tmp_path)]
+    part = Part("graphs", 30, 0, command)
+    assert make_pass(monkeypatch, tmp_path, part) == 1
+    text = capsys.readouterr().out
+    assert "* graphs: STOPPED at its limit" in text
+    assert "E   AssertionError: assert 'one' == 'two'" in text
+    log = (tmp_path / "graphs.txt").read_text(encoding="utf-8")
+    shown, summary = log.index("test_it.py::test_wrong failed at call:"), log.index("= FAILURES =")
+    assert shown < summary  # at once, and again at the end
+
+
+def test_a_part_that_does_not_listen_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(one_pass, "LEAST", 1)
+    monkeypatch.setattr(one_pass, "GRACE", dict.fromkeys(one_pass.GRACE, 1))
+    text = (
+        "import signal, time\n"
+        "for one in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(one, signal.SIG_IGN)\n"
+        "time.sleep(600)\n"
+    )
+    deaf = Part("deaf", 3, 0, [sys.executable, "-c", text])
+    assert make_pass(monkeypatch, tmp_path, deaf) == 1
+    assert "* deaf: STOPPED at its limit" in capsys.readouterr().out

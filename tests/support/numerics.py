@@ -142,6 +142,8 @@ def nudged(
         generator = torch.Generator().manual_seed(key)
         eps = torch.finfo(dtype or args[0].dtype).eps
         signs = [torch.randint(2, a.shape, generator=generator).to(a.device) * 2 - 1 for a in args]
-        return function(*(a * (1 + eps * s) for a, s in zip(args, signs, strict=True)))
+        wide = [torch.promote_types(a.dtype, torch.float32) for a in args]  # 1 + eps is a number
+        factors = [1 + eps * s.to(dtype) for s, dtype in zip(signs, wide, strict=True)]
+        return function(*(a * factor for a, factor in zip(args, factors, strict=True)))
 
     return call

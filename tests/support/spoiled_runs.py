@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from experiments import compose, only
+from lightning.fabric.utilities import move_data_to_device
 from same_runs import assert_equal
 
 from lnrnn.training import NonFiniteError, RunFolder, SequenceTask, train
@@ -95,8 +96,9 @@ def stopped(
 
 
 def _everything(task: SequenceTask, optimizer: Any) -> dict[str, Any]:
+    """Return copies on the CPU, where Lightning puts the model when training ends."""
     state = {"weights": task.model.state_dict(), "optimizer": optimizer.state_dict()}
-    return copy.deepcopy(state)
+    return move_data_to_device(copy.deepcopy(state), "cpu")
 
 
 def spoil(task: Any, data: Any, place: str, passes: list[Pass]) -> None:

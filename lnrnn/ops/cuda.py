@@ -156,8 +156,14 @@ def _whole_or_steps(
     from lnrnn.ops import triton_persistent
 
     def call(*, x: Tensor, h_0: Tensor, weight_hh: Tensor, **rest: Any) -> Any:
-        weight_hr = rest.get("weight_hr")
-        fits = triton_persistent.fits(x, h_0, weight_hh, weight_hr, backward=backward)
+        fits = triton_persistent.fits(
+            x,
+            h_0,
+            weight_hh,
+            rest.get("weight_hr"),
+            packed=rest["batch_sizes"] is not None,
+            backward=backward,
+        )
         return (whole if fits else steps)(x=x, h_0=h_0, weight_hh=weight_hh, **rest)
 
     return call

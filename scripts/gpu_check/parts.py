@@ -40,7 +40,7 @@ class Part(NamedTuple):
 def parts() -> list[Part]:
     """Return one pass."""
     graphs = ["tests/gpu/test_graphs.py", "tests/gpu/test_training.py"]
-    parity = ["tests/gpu/test_layers.py", "tests/gpu/test_parity.py"]
+    parity = [f"tests/gpu/test_{name}.py" for name in ("persistent", "layers", "parity")]
     passed = (0, NO_TESTS) if REHEARSED else (0,)
     found = [
         Part("accuracy", 60, 30, _module("accuracy")),
@@ -48,6 +48,7 @@ def parts() -> list[Part]:
         Part("graphs", 75, 30, [*PYTEST, *_plugins(), *graphs], right=passed),
         Part("parity", 130, 0, [*PYTEST, *_plugins(), *parity], right=passed),
         Part("speed", 125, 90, _speed(), timed=True),
+        Part("persistent", 60, 30, _module("persistent"), timed=True),
         Part("cudnn", 50, 30, _module("cudnn"), timed=True),
         Part("profile", 40, 20, _module("profiling"), timed=True),
         Part("train", 60, 40, _train(), apart=True),

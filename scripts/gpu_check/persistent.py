@@ -2,7 +2,7 @@
 
     python -m gpu_check.persistent
 
-`lnrnn.ops.triton_persistent` is off until it is faster; this turns it on for itself.
+`lnrnn.ops.triton_persistent` is turned on and off for that.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Kernels on a GPU against the reference: every variant, dtype and size, launched and replayed."""
+"""Kernels of a step on a GPU against the reference: variants, dtypes, sizes, graphs."""
 
 from typing import Any
 
@@ -33,6 +33,14 @@ SIZES: dict[str, dict[str, Any]] = {
     "one step": {"steps": 1, "batch": 4},
 }
 ENTRIES = 2**31  # of gates: one more than an offset of 32 bits can name
+
+
+@pytest.fixture(autouse=True)
+def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """test_persistent.py has the kernels over whole sequences."""
+    from lnrnn.ops import triton_persistent
+
+    monkeypatch.setattr(triton_persistent, "ENABLED", False)
 
 
 def on_gpu(case: Case, **layout: Any) -> list[Tensor]:

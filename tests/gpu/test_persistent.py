@@ -1,4 +1,4 @@
-"""Kernels over whole sequences on a GPU, turned on for these tests."""
+"""Kernels over whole sequences on a GPU, packed ones too."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -37,6 +37,7 @@ def turned_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         launch(*args)
 
     monkeypatch.setattr(triton_persistent, "ENABLED", True)
+    monkeypatch.setattr(triton_persistent, "PACKED", True)
     monkeypatch.setattr(triton_persistent, "launch", noted)
     yield launched
     assert launched

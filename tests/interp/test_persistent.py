@@ -50,7 +50,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     found: list[str] = []
 
     def fits(
-        x: Any, h_0: Any, weight_hh: Any, weight_hr: Any = None, *, backward: bool = False
+        x: Any, h_0: Any, weight_hh: Any, weight_hr: Any, *, packed: bool, backward: bool
     ) -> bool:
         return weight_hr is None and len(h_0) > 0
 
@@ -192,6 +192,6 @@ def test_either_way_takes_what_the_other_kept(
     case: Case, launched: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where a forward fits into shared memory, and its backward does not."""
-    monkeypatch.setattr(triton_persistent, "fits", lambda *_, backward: not backward)
+    monkeypatch.setattr(triton_persistent, "fits", lambda *_, packed, backward: not backward)
     compare(case, {"sizes": [3, 3, 1]})
     assert launched == [f"{case.cell}_persistent_forward", f"{case.cell}_moments"]

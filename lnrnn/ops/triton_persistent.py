@@ -18,6 +18,7 @@ Reference:
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false
 
 import functools
 from typing import Any, NamedTuple

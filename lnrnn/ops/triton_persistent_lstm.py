@@ -6,6 +6,7 @@ The step is the same; `lnrnn.ops.triton_persistent` says what else is not.
 # Inside @triton.jit it is Triton, not Python, that gives the names their types.
 # pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false
 # pyright: reportPossiblyUnboundVariable=false
 
 import torch

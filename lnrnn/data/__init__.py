@@ -6,7 +6,7 @@ read by pandas and pyarrow, as `datasets` does. All three are imported when data
 
 from lnrnn.data.batch import IGNORED, NOTHING, Batch
 from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
-from lnrnn.data.embedded import japanese_vowels, shakespeare, sunspots
+from lnrnn.data.embedded import digits, japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
 from lnrnn.data.sequences import Claims
@@ -21,6 +21,7 @@ __all__ = [
     "DataModule",
     "adding",
     "copying",
+    "digits",
     "hub_table",
     "hub_text",
     "japanese_vowels",

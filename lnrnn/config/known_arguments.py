@@ -39,11 +39,11 @@ KNOWN_ARGUMENTS = {
         "num_features num_tokens num_classes length batch_size window num_workers"
     ),
     "lnrnn.data.japanese_vowels": (
-        "num_features num_tokens num_classes length validation split_seed standardize "
+        "num_features num_tokens num_classes length validation test split_seed standardize "
         "batch_size num_workers seed"
     ),
     "lnrnn.data.mnist1d": (
-        "num_features num_tokens num_classes length validation split_seed batch_size "
+        "num_features num_tokens num_classes length validation split_seed data_seed batch_size "
         "num_workers seed"
     ),
     "lnrnn.data.shakespeare": (

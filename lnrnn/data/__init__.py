@@ -10,6 +10,7 @@ from lnrnn.data.embedded import digits, japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
 from lnrnn.data.sequences import Claims
+from lnrnn.data.splits import SplitSeed
 from lnrnn.data.tables import table_files
 from lnrnn.data.text import text_files
 
@@ -19,6 +20,7 @@ __all__ = [
     "Batch",
     "Claims",
     "DataModule",
+    "SplitSeed",
     "adding",
     "copying",
     "digits",

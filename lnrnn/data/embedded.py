@@ -18,11 +18,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from lnrnn.data.checks import check_whole
+from lnrnn.data.checks import check_share, check_whole
 from lnrnn.data.columns import Rows
 from lnrnn.data.datamodule import AnySplits, DataModule, sequence_data, split_data, stream_data
 from lnrnn.data.sequences import Claims, Sequences, checked
-from lnrnn.data.splits import Shares, hold_out, shared_out
+from lnrnn.data.splits import Shares, SplitSeed, hold_out, shared_out
 from lnrnn.data.steps import Series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
 from lnrnn.data.windows import Cut
@@ -42,6 +42,7 @@ def japanese_vowels(
     num_classes: int | None = 9,
     length: int | None = None,
     validation: float = 0.2,
+    test: float | None = None,
     split_seed: int = 0,
     standardize: bool = True,
     batch_size: int = 32,
@@ -57,28 +58,42 @@ def japanese_vowels(
         num_tokens: None; these are not symbols.
         num_classes: 9.
         length: None; recordings vary.
-        validation: Part of the training recordings held out, each speaker in proportion.
-        split_seed: Chooses them. Not the run's seed: runs that are compared share one split.
+        validation: Part of the recordings not for the test held out, each speaker in proportion.
+        test: None: the published test, 370 recordings. A share: all 640 are pooled, and that part
+            of them is held out, each speaker in proportion; not comparable with published numbers.
+        split_seed: Chooses what is held out. Not the run's seed: runs that are compared share one
+            split.
         standardize: Whether to center and scale each coefficient by training statistics.
         batch_size: Sequences in a batch, all processes together.
         num_workers: Loader processes.
         seed: The run's seed, which decides the order.
 
+    Raises:
+        TypeError: When constructed, if ``test`` is neither None nor a number.
+        ValueError: When constructed, if ``test`` is outside (0, 1).
+
     Reference:
         Kudo, Toyama and Shimbo, "Multidimensional curve classification using passing-through
         regions", Pattern Recognition Letters 20 (1999); UCI data set 128, doi 10.24432/C5NS47.
     """
+    if test is not None:
+        check_share(test, "test")
     return sequence_data(
-        partial(_read_japanese_vowels, validation, split_seed),
+        partial(_read_japanese_vowels, validation, test, split_seed),
         Claims("classification", num_features, num_tokens, num_classes, length),
         standardize=standardize,
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        split="its 370 test recordings are published ones; data.test=0.5 pools all 640 instead"
+        if test is None
+        else SplitSeed("split_seed", split_seed),
     )
 
 
-def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.DatasetDict:
+def _read_japanese_vowels(
+    validation: float, test: float | None, split_seed: int
+) -> datasets.DatasetDict:
     import datasets
     import pyarrow as pa
 
@@ -92,9 +107,12 @@ def _read_japanese_vowels(validation: float, split_seed: int) -> datasets.Datase
 
     with _asset("japanese_vowels.npz") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
-    train, held_out = hold_out(rows(arrays, "train"), validation, split_seed, "validation")
-    test = rows(arrays, "test")
-    return datasets.DatasetDict({"train": train, "validation": held_out, "test": test})
+    learned, tested = rows(arrays, "train"), rows(arrays, "test")
+    if test is not None:
+        pooled = datasets.concatenate_datasets([learned, tested])
+        learned, tested = hold_out(pooled, test, split_seed, "test")
+    train, held_out = hold_out(learned, validation, split_seed, "validation")
+    return datasets.DatasetDict({"train": train, "validation": held_out, "test": tested})
 
 
 def digits(
@@ -159,6 +177,7 @@ def digits(
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        split=SplitSeed("split_seed", split_seed),
     )
 
 
@@ -233,6 +252,7 @@ def sunspots(
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        split="its last years are the test",
     )
 
 
@@ -284,6 +304,7 @@ def shakespeare(
         batch_size=batch_size,
         window=window,
         num_workers=num_workers,
+        split="whole plays, named by data.test_plays, are the test",
     )
 
 

@@ -47,6 +47,32 @@ def test_japanese_vowels_are_standardized_by_training_frames(vowels):
     torch.testing.assert_close(scaled["test"].values, expected)
 
 
+def test_japanese_vowels_may_be_pooled(vowels):
+    pooled: Any = japanese_vowels(standardize=False, test=0.5).splits
+    assert {name: len(split) for name, split in pooled.items()} == {
+        "train": 256,
+        "validation": 64,
+        "test": 320,
+    }
+
+    def recordings(splits):
+        return sorted(
+            part.numpy().tobytes() + bytes([speaker])
+            for split in splits.values()
+            for part, speaker in zip(
+                split.values.split(split.lengths.tolist()), split.targets.tolist(), strict=True
+            )
+        )
+
+    assert recordings(pooled) == recordings(vowels.splits)
+    # UCI: 30 of each speaker to learn, and 24 to 88 to test.
+    whole = 30 + vowels.splits["test"].targets.bincount()
+    assert (pooled["test"].targets.bincount() - whole / 2).abs().max() <= 1
+    other: Any = japanese_vowels(standardize=False, test=0.5, split_seed=1).splits
+    assert recordings(other) == recordings(pooled)
+    assert recordings({"test": other["test"]}) != recordings({"test": pooled["test"]})
+
+
 def test_batches_of_japanese_vowels():
     batch = next(iter(japanese_vowels().train_dataloader()))
     assert batch.inputs.shape[0] == 32
@@ -80,6 +106,7 @@ def test_fingerprint_is_the_same_in_every_run(vowels):
         ({"length": 20}, "data.length=20 says"),
         ({"num_features": None, "num_tokens": 257}, "says symbols or text"),
         ({"validation": 1.0}, "share must be between 0 and 1"),
+        ({"test": 1.0}, "test share must be between 0 and 1"),
     ],
 )
 def test_claims_that_the_vowels_contradict(claim, message):

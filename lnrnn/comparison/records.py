@@ -229,25 +229,34 @@ def _seed_then_folder(run: Run | Unreadable) -> tuple[bool, tuple[int, int], str
 def with_splits(
     arms: Mapping[str, Sequence[Run | Unreadable]],
 ) -> dict[str, list[Run | Unreadable]]:
-    """Return the runs of all arms, with the splits of those that older versions did not record.
+    """Return the runs of all arms, with the splits by which they are to be paired.
 
-    Such a run is of the split whose data have the same fingerprint; where all that is known is one
-    split, all are of that one.
+    A run whose split an older version did not record is of the split whose data have the same
+    fingerprint; where all that is known is one split, all are of that one. Where no arm has a seed
+    on two splits, runs are paired by seed alone, whatever their splits.
     """
     runs = [run for members in arms.values() for run in members if isinstance(run, Run)]
     known = {run.data_fingerprint: run for run in runs if run.split is not None}
     alone = len({run.split for run in known.values()}) == 1
+    several = any(_has_a_seed_twice(members) for members in arms.values())
 
     def completed(run: Run | Unreadable) -> Run | Unreadable:
-        if isinstance(run, Unreadable) or run.split is not None:
+        if isinstance(run, Unreadable):
             return run
+        if not (several or alone):
+            return replace(run, split=None)
         like = known.get(run.data_fingerprint) or (next(iter(known.values())) if alone else None)
-        if like is None:
+        if run.split is not None or like is None:
             return run
         kind = {"split_key": like.split_key, "split_fresh": like.split_fresh}
         return replace(run, split=like.split, **kind)
 
     return {name: [completed(run) for run in members] for name, members in arms.items()}
+
+
+def _has_a_seed_twice(runs: Sequence[Run | Unreadable]) -> bool:
+    seeds = [run.seed for run in runs if isinstance(run, Run)]
+    return len(set(seeds)) < len(seeds)
 
 
 def _read_curves(path: Path, *, finished: bool) -> dict[str, Curve]:

@@ -192,6 +192,22 @@ def test_arms_on_other_splits_are_not_compared():
         compare(runs)
 
 
+def test_without_a_seed_on_two_splits_runs_are_paired_by_seed_alone():
+    runs = on_splits()
+    # Arms on a split each; and in all arms, every seed on a split of its own.
+    apart = {
+        name: [r for r in m if r.split == place] for place, (name, m) in enumerate(runs.items())
+    }
+    own = {name: [r for r in m if r.split == r.seed % 5] for name, m in runs.items()}
+    for chosen in (apart, own):
+        result = compare(chosen)
+        assert result["splits"] == [None]
+        assert result["pairs"][0]["n"] == 8
+        assert result["pairs"][0]["p_splits"] is None
+        assert not [text for text in result["warnings"] if "left out" in text]
+        assert any("the runs saw different data" in text for text in result["warnings"])
+
+
 def test_what_no_test_over_splits_accounts_for_is_refused():
     runs = on_splits()
     with pytest.raises(ValueError, match="steps to a target are not compared over several splits"):
@@ -233,6 +249,7 @@ def test_the_page_and_the_files_say_what_is_covered(fresh, tmp_path):
     }[fresh]
     assert said in html
     assert "on 5 splits" in html
+    assert "one difference, the mean over 5 splits of the data, which all arms share. A" in html
     assert "median over 8 seeds on 5 splits" in html
     rows = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     first = [row for row in rows if row["arm"] == "rnn" and row["outcome"] == "test/accuracy"]

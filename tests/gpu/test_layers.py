@@ -1,4 +1,4 @@
-"""Whole layers on a GPU against the same ones on a CPU, with everything that a call may be given."""
+"""Whole layers on a GPU against those on a CPU, with everything that a call may be given."""
 
 import copy
 from typing import Any

@@ -27,6 +27,7 @@ from lnrnn.comparison.claims import claim, supported
 from lnrnn.comparison.examples import crossed_interval
 from lnrnn.comparison.failures import exact_p
 from lnrnn.comparison.speed import Race, speed_up
+from lnrnn.comparison.splits import judge
 from lnrnn.comparison.statistics import ALPHA, alpha_of, holm, paired_t_interval
 from lnrnn.runs.files import replace_text
 
@@ -184,6 +185,73 @@ def testing(random: Random, examples: int, apart: float) -> dict[str, bool]:
     return {name: ends is None or not ends[0] <= 0 <= ends[1] for name, ends in intervals.items()}
 
 
+def learned(inputs: Array, labels: Array, features: Array) -> Callable[..., Array]:
+    """Return what one arm's seeds get right, by which rows are to learn from and which the test.
+
+    A seed is a set of random features, on which a ridge regression learns the labels.
+
+    Args:
+        inputs: (n, 6).
+        labels: 1 or -1, (n,).
+        features: Every seed's, (S, 6, 8).
+    """
+    hidden = np.maximum(np.einsum("np,spq->snq", inputs, features), 0)
+
+    def right(train: NDArray[np.intp], test: NDArray[np.intp]) -> Array:
+        known = hidden[:, train]
+        gram = np.einsum("snq,snr->sqr", known, known) + np.eye(known.shape[2])
+        moments = np.einsum("snq,n->sq", known, labels[train])
+        weights = np.linalg.solve(gram, moments[..., None])[..., 0]
+        answers = np.einsum("snq,sq->sn", hidden[:, test], weights) > 0
+        return (answers == (labels[test] > 0)).mean(axis=1)
+
+    return right
+
+
+def splitting(
+    random: Random, n: int, *, splits: int, fresh: bool = False, gain: float = 0.0
+) -> dict[str, bool]:
+    """Decide one comparison of two learners that see different, equally good inputs.
+
+    On the same examples one of them is better by luck; on other data of the same kind it is not.
+
+    Args:
+        random: Where numbers come from.
+        n: How many examples there are; a fifth of them is the test, 16 % are validation.
+        splits: On how many splits each of seven seeds is run.
+        fresh: Whether every split has examples of its own.
+        gain: Added to what the second gets right.
+    """
+    features = random.normal(size=(2, 7, 6, 8))
+    gains = np.empty((7, splits))
+    arms: list[Callable[..., Array]] = []
+    for split in range(splits):
+        if fresh or not split:
+            labels = random.choice([-1.0, 1.0], n)
+            inputs = random.normal(size=(2, n, 6)) + 0.35 * labels[:, None]
+            arms = [learned(inputs[arm], labels, features[arm]) for arm in (0, 1)]
+        order, test, rest = random.permutation(n), round(0.2 * n), round(0.36 * n)
+        first, second = (right(order[rest:], order[:test]) for right in arms)
+        gains[:, split] = second - first + gain
+    seeds, means, correction = gains.mean(1), gains.mean(0), 0.0 if fresh else 0.25
+    error = math.sqrt(means.var(ddof=1) * (1 / splits + correction))
+    judged = [lambda places, level: judge(gains[[*places]], correction, level)]
+    zero = dict.fromkeys(range(7), 0.0)
+    (found,) = claim(zero, [dict(enumerate(seeds.tolist()))], higher_is_better=True, judges=judged)
+    every: Any = stats.ttest_1samp(gains.ravel(), 0)
+    alone: Any = stats.ttest_1samp(means, 0)
+    return {
+        "seeds of one split": claims(np.zeros(7), gains[:, 0]),
+        "seeds, each a mean over splits": claims(np.zeros(7), seeds),
+        "every pair for itself": below(every.pvalue),
+        "splits as if independent": below(alone.pvalue),
+        "splits, corrected": bool(
+            2 * stats.t.sf(abs(means.mean()) / error, splits - 1) < alpha_of(1)
+        ),
+        "**seeds and splits, corrected**": found.supported,
+    }
+
+
 def cells() -> dict[str, dict[str, Trial]]:
     """Return every table, its rows, and how one comparison of a row is simulated."""
     level: dict[str, Trial] = {
@@ -214,6 +282,18 @@ def cells() -> dict[str, dict[str, Trial]]:
             f"{examples} examples, {words}": partial(testing, examples=examples, apart=apart)
             for examples in (50, 370, 1000)
             for words, apart in (("alike", 0.0), ("suit one arm", 1.5))
+        },
+        "Equal arms on several splits": {
+            "300 examples, 5 splits": partial(splitting, n=300, splits=5),
+            "1,500 examples, 5 splits": partial(splitting, n=1500, splits=5),
+            "300 examples, 10 splits": partial(splitting, n=300, splits=10),
+            "new data in each of 5": partial(splitting, n=240, splits=5, fresh=True),
+        },
+        "An arm that is better by 5 points": {
+            "300 examples, 5 splits": partial(splitting, n=300, splits=5, gain=0.05),
+            "1,500 examples, 5 splits": partial(splitting, n=1500, splits=5, gain=0.05),
+            "1,500 examples, 10 splits": partial(splitting, n=1500, splits=10, gain=0.05),
+            "new data in each of 5": partial(splitting, n=240, splits=5, fresh=True, gain=0.05),
         },
         "Equal arms, looked at again and again": {
             f"{', '.join(map(str, looks))} seeds": partial(looking, looks=looks)

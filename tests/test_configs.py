@@ -84,7 +84,7 @@ def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
 
 def test_no_file_is_forgotten():
     assert len(MODELS) == 12
-    assert len(DATA) == 14
+    assert len(DATA) == 16
     assert set(FILES) == {
         "train",
         "evaluate",

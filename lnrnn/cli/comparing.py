@@ -22,7 +22,7 @@ from lnrnn.study.plan import (
     named_primary,
     result_folder,
     result_name,
-    seeds_before,
+    runs_before,
     tasks_of,
 )
 from lnrnn.study.pool import WorkerError
@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
         )
         report(result, folders, folder)
         return conclude(settings, result, [], None)
-    first = next(iter(compared_runs(replace(settings, seeds=1), {}).values()))[0]
+    first = next(iter(compared_runs(replace(settings, seeds=1, splits=1), {}).values()))[0]
     folder = result_folder(settings, first)
     check_files(folder)  # before hours of training
     named = named_primary(folder, settings)
@@ -109,10 +109,11 @@ def data_of(folders: Mapping[str, Sequence[Path]]) -> str:
 def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Write the comparison, print it, and say where it is and what it replaces."""
     print_table(result, console)  # first: the disk may be full, or not ours to write to
-    before = seeds_before(folder)
+    before, splits = runs_before(folder), len(result["splits"])
     written = write(result, folders, folder)
-    if before > len(result["seeds"]):
-        console.print(f"the comparison over {before} seeds that was here is replaced")
+    if before > len(result["seeds"]) * splits:
+        size = f"{before} seeds" if splits == 1 else f"{before} runs an arm"
+        console.print(f"the comparison over {size} that was here is replaced")
     for path in (path for path in written if path.suffix == ".html"):
         console.print(f"report:  {path}", soft_wrap=True)
     console.print(f"written: {folder}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """One arm by itself: what its runs reached, and how much they differ."""
 
+import math
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -24,9 +25,19 @@ def readable_runs(runs: Sequence[Run | Unreadable]) -> list[Run]:
 
 
 def by_seed(runs: Sequence[Run], measure: Measure) -> dict[int, float]:
-    """Return the measure of every run that has it, by seed."""
-    values = {run.seed: measure(run) for run in runs}
-    return {seed: value for seed, value in values.items() if value is not None}
+    """Return the measure by seed: the mean over the splits, of seeds that have it on every split.
+
+    With one split, it is that of the seed's run.
+    """
+    splits = len({run.split for run in runs})
+    values: dict[int, list[float]] = {}
+    for run in runs:
+        value = measure(run)
+        if value is not None:
+            values.setdefault(run.seed, []).append(value)
+    return {
+        seed: math.fsum(found) / splits for seed, found in values.items() if len(found) == splits
+    }
 
 
 def describe_arm(name: str, runs: Sequence[Run | Unreadable]) -> dict[str, Any]:
@@ -78,6 +89,7 @@ def _describe_run(run: Run | Unreadable) -> dict[str, Any]:
     known = run if isinstance(run, Run) else None
     return {
         "seed": known and known.seed,
+        "split": known and known.split,
         "folder": run.folder,
         "status": known.status if known else "unreadable",
         "value": known and known.test_value,

@@ -2,12 +2,16 @@
 
 One outcome of all arms is one family: Holm corrects its p-values together, one an arm beside the
 baseline. Where the arms chose their learning rates on the same seeds, the p-value is the larger of
-two: of the sign-flip test at the chosen rates, and of the test that makes the choice anew.
+two: of the sign-flip test at the chosen rates, and of the test that makes the choice anew. Where
+every seed was run on several splits, it is the larger of that of the sign-flip test of the seeds'
+means and of a test that takes splits for a sample, too, whose interval takes the place of the
+paired-t one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lnrnn.comparison.splits import Judge
 from lnrnn.comparison.statistics import (
     CLAIM_PAIRS,
     LEVEL,
@@ -40,6 +44,8 @@ class Outcome:
         bootstrap: The second interval, by resampling; None where there is nothing to resample.
         p_choice: The p-value of the test that makes the choice of learning rates anew; None where
             none was chosen on these seeds.
+        p_splits: The p-value of the test that takes splits for a sample; None for one split.
+        splits: On how many splits every seed was run.
     """
 
     paired: Paired
@@ -48,6 +54,8 @@ class Outcome:
     fragile: tuple[int, ...] = ()
     bootstrap: tuple[float, float] | None = None
     p_choice: float | None = None
+    p_splits: float | None = None
+    splits: int = 1
 
 
 def compare_arms(
@@ -56,6 +64,7 @@ def compare_arms(
     *,
     higher_is_better: bool,
     choices: Sequence[Choice] | None = None,
+    judges: Sequence[Judge] | None = None,
     look: int = 1,
 ) -> list[Outcome]:
     """Compare every arm with the baseline on the seeds that both have.
@@ -65,21 +74,19 @@ def compare_arms(
         arms: Every other arm's.
         higher_is_better: The outcome's direction.
         choices: One an arm, where learning rates were chosen on these seeds.
+        judges: One an arm, where every seed was run on several splits.
         look: 1 if nobody has seen a result of this comparison yet, 2 after one extension, ...
     """
-    direction = {"higher_is_better": higher_is_better, "look": look}
-    claims = claim(baseline, arms, choices=choices, **direction)
-    fragile = fragile_seeds(baseline, arms, claims, choices=choices, **direction)
+    asked = {"higher_is_better": higher_is_better, "look": look, "judges": judges}
+    claims = claim(baseline, arms, choices=choices, **asked)
+    fragile = fragile_seeds(baseline, arms, claims, choices=choices, **asked)
     return [
-        Outcome(
-            outcome.paired,
-            outcome.p_holm,
-            outcome.supported,
-            seeds,
-            bootstrap_interval(
+        replace(
+            outcome,
+            fragile=seeds,
+            bootstrap=bootstrap_interval(
                 [arm[s] - baseline[s] for s in sorted(baseline.keys() & arm.keys())]
             ),
-            outcome.p_choice,
         )
         for outcome, arm, seeds in zip(claims, arms, fragile, strict=True)
     ]
@@ -92,6 +99,7 @@ def claim(
     higher_is_better: bool,
     flips: int = RANDOM_FLIPS,
     choices: Sequence[Choice] | None = None,
+    judges: Sequence[Judge] | None = None,
     look: int = 1,
     left_out: int | None = None,
 ) -> list[Outcome]:
@@ -103,24 +111,36 @@ def claim(
         higher_is_better: The outcome's direction.
         flips: As for ``sign_flip_p``.
         choices: As for ``compare_arms``.
+        judges: As for ``compare_arms``.
         look: As for ``compare_arms``.
         left_out: The seed that the values lack, so that choices leave it out too.
     """
-    found = []
+    found, others, splits = [], [], []
     level = LEVEL if look == 1 else 1 - alpha_of(look)
-    for arm in arms:
+    for place, arm in enumerate(arms):
         seeds = sorted(baseline.keys() & arm.keys())
         values = [baseline[seed] for seed in seeds], [arm[seed] for seed in seeds]
-        found.append(
-            compare_pairs(*values, higher_is_better=higher_is_better, level=level, flips=flips)
-        )
-    chosen = [choice(left_out) for choice in choices] if choices else [None] * len(arms)
+        paired = compare_pairs(*values, higher_is_better=higher_is_better, level=level, flips=flips)
+        p_choice = choices[place](left_out) if choices else None
+        crossed = judges[place](seeds, level) if judges else None
+        found.append(paired if crossed is None else replace(paired, interval=crossed.interval))
+        others.append((p_choice, crossed and crossed.p))
+        splits.append(1 if crossed is None else crossed.splits)
     corrected = holm(
-        [larger(paired.p_sign_flip, p) for paired, p in zip(found, chosen, strict=True)]
+        [largest(paired.p_sign_flip, *p) for paired, p in zip(found, others, strict=True)]
     )
     return [
-        Outcome(paired, p_holm, supported(paired.n, paired.interval, p_holm, look), p_choice=p)
-        for paired, p_holm, p in zip(found, corrected, chosen, strict=True)
+        Outcome(
+            paired,
+            p_holm,
+            supported(paired.n, paired.interval, p_holm, look),
+            p_choice=p_choice,
+            p_splits=p_splits,
+            splits=count,
+        )
+        for paired, p_holm, (p_choice, p_splits), count in zip(
+            found, corrected, others, splits, strict=True
+        )
     ]
 
 
@@ -129,9 +149,9 @@ def supported_failures(p_holm: float | None, look: int = 1) -> bool:
     return p_holm is not None and p_holm < alpha_of(look)
 
 
-def larger(p: float | None, p_choice: float | None) -> float | None:
-    """Return the p-value that decides: none without a test, and the larger of two."""
-    return p if p is None or p_choice is None else max(p, p_choice)
+def largest(p: float | None, *others: float | None) -> float | None:
+    """Return the p-value that decides: none without a test, and the largest of those there are."""
+    return p if p is None else max([p, *(other for other in others if other is not None)])
 
 
 def supported(
@@ -154,6 +174,7 @@ def fragile_seeds(
     *,
     higher_is_better: bool,
     choices: Sequence[Choice] | None = None,
+    judges: Sequence[Judge] | None = None,
     look: int = 1,
 ) -> list[tuple[int, ...]]:
     """Return, for each arm, the seeds whose leaving out alone turns its claim.
@@ -169,6 +190,7 @@ def fragile_seeds(
         claims: What ``claim`` decided about them.
         higher_is_better: The outcome's direction.
         choices: As for ``compare_arms``.
+        judges: As for ``compare_arms``.
         look: As for ``compare_arms``.
     """
     tests = sum(outcome.p_holm is not None for outcome in claims)
@@ -180,6 +202,7 @@ def fragile_seeds(
             higher_is_better=higher_is_better,
             flips=QUICK_FLIPS,
             choices=choices,
+            judges=judges,
             look=look,
             left_out=seed,
         )

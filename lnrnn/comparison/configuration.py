@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lnrnn.comparison.records import RecordError, Run
+from lnrnn.comparison.splits import is_several
 from lnrnn.runs.added_keys import added_keys
 from lnrnn.runs.effects import WATCHING, is_part_of
 from lnrnn.runs.files import open_own
@@ -110,9 +111,11 @@ def _differ(tables: Sequence[Mapping[str, Any]], key: str) -> bool:
 def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the runs' configurations, and which cannot be read.
 
-    They are without the seed and without what decides how a run is named, saved and watched.
+    They are without the seed, without that of the split where there are several, and without what
+    decides how a run is named, saved and watched.
     """
     tables, problems = [], []
+    several = is_several(runs)
     for run in runs:
         try:
             table = read_configuration(run.folder)
@@ -122,6 +125,8 @@ def _read_all(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[str]]:
             continue
         # The seed stands in several places: one for the run, one for its data.
         own = [key for key in table if key.rpartition(".")[2] == "seed" and table[key] == run.seed]
+        if several and table.get(split := f"data.{run.split_key}") == run.split:
+            own.append(split)
         left_out = (*own, *WATCHING)
         tables.append({key: table[key] for key in table if not is_part_of(key, left_out)})
     return tables, problems

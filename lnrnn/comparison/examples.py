@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lnrnn.comparison.records import Run
-from lnrnn.comparison.statistics import LEVEL
+from lnrnn.comparison.splits import is_several
+from lnrnn.comparison.statistics import LEVEL, crossed_error
 
 
 def compare_examples(
@@ -29,8 +30,11 @@ def compare_examples(
     Returns:
         How many examples there are, and the interval of the difference in accuracy when seeds and
         examples are both drawn anew (None below two pairs). None if fewer than two examples, or not
-        the same number in all, were recorded: regressions and language models record none.
+        the same number in all, were recorded: regressions and language models record none. None
+        for several splits, whose own interval is for other examples, too.
     """
+    if is_several([*baseline, *arm]):
+        return None
     first, second = ({run.seed: run.test_correct for run in runs} for runs in (baseline, arm))
     both = sorted(seed for seed in first.keys() & second.keys() if first[seed] and second[seed])
     sizes = {len(table[seed]) for table in (first, second) for seed in both}
@@ -51,9 +55,7 @@ def crossed_interval(
 ) -> tuple[float, float] | None:
     """Return the interval of the mean of a table whose rows and columns are both samples.
 
-    The variance of the mean is that of the row means over their number plus that of the column
-    means over theirs. What varies by row and column alone is in both, so the sum is a little too
-    large. Quantiles are those of t with as many degrees as rows less one, so the interval holds the
+    Quantiles are those of t with as many degrees as rows less one, so the interval holds the
     paired-t one over seeds, which is what it is where examples do not vary.
 
     Args:
@@ -62,18 +64,12 @@ def crossed_interval(
 
     Returns:
         The interval (low, high); None below two pairs or examples.
-
-    Reference:
-        Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), on the variance of
-        such a mean.
     """
     pairs, examples = gains.shape
     if min(pairs, examples) < 2:
         return None
-    by_seed, by_example = gains.mean(1), gains.mean(0)  # (pairs,), (examples,)
-    variance = by_seed.var(ddof=1) / pairs + by_example.var(ddof=1) / examples
     mean = float(gains.mean())
-    half = float(stats.t.ppf((1 + level) / 2, pairs - 1) * np.sqrt(variance))
+    half = float(stats.t.ppf((1 + level) / 2, pairs - 1)) * crossed_error(gains)
     return mean - half, mean + half
 
 

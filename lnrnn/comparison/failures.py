@@ -13,6 +13,7 @@ from scipy import stats
 from lnrnn.comparison.arms import Measure, by_seed
 from lnrnn.comparison.claims import Outcome, compare_arms, supported_failures
 from lnrnn.comparison.records import Run
+from lnrnn.comparison.splits import SplitPair, is_several
 from lnrnn.comparison.statistics import LEVEL, holm
 from lnrnn.comparison.targets import first_step
 from lnrnn.comparison.tuning import GridPair
@@ -34,8 +35,9 @@ def failed(run: Run, halfway: float | None) -> bool:
 
 
 def successes(runs: Sequence[Run], halfway: float | None, measure: Measure) -> dict[int, float]:
-    """Return an outcome by seed, of the runs that did not fail."""
-    return by_seed([run for run in runs if not failed(run, halfway)], measure)
+    """Return an outcome by seed, of the seeds of which no run failed."""
+    lost = {run.seed for run in runs if failed(run, halfway)}
+    return by_seed([run for run in runs if run.seed not in lost], measure)
 
 
 def compare_failures(
@@ -54,9 +56,10 @@ def compare_failures(
     Returns:
         One entry ``"failures"`` of a pair in ``compare.json`` each: how many runs of how many pairs
         failed in the baseline and in the arm, the rate that may be hidden behind each number, and
-        the test.
+        the test. With several splits seeds are counted, of which any run failed.
     """
     first, *others = [_outcomes(runs, halfway) for runs in arms.values()]
+    several = is_several([run for runs in arms.values() for run in runs])
     counted = [
         [(first[seed], other[seed]) for seed in sorted(first.keys() & other.keys())]
         for other in others
@@ -67,6 +70,7 @@ def compare_failures(
             "baseline": sum(one for one, _ in pairs),
             "arm": sum(other for _, other in pairs),
             "of": len(pairs),
+            "counted": "seeds" if several else "runs",
             "baseline_at_most": at_most(sum(one for one, _ in pairs), len(pairs)),
             "arm_at_most": at_most(sum(other for _, other in pairs), len(pairs)),
             "p": p,
@@ -78,7 +82,12 @@ def compare_failures(
 
 
 def _outcomes(runs: Sequence[Run], halfway: float | None) -> dict[int, bool]:
-    return {run.seed: failed(run, halfway) for run in runs if run.status in ENDED}
+    """Return by seed whether a run failed; with several splits, whether one of them did."""
+    found: dict[int, bool] = {}
+    for run in runs:
+        if run.status in ENDED:
+            found[run.seed] = found.get(run.seed, False) or failed(run, halfway)
+    return found
 
 
 def _p(pairs: Sequence[tuple[bool, bool]]) -> float | None:
@@ -121,6 +130,7 @@ def given_success(
     halfway: float | None,
     measure: Measure,
     grids: Sequence[GridPair] | None = None,
+    crossed: Sequence[SplitPair] | None = None,
     look: int = 1,
 ) -> list[Outcome]:
     """Compare every arm with the first on the pairs in which neither run failed.
@@ -130,6 +140,7 @@ def given_success(
         halfway: As for ``failed``.
         measure: The outcome.
         grids: One for each arm beside the first, where learning rates were chosen on these seeds.
+        crossed: One for each, where every seed was run on several splits.
         look: As for ``compare_arms``.
     """
     direction = next(run.higher_is_better for runs in arms.values() for run in runs)
@@ -139,4 +150,6 @@ def given_success(
         return None if failed(run, halfway) else measure(run)
 
     choices = None if grids is None else [partial(pair.p, of_success) for pair in grids]
-    return compare_arms(baseline, others, higher_is_better=direction, choices=choices, look=look)
+    judges = None if crossed is None else [partial(pair.judge, measure) for pair in crossed]
+    asked = {"higher_is_better": direction, "look": look}
+    return compare_arms(baseline, others, choices=choices, judges=judges, **asked)

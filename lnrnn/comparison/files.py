@@ -14,7 +14,7 @@ from lnrnn.comparison.plots import draw, png
 from lnrnn.comparison.records import RunOrFolder, read_runs
 from lnrnn.runs.files import replacing
 
-COLUMNS = ("arm", "seed", "status", "outcome", "value", "folder")
+COLUMNS = ("arm", "seed", "status", "outcome", "value", "folder", "split")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the start of one
 
 
@@ -48,9 +48,10 @@ def write(
 
 
 def table_of_values(result: Mapping[str, Any]) -> str:
-    """Return ``compare.csv``: one row for each arm, seed and outcome; no value is an empty cell.
+    """Return ``compare.csv``: one row for each arm, seed, split and outcome.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    No value is an empty cell. Text that a spreadsheet would take for a formula gets an apostrophe
+    in front.
 
     Args:
         result: What ``compare`` returned.
@@ -75,9 +76,9 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         for run in arm["runs"]:
             who = (arm["name"], run["seed"], run["status"])
             for outcome, key in outcomes.items():
-                yield *who, outcome, run[key], run["folder"]
+                yield *who, outcome, run[key], run["folder"], run["split"]
             for outcome, steps in reached.items():
-                yield *who, outcome, steps.get(run["seed"]), run["folder"]
+                yield *who, outcome, steps.get(run["seed"]), run["folder"], run["split"]
 
 
 def _steps_by_seed(result: Mapping[str, Any], place: int) -> dict[str, dict[int, int | None]]:

@@ -113,7 +113,8 @@ def _subtitle(result: Mapping[str, Any]) -> str:
     better = "higher" if result["higher_is_better"] else "lower"
     metric = result["metric"].replace("_", " ")
     word = "seed" if len(seeds) == 1 else "seeds"
-    return f"{result['data']}, {metric} ({better} is better), {word} {listed}"
+    several = f" on {len(result['splits'])} splits" if len(result["splits"]) > 1 else ""
+    return f"{result['data']}, {metric} ({better} is better), {word} {listed}{several}"
 
 
 def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:

@@ -33,8 +33,30 @@ def setup(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("training", _training(validity["steps"], shared)),
         ("optimizer", _optimizer(shared)),
         ("model", _numbers(shared, "model.")),
+        ("intervals and p-values", coverage(result)),
     ]
     return [(name, words) for name, words in lines if words]
+
+
+def coverage(result: Mapping[str, Any]) -> str:
+    """Say for what else than these runs the intervals and p-values of a comparison hold.
+
+    Args:
+        result: What ``compare`` returned.
+    """
+    splits, pairs = len(result["splits"]), result["pairs"]
+    if splits == 1 or not pairs:
+        return "hold for other seeds, on the same split of the same data"
+    widened = pairs[0]["splits"]["correction"]
+    if not widened:
+        return (
+            "hold for other seeds and for other data of the same kind, as each of the "
+            f"{splits} splits has data of its own"
+        )
+    return (
+        f"hold for other seeds and other splits: the {splits} splits share out the same examples, "
+        f"so the variance between them counts for 1/{splits} + {widened:.3g} instead of 1/{splits}"
+    )
 
 
 def _data(name: str, sizes: Mapping[str, int] | None) -> str:

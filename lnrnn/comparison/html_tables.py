@@ -86,6 +86,12 @@ def outcomes(result: Mapping[str, Any]) -> Table:
         "corrected for the number of arms within each outcome; the intervals are not corrected. "
         "Mean over training: area under the validation curve divided by its length."
     ) + _fragile(result)
+    if len(result["splits"]) > 1:
+        notes += (
+            f" A seed's value is its mean over {len(result['splits'])} splits; t: interval over "
+            "seeds and splits; BCa: over seeds alone; Holm p: of the larger p-value of two, the "
+            "sign-flip test over seeds and the t-test over seeds and splits."
+        )
     examples = {pair["examples"]["n"] for pair in result["pairs"] if pair["examples"]}
     level = percent(result)
     by_examples = [(f"{level} interval (seeds and examples)", "examples")] if examples else []

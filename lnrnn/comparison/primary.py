@@ -8,7 +8,7 @@ table is a family of its own, and a claim in one of them is a reason to make ano
 from collections.abc import Sequence
 from typing import Any
 
-from lnrnn.comparison.claims import larger, supported
+from lnrnn.comparison.claims import largest, supported
 from lnrnn.comparison.endpoints import ENDPOINTS
 from lnrnn.comparison.speed import logarithms
 from lnrnn.comparison.statistics import CLAIM_PAIRS, alpha_of, holm
@@ -24,7 +24,8 @@ def describe_primary(endpoint: str, named: str | None, looks: Sequence[int]) -> 
     Args:
         endpoint: One of ``ENDPOINTS``.
         named: The one named before the runs; None where nobody knows.
-        looks: How many seeds each look at this comparison's result had, this one the last.
+        looks: How many seeds each look at this comparison's result had, this one the last; or with
+            several splits, how many runs an arm.
     """
     return {
         "endpoint": endpoint,
@@ -51,7 +52,7 @@ def mark_primary(pairs: Sequence[dict[str, Any]], endpoint: str, look: int) -> N
             pair["primary"] = {"endpoint": endpoint, **{name: entry[name] for name in names}}
         return
     rungs = [_headline(pair) for pair in pairs]
-    corrected = holm([larger(rung["p"], rung["p_choice"]) if rung else None for rung in rungs])
+    corrected = holm([largest(rung["p"], rung["p_choice"]) if rung else None for rung in rungs])
     for pair, rung, p_holm in zip(pairs, rungs, corrected, strict=True):
         pair["primary"] = {
             "endpoint": endpoint,
@@ -68,7 +69,7 @@ def _headline(pair: dict[str, Any]) -> dict[str, Any] | None:
     return next((rung["steps"] for rung in pair["speed"] if rung["share"] == HEADLINE), None)
 
 
-def looks_with(before: Sequence[int], seeds: int) -> list[int]:
+def looks_with(before: Sequence[int], seeds: int, splits: int = 1) -> list[int]:
     """Return the looks at a comparison, this one the last.
 
     A look over no more seeds than the last one is the same look. One with too few pairs for any
@@ -77,16 +78,17 @@ def looks_with(before: Sequence[int], seeds: int) -> list[int]:
     Args:
         before: How many seeds each earlier look had.
         seeds: How many there are now.
+        splits: On how many splits each is run; then every look is counted in runs an arm.
 
     Example:
         >>> looks_with([7], 10), looks_with([7], 7), looks_with([3], 10)
         ([7, 10], [7], [10])
     """
     looks: list[int] = []
-    for count in (*before, seeds):
+    for count in (*before, seeds * splits):
         if count >= CLAIM_PAIRS and count > max(looks, default=0):
             looks.append(count)
-    return looks or [seeds]
+    return looks or [seeds * splits]
 
 
 def check_named(endpoint: str, named: str | None) -> list[str]:
@@ -99,14 +101,15 @@ def check_named(endpoint: str, named: str | None) -> list[str]:
     ]
 
 
-def check_looks(looks: Sequence[int]) -> list[str]:
-    """Say what it costs that seeds were added to a comparison whose result had been seen."""
+def check_looks(looks: Sequence[int], splits: int = 1) -> list[str]:
+    """Say what it costs that seeds, or splits, were added to a comparison with a known result."""
     if len(looks) < 2:
         return []
     seen = " and ".join(map(str, looks[:-1]))
     alpha = alpha_of(len(looks))
+    added, unit = ("seeds", "seeds") if splits == 1 else ("runs", "runs an arm")
     return [
-        f"seeds were added after the result over {seen} seeds had been seen: this is look "
+        f"{added} were added after the result over {seen} {unit} had been seen: this is look "
         f"{len(looks)} at one comparison, so a claim takes a Holm p below {alpha:.2g}, and its "
         f"intervals are those at {100 * (1 - alpha):.4g} %"
     ]

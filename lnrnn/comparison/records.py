@@ -6,8 +6,8 @@ line). Everything here is read from those two files; nothing is trained, loaded 
 
 import math
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,9 @@ class Run:
         seconds_per_step: Median over the run's steps; None if none was timed.
         steps: Optimizer steps made, where known.
         split_sizes: Name of a split to how many sequences, or windows of a text, it has.
+        split: The seed that chose the test; None where the test is fixed, or that was not recorded.
+        split_key: The argument of the data that is that seed.
+        split_fresh: Whether another such seed makes other examples.
         metrics: The final values by name.
         test_correct: Of each test example, in the order of the data, whether it was classified
             rightly; empty where that was not recorded.
@@ -67,6 +70,9 @@ class Run:
     seconds_per_step: float | None = None
     steps: int | None = None
     split_sizes: Mapping[str, int] = field(default_factory=dict)
+    split: int | None = None
+    split_key: str | None = None
+    split_fresh: bool = False
     metrics: Mapping[str, float] = field(default_factory=dict)
     test_correct: tuple[bool, ...] = ()
     tested: str | None = None
@@ -85,6 +91,11 @@ class Run:
     def curve(self, name: str) -> Curve:
         """Return the (step, value) pairs of one name, empty if it was never measured."""
         return self.curves.get(name, ())
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """What it shares with a run of another arm: the seed, and the split."""
+        return self.seed, -1 if self.split is None else self.split
 
     @property
     def test_value(self) -> float | None:
@@ -172,6 +183,9 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         seconds_per_step=seconds if math.isfinite(seconds) else None,
         steps=record.steps,
         split_sizes=record.split_sizes,
+        split=record.split.get("seed"),
+        split_key=record.split.get("key"),
+        split_fresh=record.split.get("fresh", False),
         metrics=record.metrics,
         test_correct=tuple(unpack_correct(record.test_correct)),
         tested=record.tested,
@@ -190,7 +204,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def read_runs(folders: Iterable[RunOrFolder]) -> list[Run | Unreadable]:
-    """Read many runs, in the order of their seeds; a broken one is kept as ``Unreadable``.
+    """Read many runs, in the order of seeds and splits; a broken one is kept as ``Unreadable``.
 
     Args:
         folders: Run folders; a run that was read before is passed on.
@@ -207,9 +221,42 @@ def read_runs(folders: Iterable[RunOrFolder]) -> list[Run | Unreadable]:
     return sorted(runs, key=_seed_then_folder)
 
 
-def _seed_then_folder(run: Run | Unreadable) -> tuple[bool, int, str]:
-    """Sort by seed; runs without one come last."""
-    return (isinstance(run, Unreadable), run.seed if isinstance(run, Run) else 0, run.folder)
+def _seed_then_folder(run: Run | Unreadable) -> tuple[bool, tuple[int, int], str]:
+    """Sort by seed and split; runs without one come last."""
+    return (isinstance(run, Unreadable), run.pair if isinstance(run, Run) else (0, 0), run.folder)
+
+
+def with_splits(
+    arms: Mapping[str, Sequence[Run | Unreadable]],
+) -> dict[str, list[Run | Unreadable]]:
+    """Return the runs of all arms, with the splits by which they are to be paired.
+
+    A run whose split an older version did not record is of the split whose data have the same
+    fingerprint; where all that is known is one split, all are of that one. Where no arm has a seed
+    on two splits, runs are paired by seed alone, whatever their splits.
+    """
+    runs = [run for members in arms.values() for run in members if isinstance(run, Run)]
+    known = {run.data_fingerprint: run for run in runs if run.split is not None}
+    alone = len({run.split for run in known.values()}) == 1
+    several = any(_has_a_seed_twice(members) for members in arms.values())
+
+    def completed(run: Run | Unreadable) -> Run | Unreadable:
+        if isinstance(run, Unreadable):
+            return run
+        if not (several or alone):
+            return replace(run, split=None)
+        like = known.get(run.data_fingerprint) or (next(iter(known.values())) if alone else None)
+        if run.split is not None or like is None:
+            return run
+        kind = {"split_key": like.split_key, "split_fresh": like.split_fresh}
+        return replace(run, split=like.split, **kind)
+
+    return {name: [completed(run) for run in members] for name, members in arms.items()}
+
+
+def _has_a_seed_twice(runs: Sequence[Run | Unreadable]) -> bool:
+    seeds = [run.seed for run in runs if isinstance(run, Run)]
+    return len(set(seeds)) < len(seeds)
 
 
 def _read_curves(path: Path, *, finished: bool) -> dict[str, Curve]:

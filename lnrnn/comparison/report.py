@@ -35,9 +35,17 @@ from lnrnn.comparison.primary import (
     looks_with,
     mark_primary,
 )
-from lnrnn.comparison.records import RecordError, Run, RunOrFolder, Unreadable, read_runs
+from lnrnn.comparison.records import (
+    RecordError,
+    Run,
+    RunOrFolder,
+    Unreadable,
+    read_runs,
+    with_splits,
+)
 from lnrnn.comparison.speed import Cost, speed
-from lnrnn.comparison.statistics import LEVEL, alpha_of, mean_and_sd
+from lnrnn.comparison.splits import SplitPair, check_splits, describe_splits, is_several
+from lnrnn.comparison.statistics import LEVEL, alpha_of
 from lnrnn.comparison.targets import check_grid, steps_to_target
 from lnrnn.comparison.tuning import (
     EVERY_SEED,
@@ -59,14 +67,8 @@ from lnrnn.comparison.validity import (
     differing,
     without_result,
 )
-from lnrnn.comparison.wording import (
-    PARTS,
-    decimals,
-    failure_verdict,
-    sentences,
-    speed_verdict,
-    verdict,
-)
+from lnrnn.comparison.verdicts import verdict_parts
+from lnrnn.comparison.wording import sentences
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Known = Mapping[str, Sequence[Run]]  # the runs that could be read
@@ -85,7 +87,7 @@ def compare(
     looks: Sequence[int] = (),
     command: str | None = None,
 ) -> dict[str, Any]:
-    """Compare arms with the first of them, run by run with the same seed.
+    """Compare arms with the first of them, run by run with the same seed on the same split.
 
     Args:
         arms: Each arm's run folders, or runs that were read before. Runs that failed belong here
@@ -98,7 +100,8 @@ def compare(
             at the rates that ``choose_rates(grid)`` chose. The tests make the choice anew.
         primary: The endpoint that the comparison is about: "final", "area" or "steps_to_90".
         named: The endpoint that was named before the runs, where that is known.
-        looks: How many seeds each earlier result of this comparison had that somebody saw.
+        looks: How many seeds each earlier result of this comparison had that somebody saw; or with
+            several splits, how many runs an arm.
         command: What was typed to make it, where that is known.
 
     Returns:
@@ -106,20 +109,28 @@ def compare(
         is None, and ``"warnings"`` says why.
 
     Raises:
-        ValueError: If there is no arm, no readable run, one seed twice in an arm, or if the runs
-            are of different data or metrics, which nothing could compare; or no such endpoint.
+        ValueError: If there is no arm, no readable run, one seed twice in an arm and split, or if
+            the runs are of different data, metrics or splits, which nothing could compare; or no
+            such endpoint, or what no test over several splits accounts for.
     """
     check_endpoint(primary)
-    runs: Arms = {name: read_runs(folders) for name, folders in arms.items()}
+    runs: Arms = with_splits({name: read_runs(folders) for name, folders in arms.items()})
     known = {name: readable_runs(members) for name, members in runs.items()}
     readable = [run for members in known.values() for run in members]
     _check_comparable(runs, readable)
     first = readable[0]
     seeds = sorted({run.seed for run in readable})
-    looks = looks_with(looks, len(seeds))
-    grids = _grid_pairs(grid, known)
-    outcomes = {measure: _outcomes(known, measure, grids, len(looks)) for measure in MEASURES}
+    splits = sorted({run.split for run in readable}, key=lambda split: (split is not None, split))
+    looks = looks_with(looks, len(seeds), len(splits))
+    grids, crossed = _grid_pairs(grid, known), _split_pairs(known)
+    _check_several(crossed, grid or tuning, primary)
+    outcomes = {
+        measure: _outcomes(known, measure, grids, crossed, len(looks)) for measure in MEASURES
+    }
     targets = steps_to_target(known, _step_times(cost))
+    halfway = targets[0]["target"] if targets else None
+    if crossed:
+        targets = []  # each split would have its own
     speeds, clock_warnings = _speed(known, targets, cost, grids, len(looks))
     tuned = _describe_tuning(tuning, grid)
     validity, validity_warnings = _validity(runs, known)
@@ -127,14 +138,13 @@ def compare(
     warnings += [*check_surroundings(readable), *validity_warnings]
     warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
     warnings += check_grid(targets, known)
-    if not targets:
+    if halfway is None:
         warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
     warnings += [*clock_warnings, *check_clock(cost), *check_clipping(known), *check_ceiling(known)]
     warnings += check_tuning(tuned, seeds) if tuned else []
-    warnings += [*check_looks(looks), *check_named(primary, named)]
-    halfway = targets[0]["target"] if targets else None
+    warnings += [*check_looks(looks, len(splits)), *check_named(primary, named)]
     failures = compare_failures(known, halfway, len(looks))
-    succeeded = given_success(known, halfway, TEST_VALUE, grids, len(looks))
+    succeeded = given_success(known, halfway, TEST_VALUE, grids, crossed, len(looks))
     pairs = [
         _describe_pair(
             known,
@@ -144,6 +154,7 @@ def compare(
             (failures[place], succeeded[place]),
             primary,
             len(looks),
+            crossed[place] if crossed else None,
         )
         for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
     ]
@@ -156,6 +167,7 @@ def compare(
         "higher_is_better": first.higher_is_better,
         "primary": describe_primary(primary, named, looks),
         "seeds": seeds,
+        "splits": splits,
         "commit": _shared([run.commit for run in readable]),
         "versions": _shared_table([run.versions for run in readable]),
         "machine": _shared_table([run.machine for run in readable]),
@@ -182,9 +194,12 @@ def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
         if len(values) > 1:
             raise ValueError(f"the runs of a comparison share one {what}, got {', '.join(values)}")
     for name, members in runs.items():
-        seeds = [run.seed for run in readable_runs(members)]
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"an arm has one run per seed, but {name} has the seeds {seeds}")
+        pairs = [run.pair for run in readable_runs(members)]
+        if len(set(pairs)) < len(pairs):
+            rule = "one run per seed" + (" and split" if len({s for _, s in pairs}) > 1 else "")
+            seeds = [seed for seed, _ in pairs]
+            raise ValueError(f"an arm has {rule}, but {name} has the seeds {seeds}")
+    check_splits({name: readable_runs(members) for name, members in runs.items()})
 
 
 def _shared(values: Sequence[Any]) -> Any:
@@ -208,6 +223,24 @@ def _grid_pairs(grid: Tuning | None, known: Known) -> list[GridPair] | None:
     return [GridPair(read[first], read[arm]) for arm in others]
 
 
+def _split_pairs(known: Known) -> list[SplitPair] | None:
+    """Return every arm beside the first with it; None where all runs are on one split."""
+    first, *others = known.values()
+    if not first or not is_several(first):
+        return None
+    return [SplitPair(first, other) for other in others]
+
+
+def _check_several(crossed: Sequence[SplitPair] | None, tuned: Tuning | None, primary: str) -> None:
+    """Raise ValueError at what no test over several splits accounts for."""
+    if crossed is None:
+        return
+    if tuned is not None:
+        raise ValueError("no test accounts for several splits and the choice of learning rates")
+    if primary == "steps_to_90":
+        raise ValueError("steps to a target are not compared over several splits")
+
+
 def _describe_tuning(tuning: Tuning | None, grid: Tuning | None) -> dict[str, Any] | None:
     if grid is not None:
         return describe_tuning(grid, EVERY_SEED)
@@ -215,7 +248,11 @@ def _describe_tuning(tuning: Tuning | None, grid: Tuning | None) -> dict[str, An
 
 
 def _outcomes(
-    known: Known, measure: Measure, grids: Sequence[GridPair] | None, look: int
+    known: Known,
+    measure: Measure,
+    grids: Sequence[GridPair] | None,
+    crossed: Sequence[SplitPair] | None,
+    look: int,
 ) -> list[Outcome]:
     """Compare every arm with the first on the seeds that both have, and correct the p-values."""
     baseline, *others = [by_seed(members, measure) for members in known.values()]
@@ -224,6 +261,7 @@ def _outcomes(
         others,
         higher_is_better=_any_run(known).higher_is_better,
         choices=None if grids is None else [partial(pair.p, measure) for pair in grids],
+        judges=None if crossed is None else [partial(pair.judge, measure) for pair in crossed],
         look=look,
     )
 
@@ -294,12 +332,15 @@ def _describe_pair(
     success: tuple[Mapping[str, Any], Outcome],
     primary: str,
     look: int,
+    crossed: SplitPair | None,
 ) -> dict[str, Any]:
     failures, succeeded = success
-    parts = _verdict_parts(known, arm, outcomes, rungs, success)
+    parts = verdict_parts(known, arm, outcomes, rungs, success)
     parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
     level = LEVEL if look == 1 else 1 - alpha_of(look)
     baseline = next(iter(known))
+    compared = [by_seed(known[name], TEST_VALUE) for name in (baseline, arm)]
+    seeds = sorted(compared[0].keys() & compared[1].keys())
     return {
         "baseline": baseline,
         "arm": arm,
@@ -307,6 +348,7 @@ def _describe_pair(
         "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN], level),
         "best_difference": _describe_outcome(outcomes[BEST], level),
         "examples": compare_examples(known[baseline], known[arm], level),
+        "splits": describe_splits(crossed, TEST_VALUE, seeds),
         "failures": failures,
         "given_success": _describe_outcome(succeeded, level),
         "speed": rungs,
@@ -324,56 +366,13 @@ def _describe_outcome(outcome: Outcome, level: float) -> dict[str, Any]:
         "level": level,
         "p_sign_flip": paired.p_sign_flip,
         "p_choice": outcome.p_choice,
+        "p_splits": outcome.p_splits,
         "p_holm": outcome.p_holm,
         "probability_better": paired.probability_better,
         "bootstrap": None if outcome.bootstrap is None else list(outcome.bootstrap),
         "supported": outcome.supported,
         "fragile": list(outcome.fragile),
     }
-
-
-def _verdict_parts(
-    known: Known,
-    arm: str,
-    outcomes: Mapping[Measure, Outcome],
-    rungs: Sequence[Mapping[str, Any]],
-    success: tuple[Mapping[str, Any], Outcome],
-) -> dict[str, str | None]:
-    """Say of one arm how fast it learns and where it ends; None where there is nothing to say."""
-    baseline = next(iter(known))
-    parts = {"title": f"{arm} against {baseline}", **dict.fromkeys(PARTS)}
-    pairs = outcomes[TEST_VALUE].paired.n
-    if pairs and {run.folder for run in known[baseline]} == {run.folder for run in known[arm]}:
-        same = f"no difference, both are the same {pairs} runs, so no test was run"
-        return parts | {"same_runs": same}
-    metric = _any_run(known).metric.replace("_", " ")
-    return parts | {
-        "over_training": _in_words(f"mean validation {metric}", VALIDATION_MEAN, outcomes, known),
-        "speed": speed_verdict(rungs),
-        "at_end": _in_words(f"test {metric}", TEST_VALUE, outcomes, known),
-        "failures": _failures_in_words(f"test {metric}", success, known),
-    }
-
-
-def _in_words(
-    name: str, measure: Measure, outcomes: Mapping[Measure, Outcome], known: Known
-) -> str:
-    sds = [mean_and_sd([*by_seed(members, measure).values()])[1] for members in known.values()]
-    direction = _any_run(known).higher_is_better
-    return verdict(name, outcomes[measure], higher_is_better=direction, digits=decimals(sds))
-
-
-def _failures_in_words(
-    name: str, success: tuple[Mapping[str, Any], Outcome], known: Known
-) -> str | None:
-    """Say how often runs fail, and how the others compare; None where none failed."""
-    failures, succeeded = success
-    if not failures["baseline"] + failures["arm"]:
-        return None
-    sds = [mean_and_sd([*by_seed(runs, TEST_VALUE).values()])[1] for runs in known.values()]
-    direction = _any_run(known).higher_is_better
-    others = verdict(name, succeeded, higher_is_better=direction, digits=decimals(sds))
-    return failure_verdict(failures, others)
 
 
 def _check_pairs(known: Known, outcomes: Sequence[Outcome]) -> list[str]:
@@ -389,5 +388,5 @@ def _check_pairs(known: Known, outcomes: Sequence[Outcome]) -> list[str]:
     return [*found, *check_strength(pairs, tests)]
 
 
-def _with_value(runs: Sequence[Run]) -> dict[int, Run]:
-    return {run.seed: run for run in runs if run.test_value is not None}
+def _with_value(runs: Sequence[Run]) -> dict[tuple[int, int], Run]:
+    return {run.pair: run for run in runs if run.test_value is not None}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from lnrnn.comparison.claims import larger, supported
+from lnrnn.comparison.claims import largest, supported
 from lnrnn.comparison.records import Run
 from lnrnn.comparison.statistics import LEVEL, alpha_of, holm, paired_t_interval, sign_flip_p
 from lnrnn.comparison.targets import first_step
@@ -266,7 +266,7 @@ def _family(
         for rungs, cost in zip(fields, costs, strict=True)
     ]
     p_values = [
-        None if one is None else larger(one.p, p)
+        None if one is None else largest(one.p, p)
         for rungs, arm in zip(found, anew, strict=True)
         for one, p in zip(rungs, arm, strict=True)
     ]

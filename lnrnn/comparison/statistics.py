@@ -134,6 +134,25 @@ def paired_t_interval(
     return mean - half, mean + half
 
 
+def crossed_error(gains: NDArray[np.float64], correction: float = 0.0) -> float:
+    """Return the standard error of the mean of a table whose rows and columns are both samples.
+
+    The variance is that of the row means over their number plus that of the column means over
+    theirs. What varies by row and column alone is in both, so the sum is a little too large.
+
+    Args:
+        gains: Arm minus baseline, (rows, columns), two or more of each.
+        correction: Added to one over the number of columns, where columns are correlated.
+
+    Reference:
+        Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007), on the variance of
+        such a mean.
+    """
+    rows, columns = gains.mean(1), gains.mean(0)
+    variance = rows.var(ddof=1) / len(rows) + columns.var(ddof=1) * (1 / len(columns) + correction)
+    return math.sqrt(variance)
+
+
 def bootstrap_interval(
     differences: Sequence[float] | NDArray[np.float64], level: float = LEVEL
 ) -> tuple[float, float] | None:

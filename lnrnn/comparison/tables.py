@@ -4,6 +4,7 @@ What a table is called, which columns it has and how values are written is for t
 ``terminal`` and ``html_tables``.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -122,19 +123,20 @@ def _speed_up(rung: Mapping[str, Any], kind: str) -> dict[str, Cell]:
 
 
 def seeds(result: Mapping[str, Any]) -> list[Row]:
-    """Return the test value of every run, and its difference from the first arm's, seed by seed.
+    """Return the test value of every seed, and its difference from the first arm's.
 
-    The columns of the arm at a place are ``"value 1"`` and ``"difference 1"``.
+    With several splits it is the mean over them, of seeds that have it on all. The columns of the
+    arm at a place are ``"value 1"`` and ``"difference 1"``.
     """
     arms = result["arms"]
     digits = decimals([arm["sd"] for arm in arms])
-    runs = [{run["seed"]: run for run in arm["runs"] if run["seed"] is not None} for arm in arms]
+    runs = [by_seed(arm, "value") for arm in arms]
     rows = []
     for seed in result["seeds"]:
         cells = {}
         first = runs[0].get(seed, {}).get("value")
-        for place, by_seed in enumerate(runs):
-            run = by_seed.get(seed)
+        for place, arm in enumerate(runs):
+            run = arm.get(seed)
             cells[f"value {place}"] = _value(run, digits)
             value = run and run["value"]
             gap = None if first is None or value is None else value - first
@@ -142,6 +144,30 @@ def seeds(result: Mapping[str, Any]) -> list[Row]:
                 cells[f"difference {place}"] = Cell("signed", gap, digits)
         rows.append(Row(str(seed), cells))
     return rows
+
+
+def by_seed(arm: Mapping[str, Any], key: str) -> dict[int, dict[str, Any]]:
+    """Return an arm's runs by seed; of several splits, one with the mean, or a run without value.
+
+    Args:
+        arm: An entry ``"arms"`` of a result.
+        key: The outcome of a run.
+    """
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for run in arm["runs"]:
+        if run["seed"] is not None:
+            runs.setdefault(run["seed"], []).append(run)
+    most = max(map(len, runs.values()), default=0)
+    return {seed: _mean(members, key, most) for seed, members in runs.items()}
+
+
+def _mean(runs: Sequence[dict[str, Any]], key: str, most: int) -> dict[str, Any]:
+    without = next((run for run in runs if run[key] is None), None)
+    if without is not None:
+        return without
+    if len(runs) < most:
+        return {**runs[0], key: None, "status": "no run on some split"}
+    return {**runs[0], key: math.fsum(run[key] for run in runs) / most}
 
 
 def _value(run: Mapping[str, Any] | None, digits: int) -> Cell:

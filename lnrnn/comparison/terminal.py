@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lnrnn.comparison import tables
 from lnrnn.comparison.cells import FORMATS, NOTHING, Cell, Formats, text
+from lnrnn.comparison.html_setup import coverage
 from lnrnn.comparison.tables import Group, Row
 
 UNCORRECTED = "intervals are not corrected for the number of arms; Holm p is, within each table"
@@ -31,6 +32,8 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
         console.print(_outcome_table(outcomes[key]))
     if len(result["pairs"]) > 1:
         console.print(Text(UNCORRECTED, "dim"))
+    if len(result["splits"]) > 1:
+        console.print(Text(f"intervals and p-values {coverage(result)}", "dim"))
     for table in _other_tables(result):
         console.print(table)
     console.print()

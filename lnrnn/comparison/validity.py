@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lnrnn.comparison.records import Run, Unreadable
+from lnrnn.comparison.splits import check_data
 from lnrnn.comparison.statistics import (
     CLAIM_PAIRS,
     STEADY_PAIRS,
@@ -70,8 +71,7 @@ def check_surroundings(runs: Sequence[Run]) -> list[str]:
         runs: Every readable run of every arm.
     """
     found = []
-    if len({run.data_fingerprint for run in runs}) > 1:
-        found.append("the runs saw different data: their data fingerprints differ")
+    found += check_data(runs)
     if len({run.commit for run in runs}) > 1:
         commits = sorted({str(run.commit) for run in runs})
         found.append(f"the runs come from different commits: {', '.join(commits)}")
@@ -108,20 +108,23 @@ def differing(tables: Sequence[Mapping[str, object]]) -> list[str]:
 
 
 def check_pairing(
-    baseline: str, base_runs: Mapping[int, Run], arm: str, arm_runs: Mapping[int, Run]
+    baseline: str,
+    base_runs: Mapping[tuple[int, int], Run],
+    arm: str,
+    arm_runs: Mapping[tuple[int, int], Run],
 ) -> list[str]:
     """Name what weakens the pairing of an arm with the baseline.
 
     Args:
         baseline: The baseline's name.
-        base_runs: Its runs with a result, by seed.
+        base_runs: Its runs with a result, by seed and split.
         arm: The arm's name.
-        arm_runs: Its runs with a result, by seed.
+        arm_runs: Its runs with a result, by seed and split.
     """
     found, title = [], f"{arm} against {baseline}"
     if base_runs.keys() != arm_runs.keys():
-        only = sorted(base_runs.keys() ^ arm_runs.keys())
-        paired = len(base_runs.keys() & arm_runs.keys())
+        only = sorted({seed for seed, _ in base_runs.keys() ^ arm_runs.keys()})
+        paired = len({seed for seed, _ in base_runs.keys() & arm_runs.keys()} - {*only})
         found.append(
             f"{title}: the seeds with a result are not the same, so only the {paired} they share "
             f"are paired (left out: {', '.join(map(str, only))})"
@@ -153,11 +156,11 @@ def check_initial_values(arms: Mapping[str, Sequence[Run]]) -> tuple[bool, int, 
         name, an arm shares with the baseline; and arms of which nothing could be checked.
     """
     (baseline, base_runs), *others = arms.items()
-    first = {run.seed: run for run in base_runs}
+    first = {run.pair: run for run in base_runs}
     checked: set[str] = set()
     apart, warnings = False, []
     for arm, runs in others:
-        pairs = [(first[run.seed], run) for run in runs if run.seed in first]
+        pairs = [(first[run.pair], run) for run in runs if run.pair in first]
         shared = {n for a, b in pairs for n in a.initial_parameters.keys() & b.initial_parameters}
         checked |= shared
         apart = apart or any(_unlike_start(*pair) for pair in pairs)
@@ -179,10 +182,10 @@ def check_streams(arms: Mapping[str, Sequence[Run]]) -> tuple[bool | None, list[
         Whether it holds for every pair, None if a run did not record it; and what differs.
     """
     (baseline, base_runs), *others = arms.items()
-    first = {run.seed: run for run in base_runs}
+    first = {run.pair: run for run in base_runs}
     known, found = True, []
     for arm, runs in others:
-        pairs = [(first[run.seed], run) for run in runs if run.seed in first]
+        pairs = [(first[run.pair], run) for run in runs if run.pair in first]
         for what, values in (
             ("data order", [(one.data_order, other.data_order) for one, other in pairs]),
             ("dropout stream", [(one.dropout_seed, other.dropout_seed) for one, other in pairs]),

@@ -56,7 +56,8 @@ def verdict(name: str, outcome: Outcome, *, higher_is_better: bool, digits: int)
     if paired.probability_better == 0.5 and paired.interval in (None, (0.0, 0.0)):
         return f"no difference in {name}, which is equal in {_pairs(n)}, so no test was run"
     size = f"{abs(difference):.{digits}f} {'higher' if difference > 0 else 'lower'}"
-    evidence = f"{size} ({_evidence(outcome, digits)}{_pairs(n)})"
+    where = f" on each of {outcome.splits} splits" if outcome.splits > 1 else ""
+    evidence = f"{size} ({_evidence(outcome, digits)}{_pairs(n)}{where})"
     if n < CLAIM_PAIRS:
         return f"{TOO_FEW} about {name}, {evidence}"
     condition = _condition(outcome.fragile, n, outcome.supported)
@@ -98,6 +99,8 @@ def failure_verdict(failures: Mapping[str, Any], others: str) -> str:
     """
     first, second, of = failures["baseline"], failures["arm"], failures["of"]
     counts = f"{first} of {of} runs of the baseline and {second} of {of} of this arm fail"
+    if failures["counted"] == "seeds":
+        counts = f"runs of the baseline fail with {first} of {of} seeds, of this arm with {second}"
     claim = "no supported difference in how often"
     if failures["supported"]:
         claim = f"it fails {'less' if second < first else 'more'} often"

@@ -15,7 +15,7 @@ _NAMES = {  # the module, spelled as people spell it, to its names
         "TransformerEncoder"
     ),
     "lnrnn.data": (
-        "adding copying hub_table hub_text japanese_vowels mnist1d shakespeare sunspots "
+        "adding copying digits hub_table hub_text japanese_vowels mnist1d shakespeare sunspots "
         "table_files text_files"
     ),
     "torch.optim": (

@@ -25,6 +25,10 @@ KNOWN_ARGUMENTS = {
         "num_features num_tokens num_classes length num_train num_validation num_test data_seed "
         "batch_size num_workers seed"
     ),
+    "lnrnn.data.digits": (
+        "num_features num_tokens num_classes length order validation test split_seed batch_size "
+        "num_workers seed"
+    ),
     "lnrnn.data.hub_table": (
         "repository subset revision num_classes input_column target_column train_split "
         "validation_split test_split validation split_seed num_features num_tokens length "
@@ -35,11 +39,11 @@ KNOWN_ARGUMENTS = {
         "num_features num_tokens num_classes length batch_size window num_workers"
     ),
     "lnrnn.data.japanese_vowels": (
-        "num_features num_tokens num_classes length validation split_seed standardize "
+        "num_features num_tokens num_classes length validation test split_seed standardize "
         "batch_size num_workers seed"
     ),
     "lnrnn.data.mnist1d": (
-        "num_features num_tokens num_classes length validation split_seed batch_size "
+        "num_features num_tokens num_classes length validation split_seed data_seed batch_size "
         "num_workers seed"
     ),
     "lnrnn.data.shakespeare": (

@@ -6,10 +6,11 @@ read by pandas and pyarrow, as `datasets` does. All three are imported when data
 
 from lnrnn.data.batch import IGNORED, NOTHING, Batch
 from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
-from lnrnn.data.embedded import japanese_vowels, shakespeare, sunspots
+from lnrnn.data.embedded import digits, japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
 from lnrnn.data.sequences import Claims
+from lnrnn.data.splits import SplitSeed
 from lnrnn.data.tables import table_files
 from lnrnn.data.text import text_files
 
@@ -19,8 +20,10 @@ __all__ = [
     "Batch",
     "Claims",
     "DataModule",
+    "SplitSeed",
     "adding",
     "copying",
+    "digits",
     "hub_table",
     "hub_text",
     "japanese_vowels",

@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader
 from lnrnn.data.batch import Batch
 from lnrnn.data.checks import check_whole
 from lnrnn.data.loader import Loader, listen_to_the_parent
+from lnrnn.data.meaning import meaning
 from lnrnn.data.sampler import GlobalBatches, training_position
 from lnrnn.data.scaling import mask_missing, scale_inputs, scale_targets
 from lnrnn.data.sequences import Claims, Kind, Sequences, sequences_from
+from lnrnn.data.splits import SplitSeed
 from lnrnn.data.streams import NUM_SYMBOLS, Streams, streams_from
 from lnrnn.data.windows import Windows
 from lnrnn.preparation import Preparation
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import datasets
 
 _HASHED_AT_ONCE = 16 << 20  # bytes
+UNNAMED = "its data module names no seed that chooses the test (split=SplitSeed(...))"
 Source = Callable[[], "datasets.DatasetDict"]
 Split = Sequences | Windows | Streams
 AnySplits = Mapping[str, Sequences | Windows]
@@ -51,6 +54,7 @@ class DataModule(L.LightningDataModule):
         num_workers: Loader processes per split; 0 reads in the training process.
         seed: The run's seed, which decides the order of sequences; streams have none.
         files: Whether they are the user's own, which may change in more than what values show.
+        split: The seed that chooses the test; or why there is none, in words.
 
     Raises:
         TypeError: If ``batch_size`` or ``num_workers`` is not a whole number.
@@ -66,6 +70,7 @@ class DataModule(L.LightningDataModule):
         num_workers: int,
         seed: int = 0,
         files: bool = False,
+        split: SplitSeed | str = UNNAMED,
     ) -> None:
         super().__init__()
         check_whole("batch_size", batch_size, smallest=1)
@@ -75,6 +80,7 @@ class DataModule(L.LightningDataModule):
         self.num_classes, self.length = claims.num_classes, claims.length
         self.horizon, self.per_step = claims.horizon, claims.per_step
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.split = split
         self._read, self._files = read, files
         self._splits: Mapping[str, Split] = {}
 
@@ -101,7 +107,7 @@ class DataModule(L.LightningDataModule):
             digest.update(name.encode())
             split = self.splits[name]
             if self._files and not isinstance(split, Streams):
-                digest.update(_meaning(split).encode())
+                digest.update(meaning(split).encode())
             for tensor in split.content():
                 digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
                 content = tensor.contiguous().numpy().reshape(-1).view(np.uint8)
@@ -222,28 +228,6 @@ def _treatment(split: Split) -> dict[str, Any]:
     }
 
 
-def _meaning(split: Sequences | Windows) -> str:
-    """Return what a split's values and classes stand for; nothing where they are as they were read.
-
-    Statistics are rounded, a mean in standard deviations: their last bits depend on the processor.
-    """
-    parts: list[object] = [("labels", split.labels)] if split.labels else []
-    if split.scaling is not None:
-        pairs = zip(split.scaling.mean, split.scaling.std, strict=True)
-        parts.append(("scaling", [_rounded(mean, std) for mean, std in pairs]))
-    if split.scale != (0.0, 1.0):
-        parts.append(("scale", _rounded(*split.scale)))
-    if split.masked:
-        parts.append("masked")
-    if isinstance(split, Windows):
-        parts.append(split.cut)
-    return repr(parts) if parts else ""
-
-
-def _rounded(mean: float, std: float) -> tuple[float, str]:
-    return round(mean / std, 6) + 0.0, f"{std:.6e}"  # no -0.0
-
-
 def sequence_data(
     source: Source,
     claims: Claims,
@@ -253,6 +237,7 @@ def sequence_data(
     seed: int,
     standardize: bool = False,
     max_length: int | None = None,
+    split: SplitSeed | str = UNNAMED,
 ) -> DataModule:
     """Return the datamodule of a source whose rows are sequences with targets.
 
@@ -264,6 +249,7 @@ def sequence_data(
         seed: The run's seed.
         standardize: Whether to center and scale features by statistics of ``train``.
         max_length: Steps kept of each sequence; None keeps all.
+        split: The seed that chooses the test; or why there is none, in words.
 
     Raises:
         TypeError: If ``max_length`` is neither None nor a whole number.
@@ -272,11 +258,19 @@ def sequence_data(
     if max_length is not None:
         check_whole("max_length", max_length, smallest=1)
     read = partial(_read_sequences, source, claims, standardize, max_length)
-    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed)
+    return DataModule(
+        read, claims, batch_size=batch_size, num_workers=num_workers, seed=seed, split=split
+    )
 
 
 def stream_data(
-    source: Source, claims: Claims, *, batch_size: int, window: int, num_workers: int
+    source: Source,
+    claims: Claims,
+    *,
+    batch_size: int,
+    window: int,
+    num_workers: int,
+    split: SplitSeed | str = UNNAMED,
 ) -> DataModule:
     """Return the datamodule of a source whose rows are documents, column ``text``.
 
@@ -286,6 +280,7 @@ def stream_data(
         batch_size: Streams in a batch, all processes together.
         window: Symbols a stream advances per batch.
         num_workers: Loader processes.
+        split: The seed that chooses the test; or why there is none, in words.
 
     Raises:
         TypeError: If ``window`` is not a whole number.
@@ -293,7 +288,7 @@ def stream_data(
     """
     check_streams(claims, window)
     read = partial(_read_streams, source, batch_size, window)
-    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers)
+    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers, split=split)
 
 
 def check_streams(claims: Claims, window: int) -> None:
@@ -322,6 +317,7 @@ def split_data(
     num_workers: int,
     seed: int,
     files: bool = False,
+    split: SplitSeed | str = UNNAMED,
 ) -> DataModule:
     """Return the datamodule of splits that are read as they are.
 
@@ -335,6 +331,7 @@ def split_data(
         num_workers: Loader processes.
         seed: The run's seed.
         files: Whether they are the user's own.
+        split: The seed that chooses the test; or why there is none, in words.
     """
     finished = partial(_finished, read, claims, standardize, masked)
     return DataModule(
@@ -344,6 +341,7 @@ def split_data(
         num_workers=num_workers,
         seed=seed,
         files=files,
+        split=split,
     )
 
 

@@ -77,6 +77,7 @@ def hub_text(
         batch_size=batch_size,
         window=window,
         num_workers=num_workers,
+        split=f"the hub's split {test_split} is the test",
     )
 
 
@@ -146,6 +147,7 @@ def hub_table(
         batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
+        split=f"the hub's split {test_split} is the test",
     )
 
 

@@ -35,6 +35,21 @@ class Shares:
         check_share(self.test, "test")
 
 
+@dataclass(frozen=True)
+class SplitSeed:
+    """The seed that chooses which examples are the test, so that several tests can be made.
+
+    Attributes:
+        key: The argument that sets it, such as ``"split_seed"``.
+        seed: Its value.
+        fresh: Whether another seed makes other examples; otherwise it shares out the same ones.
+    """
+
+    key: str
+    seed: int
+    fresh: bool = False
+
+
 def hold_out(
     dataset: datasets.Dataset, share: float, seed: int, purpose: str
 ) -> tuple[datasets.Dataset, datasets.Dataset]:

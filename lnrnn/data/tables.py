@@ -18,7 +18,7 @@ from lnrnn.data.files import find_splits
 from lnrnn.data.readers import Reading, read_chunks
 from lnrnn.data.rows import read_rows, sequences_of_rows
 from lnrnn.data.sequences import Claims, Kind, Sequences
-from lnrnn.data.splits import Shares
+from lnrnn.data.splits import Shares, SplitSeed
 from lnrnn.data.steps import StepColumns, read_series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
 from lnrnn.data.windows import Cut, Windows
@@ -163,7 +163,20 @@ def table_files(
         num_workers=num_workers,
         seed=seed,
         files=True,
+        split=_split_seed(layout, test_files, split_seed),
     )
+
+
+def _split_seed(
+    layout: Layout, test_files: str | Sequence[str] | None, seed: int
+) -> SplitSeed | str:
+    """Return the seed that chooses the test, or why there is none."""
+    if test_files is not None:
+        return "data.test_files are the test"
+    by_group = layout.split_by == "group" or (layout.split_by is None and layout.group_by)
+    if layout.input_columns is not None and not by_group:
+        return "the end of each series is the test, unless data.split_by=group holds out whole ones"
+    return SplitSeed("split_seed", seed)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,13 @@ def text_files(
     check_streams(claims, window)
     given = (files, validation_files, test_files, validation, test, encoding)
     read = partial(_read_text_files, *given, batch_size, window)
-    return DataModule(read, claims, batch_size=batch_size, num_workers=num_workers)
+    return DataModule(
+        read,
+        claims,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        split="the end of the text, or data.test_files, is the test",
+    )
 
 
 def _read_text_files(

@@ -8,6 +8,8 @@ from typing import Any
 
 ADDED: dict[str, Any] = {"monitor_metric": "val/loss", "test": None}
 ADDED_OF_DATA: dict[str, dict[str, Any]] = {
+    "lnrnn.data.japanese_vowels": {"test": None},
+    "lnrnn.data.mnist1d": {"data_seed": 42},
     "lnrnn.data.table_files": {
         "task": "classification",
         "split_by": None,

@@ -16,7 +16,10 @@ from lnrnn.runs.record import RecordError, RunRecord
 # Made by the package itself: the same version makes the same data from the same configuration.
 OWN_DATA = tuple(
     f"lnrnn.data.{name}"
-    for name in ("japanese_vowels", "shakespeare", "sunspots", "mnist1d", "adding", "copying")
+    for name in (
+        *("japanese_vowels", "digits", "shakespeare", "sunspots"),
+        *("mnist1d", "adding", "copying"),
+    )
 )
 
 

@@ -18,7 +18,16 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
+    *(
+        "split",
+        "steps",
+        "seconds_per_save",
+        "metrics",
+        "test_correct",
+        "tested",
+        "best",
+        "diagnosis",
+    ),
     *("identity", "source"),
     *("error", "diverged", "signal", "exit_code"),
 )
@@ -54,6 +63,8 @@ class RunRecord:
         dropout_seed: Where the dropout stream starts.
         initial_parameters: Parameter name to a hash of its initial value.
         split_sizes: Name of a split to how many sequences, or windows of a text, it has.
+        split: What chose the test: ``key``, the argument of the data that names the ``seed``, and
+            whether another seed makes ``fresh`` data; empty where the test is fixed.
         began_from: The checkpoint of another folder that the run began from.
         resumed: An entry for every place where it was resumed.
         steps: Optimizer steps made.
@@ -91,6 +102,7 @@ class RunRecord:
     dropout_seed: int | None = None
     initial_parameters: dict[str, str] = field(default_factory=dict)
     split_sizes: dict[str, int] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
     began_from: str | None = None
     resumed: list[dict[str, Any]] = field(default_factory=list)
     steps: int | None = None
@@ -214,11 +226,12 @@ _KINDS: dict[str, type] = {
     ),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
-    **dict.fromkeys(("test_correct", "best"), dict),
+    **dict.fromkeys(("test_correct", "best", "split"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
 }
+_SPLITS: tuple[dict[str, type], ...] = ({}, {"key": str, "seed": int, "fresh": bool})
 # What lists hold, and dictionaries by their names.
 _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
@@ -248,6 +261,8 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         raise RecordError(f"{path}: {key} {rule}, and not one that leads elsewhere, got {value!r}")
     if key == "test_correct":
         _check_packed(path, cast(dict, value))
+    if key == "split" and {n: type(part) for n, part in cast(dict, value).items()} not in _SPLITS:
+        raise RecordError(f"{path}: split must hold key, seed and fresh, got {str(value)[:60]}")
     if key == "identity" and not re.fullmatch(r"[0-9a-f]{32}", str(value)):
         raise RecordError(f"{path}: identity must be 32 hexadecimal digits, got {value!r}")
     if key == "metrics":

@@ -26,8 +26,9 @@ def are_folders(settings: Settings) -> bool:
         raise ConfigurationError(
             f"either all arms are folders or none of them, got {', '.join(settings.arms)}"
         )
-    if settings.passed or settings.rates:
-        chosen = ", ".join([*settings.passed, *(["lr"] if settings.rates else [])])
+    own = [*(["lr"] if settings.rates else []), *(["splits"] if settings.splits > 1 else [])]
+    if settings.passed or own:
+        chosen = ", ".join([*settings.passed, *own])
         raise ConfigurationError(
             f"{chosen} would choose runs, but the arms are folders, which are taken as they are"
         )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lnrnn.comparison.endpoints import check_endpoint
-from lnrnn.config.compose import Experiment, compose_experiment
+from lnrnn.config.compose import Experiment, compose_experiment, instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.data.datamodule import UNNAMED, DataModule
 from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
 from lnrnn.runs.names import cut, plain, with_hash
@@ -17,7 +18,7 @@ from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
-Runs = dict[str, list[Experiment]]  # an arm's name -> its runs, one a seed
+Runs = dict[str, list[Experiment]]  # an arm's name -> its runs, one a seed and split
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def tuning_runs(settings: Settings) -> dict[str, dict[float, list[Experiment]]]:
 
 
 def compared_runs(settings: Settings, rates: Mapping[str, float]) -> Runs:
-    """Return every arm's runs on the seeds that are compared.
+    """Return every arm's runs on the seeds that are compared, each on every split.
 
     Args:
         settings: What was asked for.
@@ -72,6 +73,8 @@ def compared_runs(settings: Settings, rates: Mapping[str, float]) -> Runs:
     seeds = range(settings.seeds)
     runs = {name: _compose(settings, arm, seeds, rates.get(name)) for name, arm in arms.items()}
     _check_folders(runs, arms)
+    if settings.splits > 1:
+        _check_splits(runs)
     return runs
 
 
@@ -96,7 +99,29 @@ def _compose(
     model, *overrides = arm.split()
     tuned = [] if rate is None else [f"optimizer.lr={rate!r}"]
     common = [f"model={model}", f"data={settings.data}", *settings.passed, *QUIET, *overrides]
-    return [compose_experiment([*common, *tuned, f"seed={seed}"]) for seed in seeds]
+    splits = _splits(settings, compose_experiment(common)) if settings.splits > 1 else [[]]
+    return [
+        compose_experiment([*common, *tuned, *split, f"seed={seed}"])
+        for seed in seeds
+        for split in splits
+    ]
+
+
+def _splits(settings: Settings, arm: Experiment) -> list[list[str]]:
+    """Return what makes every split; the first is the arm's own, whose runs may be there.
+
+    Raises:
+        ConfigurationError: If the test of its data is fixed.
+    """
+    data = instantiate(arm.config.data)
+    split = data.split if isinstance(data, DataModule) else UNNAMED
+    if isinstance(split, str):
+        raise ConfigurationError(
+            f"splits={settings.splits} needs data that can be split in several ways, but the test "
+            f"of data={settings.data} is fixed: {split}"
+        )
+    others = range(split.seed + 1, split.seed + settings.splits)
+    return [[], *([f"data.{split.key}={seed}"] for seed in others)]
 
 
 def _check_folders(runs: Runs, arms: Mapping[str, str]) -> None:
@@ -111,6 +136,18 @@ def _check_folders(runs: Runs, arms: Mapping[str, str]) -> None:
             )
     for run in (run for members in runs.values() for run in members):
         check_configuration(folder_of(run), run.config)
+
+
+def _check_splits(runs: Runs) -> None:
+    """Raise ConfigurationError if the arms' splits are not the same."""
+    (first, base), *others = runs.items()
+    for name, members in others:
+        pairs = zip(base, members, strict=True)
+        if any(one.config.data != other.config.data for one, other in pairs):
+            raise ConfigurationError(
+                f"several splits are shared by all arms, but the data of {name!r} are not those of "
+                f"{first!r}: give what belongs to the data for all arms, outside of arms=[...]"
+            )
 
 
 def build_once(runs: Runs) -> None:
@@ -129,9 +166,14 @@ def build_once(runs: Runs) -> None:
 def tasks_of(runs: Runs, note: str = "") -> Iterator[Task]:
     """Yield every run once, seed by seed, so that a comparison that is cut short has pairs."""
     seen = set()
+    earlier: Counter[tuple[str, int]] = Counter()
+    several = any(len({run.config.seed for run in part}) < len(part) for part in runs.values())
     for same_seed in zip(*runs.values(), strict=True):
         for arm, run in zip(runs, same_seed, strict=True):
-            task = Task(f"{arm}{note}, seed {run.config.seed}", run)
+            seed = run.config.seed
+            earlier[arm, seed] += 1
+            split = f", split {earlier[arm, seed]}" if several else ""
+            task = Task(f"{arm}{note}, seed {seed}{split}", run)
             if task.folder not in seen:
                 seen.add(task.folder)
                 yield task
@@ -140,7 +182,8 @@ def tasks_of(runs: Runs, note: str = "") -> Iterator[Task]:
 def result_folder(settings: Settings, first: Experiment) -> Path:
     """Return where the result goes: named after the arms, and what was changed for all of them.
 
-    The number of seeds is no part of it: more seeds are the same comparison, known better.
+    The number of seeds is no part of it, nor that of splits where there are several: more of them
+    are the same comparison, known better.
 
     Args:
         settings: What was asked for.
@@ -151,10 +194,11 @@ def result_folder(settings: Settings, first: Experiment) -> Path:
     if settings.rates:
         word = "tuned" if settings.tuning_seeds else "grid"
         rates = "-".join([word, *(f"{rate:g}" for rate in settings.rates)])
+    extra = [rates, "splits" if settings.splits > 1 else ""]
     home = Path("runs") / settings.data / "compare"
     # The second is what an older version made of a long name: a comparison keeps its folder.
     paths = [
-        home / result_name(settings.arms, "-".join(filter(None, [shared, rates])))
+        home / result_name(settings.arms, "-".join(filter(None, [shared, *extra])))
         for shared in (derive_name(same), derive_name(same, cut))
     ]
     return next((path for path in paths if path.exists()), paths[0])
@@ -174,20 +218,24 @@ def short(text: str) -> str:
     return text if kept == text and len(text) <= 100 else with_hash(kept[:91], text)
 
 
-def seeds_before(folder: Path) -> int:
-    """Return over how many seeds the comparison in a folder goes; 0 for none."""
+def runs_before(folder: Path) -> int:
+    """Return over how many runs of an arm the comparison in a folder goes; 0 for none."""
     return looks_before(folder)[-1]
 
 
 def looks_before(folder: Path) -> list[int]:
-    """Return how many seeds each result had that was in a folder, the one there the last; or 0."""
+    """Return how many runs an arm each result had that was in a folder, the last one there; or 0.
+
+    They are one a seed, or with several splits one a seed and split.
+    """
     try:
         with open_own(folder / "compare.json") as file:
             found = parse_json(file.read(), "compare.json")
-        looks = [*found.get("primary", {}).get("looks", []), len(found["seeds"])]
+        here = len(found["seeds"]) * max(1, len(found.get("splits", [])))
+        looks = [*found.get("primary", {}).get("looks", []), here]
     except (OSError, RecordError, LookupError, TypeError, AttributeError):
         return [0]  # none yet, or damaged, and then it is written again
-    return looks if all(type(seeds) is int for seeds in looks) else [0]
+    return looks if all(type(count) is int for count in looks) else [0]
 
 
 def named_primary(folder: Path, settings: Settings) -> str | None:
@@ -217,6 +265,7 @@ def named_primary(folder: Path, settings: Settings) -> str | None:
         "primary": settings.primary,
         "arms": list(settings.arms),
         "seeds": settings.seeds,
+        "splits": settings.splits,
         "rates": list(settings.rates),
         "tuning_seeds": settings.tuning_seeds,
     }
@@ -226,7 +275,7 @@ def named_primary(folder: Path, settings: Settings) -> str | None:
 
 def _has_begun(settings: Settings) -> bool:
     """Return whether a run of any arm is there, on whichever seed."""
-    one = replace(settings, seeds=1)
+    one = replace(settings, seeds=1, splits=1)
     runs = [members[0] for members in compared_runs(one, {}).values()]
     if settings.rates:
         runs += [run[0] for rates in tuning_runs(one).values() for run in rates.values()]

@@ -32,6 +32,7 @@ class Settings:
         arms: As typed, with single spaces; the first is the baseline.
         data: A file in ``conf/data``.
         seeds: How many seeds, from 0 up.
+        splits: On how many splits of the data every seed is run.
         jobs: How many runs are trained at a time.
         train: Whether what is missing is trained.
         rates: The learning rates that every arm is tuned over, ascending; empty: no tuning.
@@ -47,6 +48,7 @@ class Settings:
     arms: tuple[str, ...]
     data: str
     seeds: int
+    splits: int
     jobs: int
     train: bool
     rates: tuple[float, ...]
@@ -80,6 +82,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         arms=_arms(config.arms, tuned=bool(rates)),
         data=data[-1] if data else config.data,
         seeds=_count(config, "seeds", "how many, from 0 up"),
+        splits=_count(config, "splits", "on how many splits of the data every seed is run"),
         jobs=_count(config, "jobs", "how many runs are trained at a time"),
         train=_switch(config, "train"),
         rates=rates,
@@ -90,12 +93,34 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         passed=passed,
         command=shlex.join(["lnrnn", "compare", *arguments]),
     )
+    _check_splits(settings)
     if settings.tuning_seeds and rates and settings.seeds > FIRST_TUNING_SEED:
         raise ConfigurationError(
             f"with tuning_seeds=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning "
             f"seeds begin, got {settings.seeds}"
         )
     return settings
+
+
+def _check_splits(settings: Settings) -> None:
+    """Raise ConfigurationError at what no test over several splits accounts for."""
+    if settings.splits == 1:
+        return
+    if settings.splits == 2:
+        raise ConfigurationError(
+            "splits=2 says next to nothing of how much splits differ: take splits=5, or at least 3"
+        )
+    if settings.rates:
+        raise ConfigurationError(
+            "splits=... cannot be given beside lr=[...], because no test accounts for both: choose "
+            "the rates first, with lr=[...] alone, and give them to the arms, "
+            '\'arms=["rnn optimizer.lr=1e-2","rnn_ln optimizer.lr=3e-2"]\''
+        )
+    if settings.primary == "steps_to_90":
+        raise ConfigurationError(
+            "primary=steps_to_90 is not compared over several splits, each of which has targets of "
+            "its own: take primary=area, which is higher for faster learning, or splits=1"
+        )
 
 
 def check_is_known(text: str, own: Sequence[str]) -> None:

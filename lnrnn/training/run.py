@@ -357,6 +357,7 @@ def _open(
             dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
             initial_parameters=_digests(task.model),
             split_sizes={name: len(split) for name, split in datamodule.splits.items()},
+            split={} if isinstance(datamodule.split, str) else asdict(datamodule.split),
             **history(before, start, changed),
         )
     )

@@ -116,6 +116,48 @@ def test_every_seed_runs_the_whole_grid_and_added_seeds_are_another_look(call):
     assert any("primary=final afterwards" in text for text in again["warnings"])
 
 
+def test_every_seed_is_trained_on_every_split(call, monkeypatch):
+    trained = []
+
+    def train(experiment):
+        trained.append((experiment.config.seed, experiment.config.data.split_seed))
+        return really_train(experiment)
+
+    monkeypatch.setattr(attempting, "train", train)
+    asked = ("arms=[rnn,rnn_ln]", "data=digits", "seeds=2", "data.batch_size=400")
+    assert call(*asked)[0] == 0
+    assert trained == [(0, 0), (0, 0), (1, 0), (1, 0)]
+    # The first split's runs are there.
+    code, printed, _ = call(*asked, "splits=3")
+    assert code == 0
+    assert trained[4:] == [(seed, split) for seed in (0, 1) for split in (1, 2) for _ in range(2)]
+    assert "hold for other seeds and other splits" in " ".join(printed.split())
+    home = "batch_size-400-hidden_size-8-max_epochs-1"
+    with open(f"runs/digits/rnn-{home}-split_seed-2/seed1/run.json") as file:
+        assert json.load(file)["split"] == {"key": "split_seed", "seed": 2, "fresh": False}
+    with open(f"runs/digits/compare/rnn-vs-rnn_ln-{home}-splits/compare.json") as file:
+        found = json.load(file)
+    assert (found["seeds"], found["splits"]) == ([0, 1], [0, 1, 2])
+    assert found["primary"]["looks"] == [6]
+    (pair,) = found["pairs"]
+    values = {
+        arm["name"]: [run["value"] for run in arm["runs"]] for arm in found["arms"]
+    }  # seed by seed, split by split
+    gains = [b - a for a, b in zip(values["rnn"], values["rnn_ln"], strict=True)]
+    assert pair["difference"] == pytest.approx(sum(gains) / 6)
+    differences = [(gains[split] + gains[split + 3]) / 2 for split in range(3)]
+    assert pair["splits"]["differences"] == pytest.approx(differences)
+    assert pair["splits"]["correction"] == pytest.approx(359 / (1150 + 288))
+    assert found["validity"]["configuration_differences"]
+    assert "data.split_seed" not in found["validity"]["shared_configuration"]
+    assert not [text for text in found["warnings"] if "settings" in text or "fingerprint" in text]
+    # The other splits are no runs of a comparison on one.
+    assert call(*asked, "train=false")[0] == 0
+    with open(f"runs/digits/compare/rnn-vs-rnn_ln-{home}/compare.json") as file:
+        assert json.load(file)["splits"] == [0]
+    assert len(trained) == 12
+
+
 def test_an_endpoint_is_not_named_before_runs_that_are_there(call):
     asked = ("arms=[rnn,rnn_ln]", "seeds=2")
     assert call(*asked)[0] == 0

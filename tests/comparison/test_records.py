@@ -96,6 +96,10 @@ def test_a_broken_run_json_is_named(write_run, text, message):
     ("key", "value", "message"),
     [
         ("seed", True, "the key 'seed' must be int, got True"),
+        ("split", 3, "the key 'split' must be dict, got 3"),
+        ("split", {"seed": 1}, "split must hold key, seed and fresh"),
+        ("split", {"key": "a", "seed": True, "fresh": False}, "split must hold"),
+        ("split", {"key": "a", "seed": 1, "fresh": 0}, "split must hold"),
         ("seed", "0", "the key 'seed' must be int"),
         ("metrics", {"test/accuracy": "high"}, "metric 'test/accuracy' must be a number"),
         ("seconds_per_step", "fast", "seconds_per_step must be a number"),

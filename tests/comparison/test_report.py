@@ -40,6 +40,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
             "higher_is_better",
             "primary",
             "seeds",
+            "splits",
             "commit",
             "versions",
             "machine",
@@ -59,10 +60,13 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
             "runs",
         ),
     ]
-    run_keys = ("seed", "folder", "status", "value", "validation_mean", "best", "error", "diverged")
-    assert tuple(result["arms"][0]["runs"][0]) == run_keys
+    assert list(result["arms"][0]["runs"][0]) == [
+        *("seed", "split", "folder", "status", "value", "validation_mean", "best", "error"),
+        "diverged",
+    ]
     statistics = [
-        *("n", "difference", "interval", "level", "p_sign_flip", "p_choice", "p_holm"),
+        *("n", "difference", "interval", "level", "p_sign_flip", "p_choice", "p_splits"),
+        "p_holm",
         *("probability_better", "bootstrap", "supported", "fragile"),
     ]
     pair = result["pairs"][0]
@@ -70,6 +74,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
         "validation_difference",
         "best_difference",
         "examples",
+        "splits",
         "failures",
         "given_success",
         "speed",

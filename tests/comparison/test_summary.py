@@ -13,6 +13,8 @@ from lnrnn.comparison.summary import summary
 
 TARGET = "90 % of the baseline's improvement"
 
+SEEDS_ALONE = "hold for other seeds, on the same split of the same data"
+
 
 @pytest.fixture(scope="module")
 def runs() -> dict[str, list[Run]]:
@@ -110,6 +112,7 @@ def test_what_was_run_is_what_all_runs_share(runs):
         "to a norm of 1",
         "optimizer": "AdamW, learning rate 0.005, cosine schedule, 50 steps of warmup",
         "model": "64 units, layers: 1",
+        "intervals and p-values": SEEDS_ALONE,
     }
     html = page(result, draw(result, runs))
     assert "lnrnn compare &#39;arms=[lstm,lstm_ln]&#39; &lt;b&gt;" in html
@@ -136,4 +139,5 @@ def test_later_looks_have_their_own_level(runs):
 
 
 def test_what_is_not_known_is_left_out(runs):
-    assert dict(setup(compare(runs))) == {"data": "mnist1d"}
+    known = {"data": "mnist1d", "intervals and p-values": SEEDS_ALONE}
+    assert dict(setup(compare(runs))) == known

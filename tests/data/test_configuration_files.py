@@ -37,8 +37,9 @@ def node(name):
     first, *others = own["defaults"]
     if not isinstance(first, str):
         return own
-    head = {"/head": others[0]["override /head"]}
-    return {"defaults": [head], "data": {**node(first)["data"], **own["data"]}}
+    base = node(first)
+    head = {"/head": others[0]["override /head"]} if others else base["defaults"][0]
+    return {"defaults": [head], "data": {**base["data"], **own["data"]}}
 
 
 def built(name, **overrides):
@@ -50,6 +51,8 @@ def test_all_the_files_are_here():
     assert NAMES == [
         "adding",
         "copying",
+        "digits",
+        "digits_pixels",
         "imdb",
         "japanese_vowels",
         "mnist1d",
@@ -74,7 +77,7 @@ def test_keys_are_the_arguments(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["adding", "copying", "japanese_vowels", "mnist1d", "shakespeare", "sunspots"]
+    "name", ["adding", "copying", "digits", "japanese_vowels", "mnist1d", "shakespeare", "sunspots"]
 )
 def test_values_are_the_defaults(name):
     data = dict(node(name)["data"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lnrnn.data import japanese_vowels, shakespeare
+from lnrnn.data import digits, japanese_vowels, shakespeare
 from lnrnn.data.embedded import plays
 
 
@@ -47,6 +47,32 @@ def test_japanese_vowels_are_standardized_by_training_frames(vowels):
     torch.testing.assert_close(scaled["test"].values, expected)
 
 
+def test_japanese_vowels_may_be_pooled(vowels):
+    pooled: Any = japanese_vowels(standardize=False, test=0.5).splits
+    assert {name: len(split) for name, split in pooled.items()} == {
+        "train": 256,
+        "validation": 64,
+        "test": 320,
+    }
+
+    def recordings(splits):
+        return sorted(
+            part.numpy().tobytes() + bytes([speaker])
+            for split in splits.values()
+            for part, speaker in zip(
+                split.values.split(split.lengths.tolist()), split.targets.tolist(), strict=True
+            )
+        )
+
+    assert recordings(pooled) == recordings(vowels.splits)
+    # UCI: 30 of each speaker to learn, and 24 to 88 to test.
+    whole = 30 + vowels.splits["test"].targets.bincount()
+    assert (pooled["test"].targets.bincount() - whole / 2).abs().max() <= 1
+    other: Any = japanese_vowels(standardize=False, test=0.5, split_seed=1).splits
+    assert recordings(other) == recordings(pooled)
+    assert recordings({"test": other["test"]}) != recordings({"test": pooled["test"]})
+
+
 def test_batches_of_japanese_vowels():
     batch = next(iter(japanese_vowels().train_dataloader()))
     assert batch.inputs.shape[0] == 32
@@ -80,11 +106,97 @@ def test_fingerprint_is_the_same_in_every_run(vowels):
         ({"length": 20}, "data.length=20 says"),
         ({"num_features": None, "num_tokens": 257}, "says symbols or text"),
         ({"validation": 1.0}, "share must be between 0 and 1"),
+        ({"test": 1.0}, "test share must be between 0 and 1"),
     ],
 )
 def test_claims_that_the_vowels_contradict(claim, message):
     with pytest.raises(ValueError, match=message):
         japanese_vowels(**claim).setup("fit")
+
+
+PIXELS: dict[str, Any] = {"num_features": 1, "length": 64}
+
+
+def archived_digits():
+    with (files("lnrnn.data") / "assets" / "digits.npz").open("rb") as file:
+        archive = dict(np.load(file))
+    return archive["pixels"], archive["digits"]
+
+
+def images(split):
+    """The images of a split as they are written, (n, 64) whole numbers from 0 to 16."""
+    return (split.values.reshape(len(split), 64) * 16).to(torch.uint8)
+
+
+def test_the_digits_are_the_published_ones():
+    pixels, labels = archived_digits()
+    digest = hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()
+    assert digest == "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+    assert digest in (files("lnrnn.data") / "assets" / "NOTICE").read_text()
+    # The counts that UCI's page lists for its test file.
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_every_digit_is_in_one_split_and_each_class_in_proportion():
+    splits: Any = digits().splits
+    assert [len(splits[name]) for name in ("train", "validation", "test")] == [1150, 288, 359]
+    pixels, labels = archived_digits()
+    parts = [
+        image.numpy().tobytes() + bytes([digit])
+        for split in splits.values()
+        for image, digit in zip(images(split), split.targets.tolist(), strict=True)
+    ]
+    whole = [x.tobytes() + bytes([y]) for x, y in zip(pixels, labels, strict=True)]
+    assert sorted(parts) == sorted(whole)
+    for split in splits.values():
+        share = torch.from_numpy(np.bincount(labels)) * len(split) / len(labels)
+        assert (split.targets.bincount() - share).abs().max() < 2
+
+
+def test_digits_are_read_by_rows_by_pixels_and_permuted():
+    rows: Any = digits().splits
+    one: Any = digits(order="pixels", **PIXELS).splits
+    shuffled: Any = digits(order="permuted", **PIXELS).splits
+    assert rows["test"].values.shape == (359 * 8, 8)
+    assert one["test"].values.shape == shuffled["test"].values.shape == (359 * 64, 1)
+    order = torch.from_numpy(np.random.RandomState(0).permutation(64))
+    assert order[:8].tolist() == [45, 29, 43, 61, 34, 33, 31, 40]  # for every version of NumPy
+    for name in rows:
+        assert torch.equal(images(one[name]), images(rows[name]))
+        assert torch.equal(images(shuffled[name]), images(rows[name])[:, order])
+        assert torch.equal(shuffled[name].targets, rows[name].targets)
+
+
+def test_new_digits_are_divided_as_those_that_were_learned_from():
+    data = digits()
+    scaling = data.preparation.scaling
+    assert scaling is not None
+    assert (scaling.mean, scaling.std) == ((0.0,) * 8, (16.0,) * 8)
+    assert data.splits["train"].content()[0].max() == 1
+
+
+def test_the_split_of_digits_has_a_seed_of_its_own():
+    one = digits()
+    assert one.fingerprint == digits(seed=1).fingerprint == "bfc7ecbb4752b910"
+    other: Any = digits(split_seed=1)
+    assert one.fingerprint != other.fingerprint
+    held: Any = one.splits["test"]
+    assert not torch.equal(images(held), images(other.splits["test"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"order": "pixels"}, "64 steps of 1: data.length=64 data.num_features=1.*digits_pixels"),
+        ({"num_features": 1}, "order=rows makes 8 steps of 8.*as data=digits sets them; got 8 and"),
+        ({"order": "columns"}, "must be one of rows, pixels, permuted, got 'columns'"),
+        ({"test": 1.0}, "test share must be between 0 and 1"),
+        ({"validation": 0.0}, "validation share must be between 0 and 1"),
+    ],
+)
+def test_settings_that_the_digits_refuse(settings, message):
+    with pytest.raises(ValueError, match=message):
+        digits(**settings)
 
 
 def test_the_plays_are_the_published_text():

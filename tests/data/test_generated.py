@@ -16,6 +16,17 @@ def arrays():
     return mnist1d_arrays()
 
 
+def test_another_seed_generates_another_mnist1d():
+    one, other = mnist1d(), mnist1d(data_seed=43)
+    assert one.fingerprint == mnist1d(data_seed=42).fingerprint != other.fingerprint
+    first, second = one.splits["test"], other.splits["test"]
+    assert len(first) == len(second) == 1000
+    assert not torch.equal(first.content()[0], second.content()[0])
+    for seed in (-1, 2**32, 1.5):
+        with pytest.raises((TypeError, ValueError), match="data_seed must be"):
+            mnist1d(data_seed=seed)  # pyright: ignore[reportArgumentType]
+
+
 def test_mnist1d_equals_the_published_set(arrays):
     types = (np.float32, np.int64, np.float32, np.int64)  # x, y, x_test, y_test
     digests = [

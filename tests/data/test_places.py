@@ -88,7 +88,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("data", ["japanese_vowels", "shakespeare"])
+@pytest.mark.parametrize("data", ["digits", "japanese_vowels", "shakespeare"])
 def test_data_of_the_package_that_are_damaged_are_named(damage, data, tmp_path, monkeypatch):
     shutil.copytree(Path(str(embedded.ASSETS)), tmp_path / "assets")
     monkeypatch.setattr(embedded, "ASSETS", tmp_path / "assets")

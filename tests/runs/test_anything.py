@@ -170,7 +170,7 @@ def test_a_lock(folder, text):
 @given(text=changed({"seeds": [0, 1], "arms": []}))
 def test_an_earlier_comparison(folder, text):
     (folder.path / "compare.json").write_text(text)
-    assert plan.seeds_before(folder.path) >= 0
+    assert plan.runs_before(folder.path) >= 0
 
 
 ARM = {

@@ -29,8 +29,8 @@ def test_every_comparison_can_be_made_and_is_written_down(name, results, monkeyp
     assert set(experiment) == {"question", "written", "choices", "comparisons"}
     for comparison in experiment["comparisons"]:
         settings = read_settings(results.arguments_of(comparison))
-        runs = compared_runs(replace(settings, seeds=1), {})
-        assert len(runs) == len(settings.arms)
+        fewer = replace(settings, seeds=1, splits=min(settings.splits, 3))
+        assert len(compared_runs(fewer, {})) == len(settings.arms)
 
 
 def test_a_table_has_what_the_result_has(results):

@@ -13,12 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 from experiments import compose
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from lnrnn.runs.folder import check_configuration
 from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study import pool as pooling
 from lnrnn.study.attempt import Failure, attempt
+from lnrnn.study.folders import are_folders
 from lnrnn.study.missing import name_missing, sort_out
 from lnrnn.study.overview import Overview, share_done
 from lnrnn.study.plan import (
@@ -41,6 +44,7 @@ from lnrnn.training import (
     NonFiniteError,
     folder_of,
 )
+from lnrnn.training.build import contract_of
 
 EXPERIMENT = compose("model=rnn")  # of which most tests need no second one
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +164,83 @@ def test_comparisons_that_train_differently_lie_apart():
     heads, _ = plan("seeds=1", "arms=[transformer,transformer_post]", "model.num_heads=2")
     root = "runs/japanese_vowels/compare/"
     assert str(heads) == f"{root}transformer-vs-transformer_post-num_heads-2"
+
+
+def test_every_seed_is_run_on_every_split():
+    folder, runs = plan("arms=[rnn,rnn_ln]", "data=digits", "seeds=2", "splits=3")
+    assert str(folder) == "runs/digits/compare/rnn-vs-rnn_ln-splits"
+    for members in runs.values():
+        found = [(run.config.seed, run.config.data.split_seed) for run in members]
+        assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    # The first split is the data's own, so that runs which are there are reused.
+    paths = [str(folder_of(run).path) for run in runs["rnn"][:2]]
+    assert paths == ["runs/digits/rnn/seed0", "runs/digits/rnn-split_seed-1/seed0"]
+    assert [task.title for task in tasks_of(runs)][:3] == [
+        "rnn, seed 0, split 1",
+        "rnn_ln, seed 0, split 1",
+        "rnn, seed 0, split 2",
+    ]
+    more, _ = plan("arms=[rnn,rnn_ln]", "data=digits", "seeds=1", "splits=4")
+    assert more == folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "seeds"),
+    [
+        (("data=mnist1d",), "data_seed", [42, 43, 44]),
+        (("data=adding",), "data_seed", [0, 1, 2]),
+        (("data=digits", "data.split_seed=7"), "split_seed", [7, 8, 9]),
+        (("data=japanese_vowels", "data.test=0.5"), "split_seed", [0, 1, 2]),
+        (("data=table_files", "data.files=a.csv", "data.num_classes=2"), "split_seed", [0, 1, 2]),
+    ],
+)
+def test_splits_are_made_by_the_seed_that_the_data_name(arguments, key, seeds):
+    _, runs = plan("arms=[gru,gru_ln]", "seeds=1", "splits=3", *arguments)
+    assert [run.config.data[key] for run in runs["gru_ln"]] == seeds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("splits=3",), r"data=japanese_vowels is fixed: .*published.*data.test=0.5 pools"),
+        (("splits=3", "data=sunspots"), "is fixed: its last years"),
+        (("splits=3", "data=shakespeare"), "is fixed: whole plays"),
+        (("splits=2", "data=digits"), "at least 3"),
+        (("splits=0", "data=digits"), "splits must be at least 1"),
+        (("splits=3", "data=digits", "lr=[1e-3,1e-2]"), "no test accounts for both: choose"),
+        (("splits=3", "data=digits", "primary=steps_to_90"), "take primary=area"),
+        (
+            ("splits=3", "data=digits", "arms=[rnn,'rnn_ln data.split_seed=1']"),
+            "the data of 'rnn_ln data.split_seed=1' are not those of 'rnn'",
+        ),
+    ],
+)
+def test_splits_that_would_say_nothing_are_refused(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        plan("arms=[rnn,rnn_ln]", "seeds=1", *arguments)
+
+
+def test_a_folder_and_a_checkpoint_are_of_one_split():
+    one, other = (
+        compose("model=rnn", "data=digits", f"data.split_seed={seed}", "name=x") for seed in (1, 2)
+    )
+    folder = folder_of(one)
+    assert folder == folder_of(other)
+    folder.path.mkdir(parents=True)
+    OmegaConf.save(one.config, folder.config)
+    with pytest.raises(ConfigurationError, match=r"-data.split_seed: 1\n\+data.split_seed: 2"):
+        check_configuration(folder, other.config)
+    first, second = (
+        contract_of(run.config, SimpleNamespace(fingerprint="same")) for run in (one, other)
+    )
+    assert {key for key in first if first[key] != second[key]} == {"data.split_seed"}
+
+
+def test_folders_have_the_splits_that_they_have():
+    Path("old/rnn/seed0").mkdir(parents=True)
+    settings = read_settings(["arms=[old/rnn,old/rnn]", "train=false", "splits=3"])
+    with pytest.raises(ConfigurationError, match="splits would choose runs, but the arms are"):
+        are_folders(settings)
 
 
 def test_names_of_folders_are_short_and_tell_arms_apart():

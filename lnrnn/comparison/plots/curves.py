@@ -201,11 +201,14 @@ def _label(axes: Axes, run: Run, unit: str) -> None:
 
 def _words(runs: Sequence[Run], ends: Sequence[End], unit: str) -> Caption:
     """Say what is shown, of how many runs, what line and band are, and where the lines end."""
-    seeds = {run.seed for run in runs}
+    seeds, splits = {run.seed for run in runs}, {run.split for run in runs}
+    many = f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}"
+    if len(splits) > 1:
+        many += f" on {len(splits)} splits"
     parts = [
-        f"line: median over {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}",
+        f"line: median over {many}",
         "band: middle half of them",
-        "thin: each seed",
+        f"thin: each {'seed' if len(splits) == 1 else 'run'}",
     ]
     if any(run.status != "finished" for run in runs):
         parts.append("dotted: unfinished, not in the median")

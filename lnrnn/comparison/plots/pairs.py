@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lnrnn.comparison import tables
 from lnrnn.comparison.plots.canvas import (
     FAINT,
     INK,
@@ -88,7 +89,8 @@ def _row(result: Mapping[str, Any], pair: Mapping[str, Any]) -> list[Panel]:
 
 
 def _by_seed(arm: Mapping[str, Any], key: str) -> dict[int, float]:
-    return {run["seed"]: run[key] for run in arm["runs"] if run[key] is not None}
+    runs = tables.by_seed(arm, key)
+    return {seed: run[key] for seed, run in runs.items() if run[key] is not None}
 
 
 def _better(panel: Panel) -> list[bool]:
@@ -143,9 +145,12 @@ def _draw_differences(axes: Axes, panel: Panel) -> None:
 def _words(result: Mapping[str, Any], rows: Sequence[Sequence[Panel]]) -> Caption:
     metric = result["metric"].replace("_", " ")
     direction = "higher" if result["higher_is_better"] else "lower"
+    splits = len(result["splits"])
+    mean = "" if splits == 1 else f" (mean over {splits} splits)"
     return Caption(
         f"Every seed: {metric} ({direction} is better)",
-        "line: one seed; dashed gray: arm not better; large mark and bar: mean, 95 % interval",
+        f"line: one seed{mean}; dashed gray: arm not better; "
+        "large mark and bar: mean, 95 % interval",
         " ".join(_sentence(panel) for row in rows for panel in row),
     )
 

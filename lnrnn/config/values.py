@@ -14,6 +14,7 @@ from lnrnn.checks import is_whole
 from lnrnn.config.allowed_targets import locate, target_nodes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.known_arguments import KNOWN_ARGUMENTS
+from lnrnn.config.transfer import check_transfer
 
 WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,
@@ -70,6 +71,7 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError(
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"
         )
+    check_transfer(config)
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
         raise ConfigurationError(
             f"name may hold letters, digits, '.', '-' and '_' only, got {config.name!r}"

@@ -19,7 +19,7 @@ STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
     *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
-    *("identity", "source"),
+    *("identity", "source", "init_from"),
     *("error", "diverged", "signal", "exit_code"),
 )
 HEX = re.compile("[0-9a-f]*")
@@ -55,6 +55,8 @@ class RunRecord:
         initial_parameters: Parameter name to a hash of its initial value.
         split_sizes: Name of a split to how many sequences, or windows of a text, it has.
         began_from: The checkpoint of another folder that the run began from.
+        init_from: Which weights it started with: what was ``given``, the ``file`` and its
+            ``sha256``, the names that were ``taken`` and those in the file that were ``left``.
         resumed: An entry for every place where it was resumed.
         steps: Optimizer steps made.
         seconds_per_save: Median seconds of a checkpoint.
@@ -106,6 +108,7 @@ class RunRecord:
     exit_code: int | None = None
     identity: str | None = None
     source: str | None = None
+    init_from: dict[str, Any] = field(default_factory=dict)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -214,7 +217,7 @@ _KINDS: dict[str, type] = {
     ),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
-    **dict.fromkeys(("test_correct", "best"), dict),
+    **dict.fromkeys(("test_correct", "best", "init_from"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -224,6 +227,7 @@ _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
     "split_sizes": (int,),
+    "init_from": (str, list),
     **dict.fromkeys(("machine", "best"), (str, int, float, type(None))),
 }
 

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Sequence
+from math import isfinite
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -72,6 +73,7 @@ def check_values(config: DictConfig) -> None:
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"
         )
     check_transfer(config)
+    _check_class_weights(config.class_weights)
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
         raise ConfigurationError(
             f"name may hold letters, digits, '.', '-' and '_' only, got {config.name!r}"
@@ -80,6 +82,16 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError(
             "the gradient is clipped by its global norm: trainer.gradient_clip_algorithm must be "
             f"norm, got {config.trainer.gradient_clip_algorithm!r}"
+        )
+
+
+def _check_class_weights(given: object) -> None:
+    numbers = given if isinstance(given, ListConfig) else []
+    fit = all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers)
+    if given not in (None, "balanced") and not (numbers and fit and all(map(isfinite, numbers))):
+        raise ConfigurationError(
+            "class_weights must be null, balanced, or a list of one positive number for each "
+            f"class, got {given!r}"
         )
 
 

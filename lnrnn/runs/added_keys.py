@@ -13,6 +13,7 @@ ADDED: dict[str, Any] = {
     "init_parts": None,
     "freeze": None,
     "unfreeze_at": None,
+    "class_weights": None,
 }
 ADDED_OF_DATA: dict[str, dict[str, Any]] = {
     "lnrnn.data.table_files": {

@@ -20,6 +20,7 @@ from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.best_files import keep_only
 from lnrnn.runs.checkpoint_files import read_checkpoint
+from lnrnn.runs.confusion import plot_confusion, table_of, write_confusion
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.finished import complete, has_the_same_data
@@ -42,6 +43,7 @@ from lnrnn.training.build import (
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
+from lnrnn.training.class_weights import unequal_classes
 from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.freezing import freeze
 from lnrnn.training.loader_failures import explained_loaders
@@ -176,14 +178,15 @@ def _train(
             if trainer.is_global_zero:
                 started = how_it_started(folder.read_record(), origin, task.model, start, contract)
                 _open(folder, experiment, started, datamodule, start, training, changed, identity)
-                if limit is not None:
-                    say(limit)
+                for line in filter(None, (limit, unequal_classes(config, datamodule))):
+                    say(line)
             with finishing(trainer.loggers):
                 plain = cast(dict, OmegaConf.to_container(config))
                 log_configuration(trainer.loggers, plain)
                 tested = _run(config, training, task, datamodule, start.checkpoint, status)
                 if trainer.is_global_zero:
-                    _finish(folder, config, training, task, tested)
+                    classes = datamodule.preparation.class_names
+                    _finish(folder, config, training, task, tested, classes)
                 # A sweep's next job may be this run again: all find it finished.
                 trainer.strategy.barrier()
                 received = training.signals.agreed(trainer)
@@ -192,13 +195,22 @@ def _train(
 
 
 def _finish(
-    folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask, tested: str
+    folder: RunFolder,
+    config: DictConfig,
+    training: Training,
+    task: SequenceTask,
+    tested: str,
+    classes: Sequence[str],
 ) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
     with open_own(folder.metrics) as file:
         os.fsync(file.fileno())
     plot_curves(folder.metrics, folder.curves)
+    if task.confusion is not None:
+        table = table_of(task.confusion.tolist(), classes)
+        write_confusion(folder.confusion, table)
+        plot_confusion(table, folder.confusion.with_suffix(".png"))
     best = training.best.best
     keep_only(folder.checkpoints, {best.step} if best is not None else set())
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -22,7 +22,7 @@ from lnrnn.config.transfer import names_of
         (["freeze=encoder", "unfreeze_at=0epochs"], "from 1 up; got '0epochs'"),
         (["freeze=encoder", "unfreeze_at=1.5"], "from 1 up; got 1.5"),
         (["freeze=encoder", "unfreeze_at=true"], "from 1 up; got True"),
-        (["freez=encoder"], "Did you mean freeze"),
+        (["freeze_=encoder"], "Did you mean freeze"),
     ],
 )
 def test_what_does_not_fit_is_refused(words, reason):

@@ -6,7 +6,6 @@ import shutil
 import pytest
 import torch
 from experiments import Interruption, compose, interrupt_call, run
-from hostile_objects import Bait
 from same_runs import assert_same_run
 
 import lnrnn
@@ -144,26 +143,6 @@ def test_what_is_not_a_run_is_refused(source, tmp_path):
         words = (*SMALL, *ANOTHER, f"init_from={tmp_path / name}")
         with pytest.raises(ConfigurationError, match=reason):
             train(compose(*words), tmp_path / "runs")
-
-
-def test_nothing_of_a_source_is_executed(tmp_path):
-    mark, file = tmp_path / "mark", tmp_path / "step-00000001.ckpt"
-    torch.save({"state_dict": {"model.head.linear.bias": Bait(mark)}}, file)
-    with pytest.raises(ConfigurationError, match="damaged or not a checkpoint"):
-        train(compose(*SMALL, *ANOTHER, f"init_from={file}"), tmp_path / "runs")
-    assert not mark.exists()
-
-
-def test_the_code_that_a_source_names_is_not_needed(source, tmp_path):
-    """Weights alone are read: what its configuration would build does not matter."""
-    copy = tmp_path / "copy"
-    shutil.copytree(source.path, copy)
-    text = (copy / "config.yaml").read_text()
-    text = text.replace("lnrnn.models.RecurrentEncoder", "os.system")
-    assert "os.system" in text
-    (copy / "config.yaml").write_text(text)
-    _, record = train(compose(*SMALL, *ANOTHER, f"init_from={copy}"), tmp_path / "runs")
-    assert record.status == "finished"
 
 
 @pytest.mark.parametrize("change", [float("nan"), torch.int64])

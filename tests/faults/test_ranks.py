@@ -144,3 +144,17 @@ def test_two_processes_train_a_part_from_a_step_on(tmp_path):
     interrupt(again, words, two.metrics.stat().st_size // 2, SIGTERM)
     folder, _ = finish(again, words)
     assert_same_run(folder, two)
+
+
+def test_two_processes_weigh_classes_and_count_confusions_as_one_does(tmp_path):
+    """Batches are cut unequally, and the shares of a batch have weights of unequal sums."""
+    words = ("data=japanese_vowels", "model=gru_ln", "trainer.max_epochs=2", *COMMON)
+    words = (*words, "class_weights=[9,1,1,0.1,1,1,1,0.01,1]", "data.batch_size=9")
+    (one, _), (two, printed) = (finish(tmp_path / str(n), words, processes=n) for n in (1, 2))
+    assert printed.count("test/macro_f1") == 1
+    for name, value in content(one)[0]["state_dict"].items():
+        torch.testing.assert_close(content(two)[0]["state_dict"][name], value, rtol=0, atol=1e-4)
+    counts = [json.loads(run.confusion.read_text())["counts"] for run in (one, two)]
+    assert sum(map(sum, counts[0])) == sum(map(sum, counts[1])) == 370
+    metrics = [run.read_record().metrics for run in (one, two)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=0.01)

@@ -9,6 +9,7 @@ from experiments import Interruption, compose, interrupt_call, run
 from same_runs import assert_same_run
 
 import lnrnn
+from lnrnn.inference.card import model_card
 from lnrnn.inference.handed_out import hand_out
 from lnrnn.runs.tensor_files import read_tensors, write_tensors
 from lnrnn.runs.weights import read_weights
@@ -49,6 +50,10 @@ def test_all_of_a_run(source, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"init_from: 8 tensors of {file} are taken: encoder.layer.weight_ih_l0" in printed
     assert "not taken" not in printed
+    card = model_card(lnrnn.load(folder.path), "user/name")
+    assert f'"sha256 of the weights it started with": "{record.init_from["sha256"]}"' in card
+    assert str(tmp_path) not in card
+    assert "it started with" not in model_card(lnrnn.load(source.path), "user/name")
 
 
 def test_a_named_file_and_an_exported_model_are_sources_too(source, tmp_path):

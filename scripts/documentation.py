@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Keys of a run, for `lnrnn train` and for the runs of `lnrnn compare`:",
     "compare": "Keys of `lnrnn compare`, beside those of its runs:",
     "tune": "Keys of `lnrnn tune`, beside those of its trials:",
+    "find_lr": "Keys of `lnrnn find-lr`, beside those of a run:",
     "evaluate": "Keys of `lnrnn evaluate`:",
     "predict": "Keys of `lnrnn predict`:",
     "generate": "Keys of `lnrnn generate`:",

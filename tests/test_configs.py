@@ -94,6 +94,7 @@ def test_no_file_is_forgotten():
         "push",
         "compare",
         "tune",
+        "find_lr",
         *(path for path in FILES if path.split("/")[0] in GROUPS),
     }
 

@@ -21,7 +21,11 @@ from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
 
+IN_A_TABLE = 10  # classes
+LISTED = 10  # mistakes, of more classes
+
 if TYPE_CHECKING:
+    from lnrnn.runs.confusion import ConfusionTable
     from lnrnn.training import Evaluation
 
 
@@ -50,9 +54,27 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         recorded = evaluation.recorded.get(name)
         table.add_row(name, f"{value:.6f}", "-" if recorded is None else f"{recorded:.6f}")
     Console().print(table)
+    if evaluation.confusion is not None:
+        print_confusion(evaluation.confusion)
     if evaluation.changes:
         said = ", ".join(f"data.{key}={value}" for key, value in evaluation.changes.items())
         words = f"now: {said}; recorded: the run's own test"
         Console().print(words, soft_wrap=True, markup=False, highlight=False)
     if not evaluation.same_data:
         Console().print("warning: the run's data have changed since it was trained")
+
+
+def print_confusion(table: "ConfusionTable") -> None:
+    """Print which class was taken for which: all of it, or of many classes the worst mistakes."""
+    mistakes = table.mistakes()
+    if len(table.classes) <= IN_A_TABLE:
+        names = [escape(name) for name in table.classes]
+        shown = Table("right \\ predicted", *names, title="test examples")
+        for name, counts in zip(names, table.counts, strict=True):
+            shown.add_row(name, *(str(count) if count else "." for count in counts))
+        Console().print(shown)
+    elif mistakes:
+        shown = Table("examples", "right", "predicted", title="the most frequent mistakes")
+        for count, right, predicted in mistakes[:LISTED]:
+            shown.add_row(str(count), escape(right), escape(predicted))
+        Console().print(shown)

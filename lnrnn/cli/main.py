@@ -4,6 +4,7 @@ lnrnn train model=rnn_ln data=mnist1d      train one model, or resume an interru
 lnrnn evaluate run=FOLDER                  test a trained model again
 lnrnn compare 'arms=[rnn,rnn_ln]'          train and compare models over paired seeds
 lnrnn tune 'optimizer.lr=log(1e-4,1e-1)'   choose settings by trials, each an ordinary run
+lnrnn find-lr model=rnn_ln data=mnist1d    suggest a learning rate for a training
 lnrnn predict run=FOLDER files=new.csv     let a trained model answer new sequences
 lnrnn generate run=FOLDER prompt="To be"   let a trained language model continue a text
 lnrnn export run=FOLDER format=onnx out=X  write a trained model for other programs
@@ -23,7 +24,7 @@ from lnrnn.runs.interruption import STOPPING, Interrupted, listen_from_the_start
 from lnrnn.runs.processes import is_first_process
 
 USING = ("predict", "generate", "export", "push")  # a trained model
-COMMANDS = ("train", "evaluate", "compare", "tune", *USING, "info")
+COMMANDS = ("train", "evaluate", "compare", "tune", "find-lr", *USING, "info")
 # What the commands import beside torch, by the names that pip and Python know.
 NEEDED = {
     "lightning": "lightning",
@@ -69,7 +70,7 @@ def run(command: str) -> None:
         )
     listen_from_the_start()
     try:
-        import_module(f"lnrnn.cli.{command}").main()
+        import_module(f"lnrnn.cli.{command.replace('-', '_')}").main()
     except BaseException as error:
         said = isinstance(error, SystemExit) and error.code == INTERRUPTED
         if said or isinstance(error, Interrupted) or not was_pressed():

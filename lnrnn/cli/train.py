@@ -205,4 +205,6 @@ def print_result(folder: RunFolder, record: RunRecord, monitored: bool) -> None:
         words = record.diagnosis or NOT_MONITORED
         Console().print(f"monitor: {words}", soft_wrap=True, markup=False)
     where = f"curves: {folder.curves}\nrun:    {folder.path}"
+    if folder.confusion.exists():
+        where = f"classes: {folder.confusion.with_suffix('.png')}\n{where}"
     Console().print(where, soft_wrap=True, markup=False)

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Sequence
+from math import isfinite
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -14,6 +15,7 @@ from lnrnn.checks import is_whole
 from lnrnn.config.allowed_targets import locate, target_nodes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.known_arguments import KNOWN_ARGUMENTS
+from lnrnn.config.transfer import check_transfer
 
 WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,
@@ -70,6 +72,8 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError(
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"
         )
+    check_transfer(config)
+    _check_class_weights(config.class_weights)
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
         raise ConfigurationError(
             f"name may hold letters, digits, '.', '-' and '_' only, got {config.name!r}"
@@ -78,6 +82,16 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError(
             "the gradient is clipped by its global norm: trainer.gradient_clip_algorithm must be "
             f"norm, got {config.trainer.gradient_clip_algorithm!r}"
+        )
+
+
+def _check_class_weights(given: object) -> None:
+    numbers = given if isinstance(given, ListConfig) else []
+    fit = all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in numbers)
+    if given not in (None, "balanced") and not (numbers and fit and all(map(isfinite, numbers))):
+        raise ConfigurationError(
+            "class_weights must be null, balanced, or a list of one positive number for each "
+            f"class, got {given!r}"
         )
 
 

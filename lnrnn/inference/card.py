@@ -46,7 +46,13 @@ def model_card(model: TrainedModel, repository: str) -> str:
         f"## The model\n\n{_formula(model)}\n\n{_block(model.nodes['model'])}",
         f"## What it reads and answers\n\n{_block(_answers(model))}",
         "## Made with\n\n"
-        + _block({"commit": about.get("commit"), **(about.get("versions") or {})}),
+        + _block(
+            {
+                "commit": about.get("commit"),
+                "sha256 of the weights it started with": about.get("init_from"),
+                **(about.get("versions") or {}),
+            }
+        ),
     ]
     return "\n\n".join(sections) + "\n"
 

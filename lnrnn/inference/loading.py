@@ -177,6 +177,7 @@ def describe(record: RunRecord, file: Path) -> dict[str, Any]:
         "weights": weights,
         "metrics": record.metrics if weights == (record.tested or "last") else {},
         "best": record.best,
+        "init_from": record.init_from.get("sha256"),  # the path is of one machine
         "versions": record.versions,
         "commit": record.commit,
         "parameters": record.parameters,

@@ -6,7 +6,15 @@ as nobody sets it.
 
 from typing import Any
 
-ADDED: dict[str, Any] = {"monitor_metric": "val/loss", "test": None}
+ADDED: dict[str, Any] = {
+    "monitor_metric": "val/loss",
+    "test": None,
+    "init_from": None,
+    "init_parts": None,
+    "freeze": None,
+    "unfreeze_at": None,
+    "class_weights": None,
+}
 ADDED_OF_DATA: dict[str, dict[str, Any]] = {
     "lnrnn.data.japanese_vowels": {"test": None},
     "lnrnn.data.mnist1d": {"data_seed": 42},

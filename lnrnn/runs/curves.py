@@ -30,6 +30,8 @@ def plot_curves(metrics: Path, picture: Path) -> None:
         part, _, name = entry.name.partition("/")
         if math.isfinite(entry.value) and part in COLORS:
             curves[name][part].append((entry.step, entry.value))
+    # What only the test measures has no curve.
+    curves = {name: parts for name, parts in curves.items() if parts.keys() != {"test"}} or curves
     figure = Figure(figsize=(4.2 * max(1, len(curves)), 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, max(1, len(curves)), squeeze=False)[0]

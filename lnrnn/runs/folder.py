@@ -1,9 +1,9 @@
 """A run's folder: where it is, whether it may be used, and what is recorded in it.
 
 ``runs/<data>/<model>[-<name>]/seed<k>/`` holds ``config.yaml``, ``run.json``, ``model.json``,
-``metrics.jsonl``, ``checkpoints/`` and ``curves.png``; and ``run.lock`` while it is trained. The
-folder follows from the configuration and never from the clock, so the same command finds the same
-run again.
+``metrics.jsonl``, ``checkpoints/`` and ``curves.png``; where there are classes, ``confusion.json``
+and its picture; and ``run.lock`` while it is trained. The folder follows from the configuration and
+never from the clock, so the same command finds the same run again.
 """
 
 import difflib
@@ -68,6 +68,11 @@ class RunFolder:
     def curves(self) -> Path:
         """The picture of the run's metrics."""
         return self.path / "curves.png"
+
+    @property
+    def confusion(self) -> Path:
+        """Which class the model takes for which in its test, JSON; a picture is beside it."""
+        return self.path / "confusion.json"
 
     def read_record(self) -> RunRecord:
         """Return ``run.json``, or an empty record if there is none.

@@ -18,17 +18,8 @@ from lnrnn.runs.files import open_own, replace_text
 STATUSES = ("finished", "running", "failed", "interrupted")
 # Written once there is something to say; the others are null until then.
 _WHEN_KNOWN = (
-    *(
-        "split",
-        "steps",
-        "seconds_per_save",
-        "metrics",
-        "test_correct",
-        "tested",
-        "best",
-        "diagnosis",
-    ),
-    *("identity", "source"),
+    *("steps", "seconds_per_save", "metrics", "test_correct", "tested", "best", "diagnosis"),
+    *("identity", "source", "split", "init_from"),
     *("error", "diverged", "signal", "exit_code"),
 )
 HEX = re.compile("[0-9a-f]*")
@@ -66,6 +57,8 @@ class RunRecord:
         split: What chose the test: ``key``, the argument of the data that names the ``seed``, and
             whether another seed makes ``fresh`` data; empty where the test is fixed.
         began_from: The checkpoint of another folder that the run began from.
+        init_from: Which weights it started with: what was ``given``, the ``file`` and its
+            ``sha256``, the names that were ``taken`` and those in the file that were ``left``.
         resumed: An entry for every place where it was resumed.
         steps: Optimizer steps made.
         seconds_per_save: Median seconds of a checkpoint.
@@ -118,6 +111,7 @@ class RunRecord:
     exit_code: int | None = None
     identity: str | None = None
     source: str | None = None
+    init_from: dict[str, Any] = field(default_factory=dict)
     unknown: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -226,7 +220,7 @@ _KINDS: dict[str, type] = {
     ),
     **dict.fromkeys(("seed", "parameters", "processes", "dropout_seed", "steps"), int),
     **dict.fromkeys(("versions", "machine", "initial_parameters", "metrics", "split_sizes"), dict),
-    **dict.fromkeys(("test_correct", "best", "split"), dict),
+    **dict.fromkeys(("test_correct", "best", "split", "init_from"), dict),
     **dict.fromkeys(("overrides", "resumed"), list),
     **dict.fromkeys(("higher_is_better", "diverged"), bool),
     "exit_code": int,
@@ -237,6 +231,7 @@ _INNER: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("overrides", "versions", "initial_parameters"), (str,)),
     "resumed": (dict,),
     "split_sizes": (int,),
+    "init_from": (str, list),
     **dict.fromkeys(("machine", "best"), (str, int, float, type(None))),
 }
 

@@ -28,6 +28,7 @@ from lnrnn.training.best import BestWeights, tested_weights
 from lnrnn.training.callbacks import Records, StepSeed, StepTimer
 from lnrnn.training.checkpoint_io import CheckpointFiles
 from lnrnn.training.checkpoints import Checkpoints
+from lnrnn.training.class_weights import class_weights_of
 from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
@@ -74,6 +75,7 @@ def build_task(config: DictConfig, datamodule: Any) -> SequenceTask:
             schedule=config.schedule,
             warmup_steps=config.warmup_steps,
             target_std=datamodule.target_scale[1],
+            class_weights=class_weights_of(config, datamodule),
         )
         _check_numbers(datamodule, model)
     with explained("optimizer"):
@@ -115,6 +117,11 @@ CONTRACT = (
     "schedule",
     "warmup_steps",
     "early_stopping",
+    "init_from",
+    "init_parts",
+    "freeze",
+    "unfreeze_at",
+    "class_weights",
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_val",
     "trainer.limit_train_batches",

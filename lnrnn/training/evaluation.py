@@ -8,6 +8,7 @@ from typing import Any
 from lnrnn.config.compose import instantiate
 from lnrnn.config.lightning_nodes import check_trainer
 from lnrnn.config.values import check_keys, check_nodes
+from lnrnn.runs.confusion import ConfusionTable, table_of
 from lnrnn.runs.weights import BEST, check_fits, locate, read_weights, settle_trust
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.other_data import build_other_data
@@ -24,6 +25,7 @@ class Evaluation:
         recorded: The test metrics in the run's ``run.json``; empty if it never finished.
         same_data: Whether the data of the run are those that it was trained on.
         changes: What was said of the data that it was tested on, by key; empty: they are its own.
+        confusion: Which class was taken for which; None where there are no classes, or too many.
     """
 
     checkpoint: Path
@@ -32,6 +34,7 @@ class Evaluation:
     recorded: dict[str, float]
     same_data: bool
     changes: dict[str, Any] = field(default_factory=dict)
+    confusion: ConfusionTable | None = None
 
 
 def evaluate(
@@ -85,5 +88,8 @@ def evaluate(
     record = folder.read_record()
     same_data = record.data_fingerprint in (None, own.fingerprint)
     tested = "best" if checkpoint.suffix == BEST else "last"
+    table = None
+    if task.confusion is not None:
+        table = table_of(task.confusion.tolist(), datamodule.preparation.class_names)
     changes = dict(data or {})
-    return Evaluation(checkpoint, tested, metrics, record.metrics, same_data, changes)
+    return Evaluation(checkpoint, tested, metrics, record.metrics, same_data, changes, table)

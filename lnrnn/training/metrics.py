@@ -8,6 +8,7 @@ from torchmetrics import MeanMetric, MeanSquaredError, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from lnrnn.data.batch import IGNORED
+from lnrnn.training.class_metrics import CalibrationError, MacroF1
 
 # The number that decides, by kind of task, and whether more of it is better.
 PRIMARY_METRIC = {
@@ -21,7 +22,9 @@ PRIMARY_METRIC = {
 def higher_is_better(metric: str) -> bool:
     """Return whether more of a metric is better, such as ``val/accuracy``; of a loss, less is."""
     name = metric.rpartition("/")[2]
-    return any(name == primary and rises for primary, rises in PRIMARY_METRIC.values())
+    return name == "macro_f1" or any(
+        name == primary and rises for primary, rises in PRIMARY_METRIC.values()
+    )
 
 
 class BitsPerCharacter(MeanMetric):
@@ -82,6 +85,10 @@ def build_metrics(
         metrics["accuracy"] = MulticlassAccuracy(
             num_classes, average="micro", ignore_index=IGNORED, validate_args=False
         )
+        assert num_classes is not None
+        metrics["macro_f1"] = MacroF1(num_classes)
+        if prefix == "test":
+            metrics["calibration_error"] = CalibrationError()
     return MetricCollection(metrics, prefix=f"{prefix}/", compute_groups=False)
 
 
@@ -98,7 +105,9 @@ def update_metrics(
         targets: (B,), (B, T), (B,), (B, H) or (B, T).
     """
     for metric in metrics.values():
-        if isinstance(metric, MeanMetric):
+        if isinstance(metric, CalibrationError):
+            metric.update(predictions.flatten(0, -2), targets.flatten())
+        elif isinstance(metric, MeanMetric):
             metric.update(total / count.clamp_min(1), count)
         elif isinstance(metric, MeanSquaredError):
             known = ~targets.isnan() if targets.ndim > 1 else ...
@@ -107,8 +116,12 @@ def update_metrics(
             metric.update(predictions.flatten(0, -2).argmax(-1), targets.flatten())
 
 
-def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def sum_loss(
+    predictions: Tensor, targets: Tensor, class_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return a batch's summed loss, scalar, and over how many targets it runs, scalar.
+
+    With weights both are weighted sums, whose ratio is that of ``torch.nn.CrossEntropyLoss``.
 
     Whole numbers are class indices and take cross entropy, in nats, skipping ``IGNORED``; other
     targets take the squared error, where there are several a sequence skipping ``NOTHING`` (NaN).
@@ -116,6 +129,7 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         predictions: (B, C), (B, T, C), (B,), (B, H) or (B, T).
         targets: (B,), (B, T), (B,), (B, H) or (B, T).
+        class_weights: What each class weighs, (C,); None for all alike.
     """
     if targets.is_floating_point():
         if targets.ndim > 1:  # of steps, not all of which have a number to predict (NaN)
@@ -128,7 +142,11 @@ def sum_loss(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     total = torch.nn.functional.cross_entropy(
         predictions.flatten(0, -2).float(),
         targets.flatten(),
+        weight=class_weights,
         ignore_index=IGNORED,
         reduction="sum",
     )
-    return total, (targets != IGNORED).sum().float()
+    known = targets != IGNORED
+    if class_weights is None:
+        return total, known.sum().float()
+    return total, (class_weights[targets.clamp_min(0)] * known).sum()

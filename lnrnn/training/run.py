@@ -1,6 +1,5 @@
 """One training run from configuration to result."""
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,13 +14,13 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 from torch.utils import deterministic
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.best_files import keep_only
 from lnrnn.runs.checkpoint_files import read_checkpoint
+from lnrnn.runs.confusion import plot_confusion, table_of, write_confusion
 from lnrnn.runs.curves import plot_curves
 from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.finished import complete, has_the_same_data
@@ -44,7 +43,9 @@ from lnrnn.training.build import (
     quiet_lightning,
 )
 from lnrnn.training.callbacks import StepTimer, dropout_seed
+from lnrnn.training.class_weights import unequal_classes
 from lnrnn.training.finite import NonFiniteError
+from lnrnn.training.freezing import freeze
 from lnrnn.training.loader_failures import explained_loaders
 from lnrnn.training.loggers import Identity, finishing, identity_of, log_configuration
 from lnrnn.training.loops import first_limit
@@ -61,6 +62,7 @@ from lnrnn.training.resume import (
 )
 from lnrnn.training.screen import say
 from lnrnn.training.task import SequenceTask
+from lnrnn.training.warm_start import DIGEST, how_it_started, read_initial, start_from
 
 
 def train(
@@ -143,10 +145,16 @@ def _train(
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     contract = contract_of(config, datamodule)
-    saved = None
-    if start.checkpoint is not None:
+    saved, initial = None, None
+    if start.checkpoint is None:
+        initial = read_initial(config)
+        contract |= {} if initial is None else {DIGEST: initial.sha256}
+    else:
         saved = read_checkpoint(start.checkpoint)
         check_fits(model_weights(saved["state_dict"]), task.model, start.checkpoint)
+        contract |= {
+            key: value for key, value in saved.get("contract", {}).items() if key == DIGEST
+        }
         check_contract(saved, contract, start.checkpoint)
     step = saved["global_step"] if saved and start.continues else None
     identity = identity_of(folder.read_record(), root, step)
@@ -155,23 +163,30 @@ def _train(
         trainer = training.trainer
         datamodule.trainer = trainer  # as Lightning will: it knows how long an epoch is
         check_loops(trainer)
-        limit = first_limit(trainer, datamodule.batches_per_epoch())
+        batches = datamodule.batches_per_epoch()
+        limit = first_limit(trainer, batches)
         changed = differences(saved, training.world) if saved else []
         position = start.checkpoint and (start.checkpoint.name, start.continues)
         agreement = Agreement({**contract, "continues from": position})
         status = Status(folder, config, training.timer)
+        if initial is not None:  # in the numbers that training is in, or their ends would be lost
+            task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
+        origin = start_from(initial, task.model, config) if initial is not None else {}
+        trainer.callbacks[:0] = freeze(config, task.model, trainer, batches)  # pyright: ignore[reportAttributeAccessIssue]
         trainer.callbacks += [*callbacks, agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
         with training.signals:  # from before the record says "running": what stops it says so too
             if trainer.is_global_zero:
-                _open(folder, experiment, task, datamodule, start, training, changed, identity)
-                if limit is not None:
-                    say(limit)
+                started = how_it_started(folder.read_record(), origin, task.model, start, contract)
+                _open(folder, experiment, started, datamodule, start, training, changed, identity)
+                for line in filter(None, (limit, unequal_classes(config, datamodule))):
+                    say(line)
             with finishing(trainer.loggers):
                 plain = cast(dict, OmegaConf.to_container(config))
                 log_configuration(trainer.loggers, plain)
                 tested = _run(config, training, task, datamodule, start.checkpoint, status)
                 if trainer.is_global_zero:
-                    _finish(folder, config, training, task, tested)
+                    classes = datamodule.preparation.class_names
+                    _finish(folder, config, training, task, tested, classes)
                 # A sweep's next job may be this run again: all find it finished.
                 trainer.strategy.barrier()
                 received = training.signals.agreed(trainer)
@@ -180,13 +195,22 @@ def _train(
 
 
 def _finish(
-    folder: RunFolder, config: DictConfig, training: Training, task: SequenceTask, tested: str
+    folder: RunFolder,
+    config: DictConfig,
+    training: Training,
+    task: SequenceTask,
+    tested: str,
+    classes: Sequence[str],
 ) -> None:
     """Leave what a finished run promises; that it is finished is said last."""
     trainer = training.trainer
     with open_own(folder.metrics) as file:
         os.fsync(file.fileno())
     plot_curves(folder.metrics, folder.curves)
+    if task.confusion is not None:
+        table = table_of(task.confusion.tolist(), classes)
+        write_confusion(folder.confusion, table)
+        plot_confusion(table, folder.confusion.with_suffix(".png"))
     best = training.best.best
     keep_only(folder.checkpoints, {best.step} if best is not None else set())
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -317,7 +341,7 @@ def _step_time(folder: RunFolder, timer: StepTimer, trainer: Trainer) -> dict[st
 def _open(
     folder: RunFolder,
     experiment: Experiment,
-    task: SequenceTask,
+    started: dict[str, Any],
     datamodule: Any,
     start: Start,
     training: Training,
@@ -346,7 +370,6 @@ def _open(
             overrides=list(experiment.overrides),
             metric=metric,
             higher_is_better=higher_is_better,
-            parameters=sum(parameter.numel() for parameter in task.parameters()),
             seconds_per_step=before.seconds_per_step,
             processes=training.trainer.world_size,
             versions=installed_versions(),
@@ -355,17 +378,9 @@ def _open(
             data_fingerprint=datamodule.fingerprint,
             data_order=datamodule.order,
             dropout_seed=dropout_seed(experiment.config.seed, step=0, rank=0),
-            initial_parameters=_digests(task.model),
             split_sizes={name: len(split) for name, split in datamodule.splits.items()},
             split={} if isinstance(datamodule.split, str) else asdict(datamodule.split),
+            **started,
             **history(before, start, changed),
         )
     )
-
-
-def _digests(model: nn.Module) -> dict[str, str]:
-    """Return a short digest of every parameter, to show which ones two runs share."""
-    return {
-        name: hashlib.sha256(parameter.detach().cpu().numpy().tobytes()).hexdigest()[:12]
-        for name, parameter in model.named_parameters()
-    }

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from lnrnn.data import Batch, DataModule
 from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, TokenHead
 from lnrnn.training.ahead import Flag, keep_kernel, use_fused
+from lnrnn.training.class_metrics import build_confusion
 from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
 from lnrnn.training.loops import last_step
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
@@ -55,6 +56,8 @@ class SequenceTask(LightningModule):
         warmup_steps: Optimizer steps over which the learning rate rises linearly from zero.
         target_std: Standard deviation by which numbers to predict were divided; metrics are in the
             units from before.
+        class_weights: What each class weighs in the loss that is minimized, (C,) float32, positive;
+            None for all alike. The losses of validation and test are never weighted.
 
     Raises:
         ValueError: If ``kind`` or ``schedule`` is unknown, ``warmup_steps`` is negative, the head
@@ -73,6 +76,7 @@ class SequenceTask(LightningModule):
         schedule: str | None = None,
         warmup_steps: int = 0,
         target_std: float = 1.0,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         if schedule not in (None, "cosine", "linear"):
@@ -98,6 +102,9 @@ class SequenceTask(LightningModule):
         self.warmup_steps = warmup_steps
         self.val_metrics = build_metrics(kind, num_classes, "val", target_std)
         self.test_metrics = build_metrics(kind, num_classes, "test", target_std)
+        self.class_weights = class_weights  # no buffer: 16 bits would round it
+        self.test_confusion = build_confusion(kind, num_classes)
+        self.confusion: Tensor | None = None  # (C, C) of the last test, on the CPU
         self.carries_state = kind == "language_modeling" and model.encoder.carries_state
         self.train_state: State = None  # (layers, B, H) each: where the last training window ended
         self.eval_state: State = None
@@ -111,18 +118,23 @@ class SequenceTask(LightningModule):
         """Return the loss of one batch, a mean over its targets, scalar."""
         state = self.train_state if batch_idx > 0 else None
         predictions, self.train_state = self._predict(batch, state)
-        total, count = sum_loss(predictions, batch.targets)
+        total, count = sum_loss(predictions, batch.targets, self.class_weights)
         bad = ~torch.isfinite(total)
         if self.trainer.world_size > 1:
             # Ranks hold slices of one batch, of unequal size; averaged over ranks, each slice's
             # sum over the mean count gives the mean over the whole batch.
             shared = average(torch.stack([count, bad.to(count)]), self.trainer)
             count, bad = shared[0], shared[1] > 0
-        loss = total / count.clamp_min(1)
+        loss = total / (count.clamp_min(1) if self.class_weights is None else _or_one(count))
         self.settle()  # while the last step's gradients are still there to be looked at
         self._loss_is_bad = bad  # in all processes alike: none waits for another that has stopped
         self._check(bad, partial(self._stop_at_loss, loss.detach(), batch, state, self._moment()))
         return loss
+
+    def on_fit_start(self) -> None:
+        """Move the weights of classes to the model's device."""
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(self.device)
 
     def settle(self) -> None:
         """Wait for what is still unread about losses and gradients; with several processes, all do.
@@ -170,6 +182,8 @@ class SequenceTask(LightningModule):
         predictions = self._evaluate(batch, batch_idx, self.test_metrics)
         if self.kind == "classification":
             self.test_correct.append(predictions.argmax(-1) == batch.targets)
+        if self.test_confusion is not None:
+            self.test_confusion.update(predictions, batch.targets)
 
     def on_test_epoch_start(self) -> None:
         """Forget an earlier test."""
@@ -198,6 +212,9 @@ class SequenceTask(LightningModule):
         """Report the test metrics."""
         self.log_dict(self.test_metrics.compute(), logger=False)
         self.test_metrics.reset()
+        if self.test_confusion is not None:
+            self.confusion = self.test_confusion.compute().cpu()
+            self.test_confusion.reset()
 
     def _evaluate(self, batch: Batch, batch_idx: int, metrics: Any) -> Tensor:
         state = self.eval_state if batch_idx > 0 else None
@@ -287,6 +304,11 @@ class SequenceTask(LightningModule):
         state = share_of_state(checkpoint["carried_state"], self.trainer)
         device = self.trainer.strategy.root_device  # the model is moved there later
         self.train_state = state and tuple(part.to(device) for part in state)
+
+
+def _or_one(count: Tensor) -> Tensor:
+    """Return a sum of positive weights, which may be below 1; 1 where there was nothing to sum."""
+    return torch.where(count > 0, count, 1.0)
 
 
 def _error(what: str, origin: str, moment: Moment) -> NonFiniteError:

@@ -78,7 +78,7 @@ def test_the_version_is_that_of_the_package(call):
 def test_an_unknown_command_is_refused_with_the_list(call):
     code, _, errors = call("trian")
     assert code == command.MISUSED
-    words = "there is no command trian: lnrnn train | evaluate | compare | tune | predict | "
+    words = "there is no command trian: lnrnn train | evaluate | compare | tune | find-lr | "
     assert words in errors
 
 

@@ -15,6 +15,7 @@ from pages import PAGES, ROOT, read_fences
 
 from lnrnn.cli import main as cli
 from lnrnn.cli.arguments import read_arguments
+from lnrnn.cli.find_lr import split_words
 from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
@@ -134,6 +135,10 @@ def _check_ours(command: str, words: Sequence[str]) -> None:
         read_search(words)
     elif command == "evaluate":
         compose_config(split_changes(words)[0], "evaluate")
+    elif command == "find-lr":
+        own, passed = split_words(list(words))
+        compose_config(own, "find_lr")
+        compose_experiment(passed)
     elif command in USING:
         read_arguments(words, command)
     elif command == "train":

@@ -110,6 +110,8 @@ SPOILED = {
     "metrics.jsonl differs": lambda folder: append_to(folder.metrics),
     "config.yaml differs": lambda folder: append_to(folder.config),
     "curves.png differs": lambda folder: append_to(folder.curves),
+    "confusion.json differs": lambda folder: append_to(folder.confusion),
+    "confusion.png is missing": lambda folder: folder.confusion.with_suffix(".png").unlink(),
     "curves.png is missing": lambda folder: folder.curves.unlink(),
     "run.json: steps: 2 and 3": lambda folder: change_record(folder, steps=3),
     "run.json: metrics.test/loss": lambda folder: change_record(folder, metrics={"test/loss": 0.0}),

@@ -128,3 +128,33 @@ def test_two_processes_forecast(tmp_path):
     record = folder.read_record()
     assert (record.status, record.processes) == ("finished", 2)
     assert record.metrics["test/loss"] > 0
+
+
+def test_two_processes_train_a_part_from_a_step_on(tmp_path):
+    """Processes are told once which gradients they share; without dropout, one gives the same."""
+    words = ("data=japanese_vowels", "model=gru_ln", "trainer.max_epochs=3", *COMMON)
+    words = (*words, "freeze=encoder", "unfreeze_at=8", "checkpoint_every_n_steps=4")
+    one, _ = finish(tmp_path / "one", words, processes=1)
+    two, printed = finish(tmp_path / "two", words)
+    assert printed.count("frozen up to step 8: encoder.layer.weight_ih_l0") == 1
+    assert printed.count("step 8: encoder is trained from here on") == 1
+    for name, value in content(one)[0]["state_dict"].items():
+        torch.testing.assert_close(content(two)[0]["state_dict"][name], value, rtol=0, atol=1e-4)
+    again = tmp_path / "again"
+    interrupt(again, words, two.metrics.stat().st_size // 2, SIGTERM)
+    folder, _ = finish(again, words)
+    assert_same_run(folder, two)
+
+
+def test_two_processes_weigh_classes_and_count_confusions_as_one_does(tmp_path):
+    """Batches are cut unequally, and the shares of a batch have weights of unequal sums."""
+    words = ("data=japanese_vowels", "model=gru_ln", "trainer.max_epochs=2", *COMMON)
+    words = (*words, "class_weights=[9,1,1,0.1,1,1,1,0.01,1]", "data.batch_size=9")
+    (one, _), (two, printed) = (finish(tmp_path / str(n), words, processes=n) for n in (1, 2))
+    assert printed.count("test/macro_f1") == 1
+    for name, value in content(one)[0]["state_dict"].items():
+        torch.testing.assert_close(content(two)[0]["state_dict"][name], value, rtol=0, atol=1e-4)
+    counts = [json.loads(run.confusion.read_text())["counts"] for run in (one, two)]
+    assert sum(map(sum, counts[0])) == sum(map(sum, counts[1])) == 370
+    metrics = [run.read_record().metrics for run in (one, two)]
+    assert metrics[0] == pytest.approx(metrics[1], abs=0.01)

@@ -50,7 +50,7 @@ def test_the_same_command_finds_the_folder(root, name):
 def test_a_finished_run_is_tested_again_with_the_same_result(root):
     evaluation = evaluate(root / "japanese_vowels" / FINISHED)
     assert evaluation.same_data
-    assert evaluation.recorded.keys() == evaluation.metrics.keys() == {"test/loss", "test/accuracy"}
+    assert evaluation.recorded.keys() == {"test/loss", "test/accuracy"} < evaluation.metrics.keys()
     # Other CPUs round differently: one of 370 sequences may fall to another class.
     assert evaluation.metrics["test/loss"] == pytest.approx(evaluation.recorded["test/loss"], 1e-4)
     accuracy = pytest.approx(evaluation.recorded["test/accuracy"], abs=0.003)

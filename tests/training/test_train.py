@@ -36,17 +36,19 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert 0 < record.seconds_per_step < 10
     assert 0 < record.seconds_per_save < 10
     assert record.parameters == 8 * (12 + 8 + 2) + 2 * 8 + 9 * (8 + 1)
-    assert set(record.metrics) == {"test/loss", "test/accuracy"}
+    measured = ("accuracy", "calibration_error", "loss", "macro_f1")
+    assert set(record.metrics) == {f"test/{name}" for name in measured}
 
 
 def test_metrics_are_one_value_a_line_in_full_precision(finished):
     _, folder, record = finished
     lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
-    names = ["train/loss", "val/accuracy", "val/loss"]
-    assert [line["name"] for line in lines] == [*names, *names, "test/accuracy", "test/loss"]
-    assert [line["step"] for line in lines] == [7] * 3 + [14] * 5
-    assert [line["epoch"] for line in lines] == [0] * 3 + [1] * 5
-    assert lines[-2]["value"] == record.metrics["test/accuracy"]
+    names = ["train/loss", "val/accuracy", "val/loss", "val/macro_f1"]
+    tested = [f"test/{name}" for name in ("accuracy", "calibration_error", "loss", "macro_f1")]
+    assert [line["name"] for line in lines] == [*names, *names, *tested]
+    assert [line["step"] for line in lines] == [7] * 4 + [14] * 8
+    assert [line["epoch"] for line in lines] == [0] * 4 + [1] * 8
+    assert {line["name"]: line["value"] for line in lines[-4:]} == record.metrics
 
 
 def test_a_classifier_records_which_test_examples_it_gets_right(finished):

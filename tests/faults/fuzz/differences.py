@@ -13,6 +13,7 @@ from lnrnn.training import RunFolder
 # What may differ: how long something took, and where the run was resumed.
 FREE = ("seconds_per_step", "seconds_per_save", "resumed")
 RUN_FILES = ("config.yaml", "metrics.jsonl", "curves.png")
+OF_CLASSES = ("confusion.json", "confusion.png")  # of runs that have some
 
 
 def differences(twin: Path, again: Path) -> Iterator[str]:
@@ -40,7 +41,7 @@ def leftovers(place: Path) -> list[str]:
 
 def of_a_run(twin: Path, again: Path) -> Iterator[str]:
     """Yield what differs in the files of one run: bit for bit, but for times."""
-    for name in RUN_FILES:
+    for name in (*RUN_FILES, *(name for name in OF_CLASSES if (twin / name).exists())):
         if not (again / name).exists():
             yield f"{name} is missing"
         elif (again / name).read_bytes() != (twin / name).read_bytes():

@@ -90,6 +90,8 @@ def check(words: Sequence[str]) -> None:
     match words:
         case ["make", *rest]:
             _check_make(rest)
+        case ["exec", *rest]:
+            check(rest)
         case ["pip", "install", *rest]:
             _check_extras(rest)
         case ["torchrun" | "srun", *rest]:

@@ -14,6 +14,7 @@ In a clone of the repository, python scripts/train.py is the same command.
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import hydra
 from hydra._internal.utils import get_args
@@ -51,20 +52,36 @@ def main() -> None:
     """Check the command line, then train what it asks for."""
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
-    check_command_line()
+    experiments = check_command_line()
     try:
         train_each()
     except SystemExit as stop:  # Hydra has told of the first alone
-        if stop.code == 1 and len(failures) > 1:
-            many = "\n".join(failures)
-            sys.exit(f"{len(failures)} runs of the sweep failed; the others were made\n{many}")
+        failed = failures or failures_of(experiments)
+        if stop.code == 1 and len(failed) > 1:
+            many = "\n".join(failed)
+            sys.exit(f"{len(failed)} runs of the sweep failed; the others were made\n{many}")
         raise
     if failures:
         sys.exit("\n".join(failures))
 
 
-def check_command_line() -> None:
-    """Compose and check everything before Hydra acts on it; leave Hydra's harmless flags to it."""
+def failures_of(experiments: Sequence[Experiment]) -> list[str]:
+    """Return why runs failed that a launcher made in other processes, as their records say."""
+    failed = []
+    for folder in dict.fromkeys(map(folder_of, experiments)):
+        with suppress(ConfigurationError):  # the record is damaged, which its job has told
+            record = folder.read_record()
+            if record.status == "failed":
+                failed.append(f"{folder.path}: {record.error}")
+    return failed
+
+
+def check_command_line() -> list[Experiment]:
+    """Compose and check everything before Hydra acts on it; leave Hydra's harmless flags to it.
+
+    Returns:
+        The runs, where the command line names them all.
+    """
     arguments = get_args()
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
         if getattr(arguments, flag) is not None:
@@ -80,11 +97,13 @@ def check_command_line() -> None:
             "misspelt key its neighbors"
         )
     try:
-        check_folders(check_overrides(arguments.overrides, multirun=arguments.multirun))
+        experiments = check_overrides(arguments.overrides, multirun=arguments.multirun)
+        check_folders(experiments)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     # No file has this key, so Hydra must be told to add it; it hands it on to other processes.
     sys.argv[1:] = [f"++{text}" if text.startswith("trust=") else text for text in sys.argv[1:]]
+    return experiments
 
 
 def check_folders(experiments: Sequence[Experiment]) -> None:
@@ -107,6 +126,15 @@ def check_folders(experiments: Sequence[Experiment]) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train_each(config: DictConfig) -> float | None:
+    """Train the run that ``config`` describes, as :func:`train_job` does.
+
+    A launcher may send this function to another process, with a copy of all that it names; what it
+    calls is there found by its name, with the lists that belong to it.
+    """
+    return train_job(config)
+
+
+def train_job(config: DictConfig) -> float | None:
     """Train the run that ``config`` describes, and print its result.
 
     In a sweep, what goes wrong with one run does not keep the others from being made. With several

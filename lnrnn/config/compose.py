@@ -43,6 +43,8 @@ from lnrnn.config.values import (
     unknown_key,
 )
 
+LAUNCHERS = ("hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -292,6 +294,8 @@ def _explain_group(error: MissingConfigException) -> str:
     if error.options is None or len(wanted) != 2:
         return str(error)
     group, name = wanted[0].lstrip("/"), wanted[1]
+    if f"{group}={name}" in LAUNCHERS:
+        return f"{group}={name} is in a package of its own: pip install 'lnrnn[cluster]'"
     return (
         f"there is no {group}={name}. {suggest(name, error.options)}"
         f"The choices for {group} are: {', '.join(sorted(error.options))}."

@@ -104,7 +104,8 @@ def test_two_workers_side_by_side_make_the_result_of_one(alone, tmp_path):
     owners: dict[str, set[int]] = {name: set() for name in RUNS}
     while any(worker.poll() is None for worker in workers):
         for name in RUNS:
-            owners[name] |= {owner_of(folder(tmp_path, name))} - {None}
+            owner = owner_of(folder(tmp_path, name))
+            owners[name] |= set() if owner is None else {owner}
         time.sleep(0.005)
     said = [finish(worker) for worker in workers]
     assert result_in(tmp_path) == result_in(alone)

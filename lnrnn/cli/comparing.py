@@ -67,6 +67,9 @@ def run(settings: Settings) -> int:
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
+    own = dict.fromkeys(path for task in tasks for path in task.experiment.own_files)
+    if own:
+        console.print(f"files of your own: {', '.join(map(str, own))}", soft_wrap=True)
     if settings.train:
         build_once(runs)
         failures += train_all("training", tasks, settings.jobs, console, shared=settings.worker)

@@ -5,8 +5,9 @@ lnrnn train model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
 lnrnn train 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m      a sweep, which goes on if a run fails
 
 A run is in runs/<data>/<model>[-<what you changed>]/seed<k>. The same command resumes it, and
-prints the result of one that is finished. Configuration files of your own, such as
-my_conf/model/mine.yaml: lnrnn train 'hydra.searchpath=[file://my_conf]' model=mine
+prints the result of one that is finished. Configuration files of your own are found in the folder
+conf of the current one, such as conf/model/mine.yaml: lnrnn train model=mine; or in another:
+lnrnn train 'hydra.searchpath=[file://my_conf]' model=mine
 
 In a clone of the repository, python scripts/train.py is the same command.
 """
@@ -29,6 +30,7 @@ from rich.table import Table
 from lnrnn.config import CONF
 from lnrnn.config.compose import Experiment, check_overrides, current_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.own_files import with_own_folder
 from lnrnn.runs.files import is_of_the_disk
 from lnrnn.runs.finished import finished_result
 from lnrnn.runs.folder import RunFolder, changed_lines, folder_of
@@ -99,10 +101,17 @@ def check_command_line() -> list[Experiment]:
     try:
         experiments = check_overrides(arguments.overrides, multirun=arguments.multirun)
         check_folders(experiments)
+        own = dict.fromkeys(path for run in experiments for path in run.own_files)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     # No file has this key, so Hydra must be told to add it; it hands it on to other processes.
     sys.argv[1:] = [f"++{text}" if text.startswith("trust=") else text for text in sys.argv[1:]]
+    if own:
+        if is_first_process():
+            print(f"files of your own: {', '.join(map(str, own))}")
+        first = arguments.overrides[0]  # overrides must stand together
+        place = next(n for n, text in enumerate(sys.argv) if text in (first, f"++{first}"))
+        sys.argv[place : place + 1] = with_own_folder([sys.argv[place]])
     return experiments
 
 

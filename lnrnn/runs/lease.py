@@ -33,7 +33,7 @@ def touched(lock: Path, is_anothers: Callable[[], bool]) -> Iterator[None]:
     def beat() -> None:
         while not over.wait(BEAT):
             with suppress(OSError):  # a disk that does not answer may do so at the next
-                if is_anothers():
+                if is_anothers() and not over.is_set():  # and not since it was left
                     text = f"error: {lock.parent} was taken over while this process stood still\n"
                     with suppress(OSError, ValueError):
                         sys.stderr.write(text)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -106,6 +107,27 @@ def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
     assert (process.returncode, printed) == (TAKEN, "")
     assert said == f"error: {tmp_path} was taken over while this process stood still\n"
     assert json.loads((tmp_path / LOCK).read_text()) == others
+
+
+def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatch):
+    """A look at the lock may take longer than to leave it, and another to take it."""
+    ended, looked = [], threading.Event()
+    left = threading.Event()
+
+    def is_anothers() -> bool:
+        left.wait(20)
+        looked.set()
+        return True
+
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    monkeypatch.setattr(lease.os, "_exit", ended.append)
+    (tmp_path / LOCK).touch()
+    with lease.touched(tmp_path / LOCK, is_anothers):
+        time.sleep(0.1)
+    left.set()
+    assert looked.wait(20)
+    time.sleep(0.1)
+    assert ended == []
 
 
 @pytest.mark.parametrize(

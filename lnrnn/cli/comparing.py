@@ -80,7 +80,7 @@ def run(settings: Settings) -> int:
     watch = Watch()
     while True:
         try:
-            with locked(folder):
+            with locked(folder, leased=True):
                 if not _is_of(folder, runs, before):
                     return finish(settings, runs, folder, named, tuning, failures)
             console.print(f"written by another process: {folder}", soft_wrap=True)

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,19 +23,23 @@ class InUseError(ConfigurationError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, leased: bool = False) -> Iterator[None]:
     """Hold ``folder`` for this process; it is made if need be, and removed if it stays empty.
 
-    The lock is a file with the owner's process id, host and start, which it touches every few
-    seconds. It counts as long as that process lives: what a killed one left is taken over, also
-    where its id now belongs to another.
+    The lock is a file with the owner's process id, host and start. It counts as long as that
+    process lives: what a killed one left is taken over, also where its id now belongs to another.
+
+    Args:
+        folder: A run's, or a comparison's.
+        leased: Whether the lock is touched every few seconds, and is lost where it is not: for a
+            process that nobody misses if it ends at once where it has lost it.
 
     Raises:
         InUseError: If another process that lives, or may live, holds the folder.
         ConfigurationError: If it may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path, me, refused = folder / LOCK, _describe(os.getpid()), False
+    path, me, refused = folder / LOCK, {**this_process(), "touched": leased}, False
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
         except ConfigurationError:
             refused = True
             raise
-        with touched(path, lambda: _is_anothers(path, me)):
+        with touched(path, lambda: _is_anothers(path, me)) if leased else nullcontext():
             yield
     finally:  # also of a Ctrl-C while the lock was written
         try:
@@ -96,7 +100,7 @@ def is_held(folder: Path, watch: Watch) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX)
             owner, me = _read(file), this_process()
             elsewhere = owner is not None and owner.get("host") != me["host"]
-            # One that older versions wrote is never touched.
+            # Of one that is not leased, nobody can tell.
             if (
                 owner
                 and _may_live(owner, me)
@@ -186,7 +190,6 @@ def _describe(pid: int) -> dict[str, Any]:
         "job": os.environ.get("SLURM_JOB_ID"),
         "step": os.environ.get("SLURM_STEP_ID"),
         "restart": os.environ.get("SLURM_RESTART_COUNT"),
-        "touched": True,
     }
 
 

@@ -32,16 +32,20 @@ class Failure:
     taken: bool = False
 
 
-def attempt(experiment: Experiment) -> Failure | None:
+def attempt(experiment: Experiment, *, shared: bool = False) -> Failure | None:
     """Train a run to its end and return None, or why it has none.
 
     What nobody expected is printed with its traceback.
+
+    Args:
+        experiment: The run's.
+        shared: Whether processes of other machines may take it over if this one is lost.
 
     Raises:
         Interrupted: If a signal asked to stop; the run is saved.
     """
     try:
-        train(experiment)
+        train(experiment, leased=shared)
     except NonFiniteError as error:
         return Failure(str(error), diverged=True)
     except InUseError as error:

@@ -50,21 +50,21 @@ def train_all(
         console.print(said, markup=False, highlight=False, soft_wrap=True)
     if shared:
         return failures + _train_shared(what, waiting, jobs, console)
-    return failures + _train(Overview(what, waiting, console), waiting, jobs)
+    return failures + _train(Overview(what, waiting, console), waiting, jobs, shared=False)
 
 
-def _train(overview: Overview, tasks: Sequence[Task], jobs: int) -> Failures:
+def _train(overview: Overview, tasks: Sequence[Task], jobs: int, *, shared: bool) -> Failures:
     """Train runs, one at a time or several, and return those that failed."""
     if not tasks:
         return []
     with overview.drawn():
         if min(jobs, len(tasks)) > 1:
-            Pool(tasks, jobs, share_of_threads(jobs), overview).run()
+            Pool(tasks, jobs, share_of_threads(jobs), overview, shared=shared).run()
         else:
             with threads_of_one(jobs):
                 for task in tasks:
                     overview.begin(task)
-                    overview.end(task, attempt(task.experiment))
+                    overview.end(task, attempt(task.experiment, shared=shared))
     return overview.failures
 
 
@@ -74,7 +74,8 @@ def _train_shared(what: str, waiting: list[Task], jobs: int, console: Console) -
     while waiting:
         free = [task for task in waiting if not is_held(task.folder, watch)]
         if free:
-            failures += _train(Overview(what, free, console, shared=True), free, jobs)
+            overview = Overview(what, free, console, shared=True)
+            failures += _train(overview, free, jobs, shared=True)
         elif len(waiting) != told:
             told = len(waiting)
             console.print(f"{what}: waiting for {told} runs that other processes are at")

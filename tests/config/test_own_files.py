@@ -58,7 +58,9 @@ def test_files_are_found_by_their_names(own):
 
 def test_a_file_that_is_nowhere_is_named_with_those_that_are(own):
     write(own, "model/small.yaml", SMALL)
-    with pytest.raises(ConfigurationError, match=r"there is no model=smaller\. Did you mean small\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"there is no model=smaller\. Did you mean small\?"
+    ):
         compose_experiment(["model=smaller"])
 
 

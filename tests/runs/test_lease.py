@@ -26,7 +26,7 @@ def clock(monkeypatch):
 
 def leave(folder: Path, **changes) -> None:
     """Leave a lock of this very process behind, with some entries changed."""
-    with locked(folder):
+    with locked(folder, leased=True):
         mine = json.loads((folder / LOCK).read_text())
     (folder / LOCK).write_text(json.dumps({**mine, **changes}))
 
@@ -59,9 +59,9 @@ def test_who_looks_for_the_first_time_waits_a_whole_lease(tmp_path, clock):
     assert is_held(tmp_path, Watch())
 
 
-@pytest.mark.parametrize("changes", [{"host": "elsewhere", "touched": None}, {}], ids=str)
+@pytest.mark.parametrize("changes", [{"host": "elsewhere", "touched": False}, {}], ids=str)
 def test_only_locks_that_are_touched_can_be_lost(tmp_path, clock, changes):
-    """Those of older versions are not; and those of this machine can be asked for."""
+    """Those that are not leased are not; and those of this machine can be asked for."""
     leave(tmp_path, **changes)
     watch = Watch()
     assert is_held(tmp_path, watch)
@@ -79,7 +79,7 @@ def test_what_a_killed_process_of_this_machine_left_is_free_at_once(tmp_path):
 
 def test_a_lock_is_touched_while_it_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.02)
-    with locked(tmp_path):
+    with locked(tmp_path, leased=True):
         touch(tmp_path, 0)
         deadline = time.monotonic() + 20
         while (tmp_path / LOCK).stat().st_mtime_ns == 0:
@@ -93,7 +93,7 @@ def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
         "import sys, time; from pathlib import Path; from lnrnn.runs import lease\n"
         "from lnrnn.runs.lock import locked\n"
         "lease.BEAT = 0.05\n"
-        "with locked(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)\n"
+        "with locked(Path(sys.argv[1]), leased=True): print('mine', flush=True); time.sleep(60)\n"
         "print('not reached')\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

@@ -232,7 +232,7 @@ def test_every_arm_is_tuned_over_the_same_rates_on_seeds_of_their_own():
     ],
 )
 def test_whatever_ends_a_run_is_told(error, message, diverged, monkeypatch, capsys):
-    def fail(experiment):
+    def fail(experiment, *, leased):
         raise error
 
     monkeypatch.setattr(attempting, "train", fail)

@@ -28,6 +28,26 @@ class Scaling:
 
 
 @dataclass(frozen=True)
+class Table:
+    """How the tables were read that a model has learned from; others of the kind are read alike.
+
+    Args:
+        separator: What separates the columns of csv; None: what the header has.
+        encoding: Of csv and json; None: UTF-8, or what a byte order mark tells.
+        group_by: A row a step: the column that tells the series apart; None: every file is one.
+        order_by: A row a step: the column that puts the steps of a series in order; None: the order
+            of the rows.
+        stride: A row a step: steps from one window to the next.
+    """
+
+    separator: str | None = None
+    encoding: str | None = None
+    group_by: str | None = None
+    order_by: str | None = None
+    stride: int = 1
+
+
+@dataclass(frozen=True)
 class Preparation:
     """What a model reads and answers.
 
@@ -50,6 +70,7 @@ class Preparation:
         target_scale: Mean and standard deviation by which numbers to predict were centered and
             scaled.
         masked: Whether values may be missing: the second half of the features says which are.
+        table: How the tables were read; None where data are none, or nobody has kept it.
     """
 
     kind: str
@@ -68,6 +89,7 @@ class Preparation:
     per_step: bool = False
     target_scale: tuple[float, float] = (0.0, 1.0)
     masked: bool = False
+    table: Table | None = None
 
     @property
     def given_features(self) -> int | None:
@@ -113,9 +135,30 @@ def from_plain(content: Any) -> Preparation:
         scaling=_scaling(content.get("scaling"), given),
         columns=_names("columns", content.get("columns") or (), None) or (),
         target_scale=_target_scale(content.get("target_scale", (0.0, 1.0))),
+        table=table_from_plain(content.get("table")),
         **sizes,
         **switches,
     )
+
+
+def table_from_plain(content: Any) -> Table | None:
+    """Return how tables were read, of plain values, checked entry by entry.
+
+    Raises:
+        ValueError: Naming the entry that is not what a run writes.
+    """
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise ValueError(f"table must be null or hold a table, got {type(content).__name__}")
+    texts = ("separator", "encoding", "group_by", "order_by")
+    for key in texts:
+        if not isinstance(content.get(key), str | None):
+            raise ValueError(f"table.{key} must be null or a text, got {content[key]!r}")
+    stride = content.get("stride", 1)
+    if not is_whole(stride, least=1):
+        raise ValueError(f"table.stride must be a whole number from 1 up, got {stride!r}")
+    return Table(**{key: content.get(key) for key in texts}, stride=stride)
 
 
 def _size(key: str, value: Any) -> int | None:

@@ -9,7 +9,7 @@ from lnrnn.config.compose import compose_config
 
 # What a person types for these is taken as it stands, commas, spaces and quotes too: a prompt is
 # any text, and a file may have any name.
-TEXTS = ("run", "files", "out", "prompt", "column", "repo")
+TEXTS = ("run", "files", "out", "prompt", "column", "separator", "encoding", "repo")
 
 
 def read_arguments(words: Sequence[str], name: str) -> dict[str, Any]:

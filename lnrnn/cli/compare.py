@@ -5,6 +5,7 @@ lnrnn compare 'arms=[lstm,lstm_lncell]' seeds=10 data=mnist1d
 lnrnn compare 'arms=["lstm","lstm model.eps=1e-3"]' trainer.max_epochs=5 monitor=true
 lnrnn compare 'arms=[rnn,rnn_ln]' 'lr=[1e-3,3e-3,1e-2]'    each at its own best rate
 lnrnn compare 'arms=[rnn,rnn_ln]' require_speedup=1.2      exit code 1 if it is not
+lnrnn compare seeds=10 worker=true                 one of many, on machines that share the disk
 lnrnn compare 'arms=[old/rnn,new/rnn]' train=false         folders that hold seed0, ...
 
 The first arm is the baseline. Finished runs are reused, interrupted ones are resumed, failed ones

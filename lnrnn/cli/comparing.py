@@ -1,6 +1,7 @@
 """What ``lnrnn compare`` does once it knows what is asked: train, compare, write, print."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
 from lnrnn.runs.folder import check_files, folder_of
+from lnrnn.runs.lease import Watch
+from lnrnn.runs.lock import InUseError, is_held, locked
 from lnrnn.runs.record import RecordError, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
-from lnrnn.study.missing import Failures, name_missing, threads_of_one, train_all
+from lnrnn.study.missing import PAUSE, Failures, name_missing, threads_of_one, train_all
 from lnrnn.study.plan import (
     Runs,
     build_once,
@@ -28,7 +31,7 @@ from lnrnn.study.plan import (
 from lnrnn.study.pool import WorkerError
 from lnrnn.study.settings import Settings
 from lnrnn.study.speedup import unmet
-from lnrnn.study.tuning import TuningError, tune
+from lnrnn.study.tuning import Folders, TuningError, tune
 
 NOT_MET, ERROR = 1, 2  # exit codes; conf/compare.yaml says what they mean
 EXPECTED = (ValueError, OSError, TuningError, WorkerError)  # errors that speak to a person
@@ -59,15 +62,52 @@ def run(settings: Settings) -> int:
     first = next(iter(compared_runs(replace(settings, seeds=1, splits=1), {}).values()))[0]
     folder = result_folder(settings, first)
     check_files(folder)  # before hours of training
+    before = _stamp(folder / "compare.json")
     named = named_primary(folder, settings)
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
+    own = dict.fromkeys(path for task in tasks for path in task.experiment.own_files)
+    if own:
+        console.print(f"files of your own: {', '.join(map(str, own))}", soft_wrap=True)
     if settings.train:
         build_once(runs)
-        failures += train_all("training", tasks, settings.jobs, console)
+        failures += train_all("training", tasks, settings.jobs, console, shared=settings.worker)
     else:
         name_missing(tasks, console)
+    if not settings.worker:
+        return finish(settings, runs, folder, named, tuning, failures)
+    watch = Watch()
+    while True:
+        try:
+            with locked(folder, leased=True):
+                if not _is_of(folder, runs, before):
+                    return finish(settings, runs, folder, named, tuning, failures)
+            console.print(f"written by another process: {folder}", soft_wrap=True)
+            return ERROR if name_problems(failures, None) else 0
+        except InUseError:  # another worker writes it, or dies of it
+            time.sleep(PAUSE)
+            is_held(folder, watch)
+
+
+def finish(
+    settings: Settings,
+    runs: Runs,
+    folder: Path,
+    named: str | None,
+    tuning: Folders | None,
+    failures: Failures,
+) -> int:
+    """Measure the cost, compare, write and print, and return the exit code.
+
+    Args:
+        settings: What was asked for.
+        runs: All runs by arm.
+        folder: The comparison's.
+        named: The primary endpoint that was named before them.
+        tuning: The folders of the tuning runs.
+        failures: The runs that failed.
+    """
     cost, problem = cost_or_problem(settings, runs, folder)
     folders = {name: [folder_of(run).path for run in members] for name, members in runs.items()}
     try:
@@ -86,6 +126,21 @@ def run(settings: Settings) -> int:
         name_problems(failures, problem)  # of the runs, which this error must not hide
         raise
     return conclude(settings, result, failures, problem)
+
+
+def _stamp(path: Path) -> int:
+    """Return when a file was written; 0 if it is not there."""
+    try:
+        return path.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _is_of(folder: Path, runs: Runs, before: int) -> bool:
+    """Return whether another process has compared these runs as they are, since ``before``."""
+    made = _stamp(folder / "compare.json")
+    records = [_stamp(folder_of(run).record) for members in runs.values() for run in members]
+    return made != before and made >= max(records)
 
 
 def data_of(folders: Mapping[str, Sequence[Path]]) -> str:

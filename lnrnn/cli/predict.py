@@ -3,12 +3,14 @@
 lnrnn predict run=runs/table_files/rnn_ln-reviews/seed0 files=new.csv
 lnrnn predict run=runs/table_files/rnn_ln-reviews/seed0 files='new/*.jsonl' out=predictions.parquet
 
-A line a sequence: file, row, the most probable label, the probability of each. New sequences are
-treated as the training data were, which the run has kept. What can be set (conf/predict.yaml):
+A line a sequence: file, row, the most probable label, the probability of each. Of tables with a row
+a step, a line a step, a series, a window, or a step ahead. New files are read and treated as those
+of the training were, which the run has kept. What can be set (conf/predict.yaml):
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from lnrnn.cli.arguments import read_arguments
 from lnrnn.config import CONF
@@ -36,7 +38,8 @@ def main() -> None:
             )
         model = load(settings["run"], weights=settings["weights"], trust=settings["trust"])
         model.check_answers()
-        batches = answer_files(model, paths, settings["column"], settings["batch_size"])
+        how = {key: _text(settings, key) for key in ("separator", "encoding")}
+        batches = answer_files(model, paths, settings["column"], settings["batch_size"], **how)
         if out is None:
             writer = Csv(sys.stdout.buffer)
             for lines in batches:
@@ -50,7 +53,13 @@ def main() -> None:
                 count += len(lines)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{count:,} sequences: {out}")
+    print(f"{count:,} {'answers' if model.preparation.row_a_step else 'sequences'}: {out}")
+
+
+def _text(settings: dict[str, Any], key: str) -> str | None:
+    if not isinstance(settings[key], str | None):
+        raise ConfigurationError(f"{key} must be a text, got {settings[key]!r}")
+    return settings[key]
 
 
 def _found(patterns: str | list[str]) -> list[Path]:

@@ -5,8 +5,9 @@ lnrnn train model=lstm_lncell model.eps=1e-3 data=mnist1d seed=1
 lnrnn train 'model=rnn,rnn_ln' 'model.eps=1e-5,1e-3' -m      a sweep, which goes on if a run fails
 
 A run is in runs/<data>/<model>[-<what you changed>]/seed<k>. The same command resumes it, and
-prints the result of one that is finished. Configuration files of your own, such as
-my_conf/model/mine.yaml: lnrnn train 'hydra.searchpath=[file://my_conf]' model=mine
+prints the result of one that is finished. Configuration files of your own are found in the folder
+conf of the current one, such as conf/model/mine.yaml: lnrnn train model=mine; or in another:
+lnrnn train 'hydra.searchpath=[file://my_conf]' model=mine
 
 In a clone of the repository, python scripts/train.py is the same command.
 """
@@ -14,6 +15,7 @@ In a clone of the repository, python scripts/train.py is the same command.
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 import hydra
 from hydra._internal.utils import get_args
@@ -28,6 +30,7 @@ from rich.table import Table
 from lnrnn.config import CONF
 from lnrnn.config.compose import Experiment, check_overrides, current_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.own_files import with_own_folder
 from lnrnn.runs.files import is_of_the_disk
 from lnrnn.runs.finished import finished_result
 from lnrnn.runs.folder import RunFolder, changed_lines, folder_of
@@ -51,20 +54,37 @@ def main() -> None:
     """Check the command line, then train what it asks for."""
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
-    check_command_line()
+    experiments = check_command_line()
     try:
         train_each()
     except SystemExit as stop:  # Hydra has told of the first alone
-        if stop.code == 1 and len(failures) > 1:
-            many = "\n".join(failures)
-            sys.exit(f"{len(failures)} runs of the sweep failed; the others were made\n{many}")
+        launched = any(text.lstrip("+").startswith("hydra/launcher=") for text in sys.argv)
+        failed = failures_of(experiments) if launched and not failures else failures
+        if stop.code == 1 and len(failed) > 1:
+            many = "\n".join(failed)
+            sys.exit(f"{len(failed)} runs of the sweep failed; the others were made\n{many}")
         raise
     if failures:
         sys.exit("\n".join(failures))
 
 
-def check_command_line() -> None:
-    """Compose and check everything before Hydra acts on it; leave Hydra's harmless flags to it."""
+def failures_of(experiments: Sequence[Experiment]) -> list[str]:
+    """Return why runs failed that a launcher made in other processes, as their records say."""
+    failed = []
+    for folder in dict.fromkeys(map(folder_of, experiments)):
+        with suppress(ConfigurationError):  # the record is damaged, which its job has told
+            record = folder.read_record()
+            if record.status == "failed":
+                failed.append(f"{folder.path}: {record.error}")
+    return failed
+
+
+def check_command_line() -> list[Experiment]:
+    """Compose and check everything before Hydra acts on it; leave Hydra's harmless flags to it.
+
+    Returns:
+        The runs, where the command line names them all.
+    """
     arguments = get_args()
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
         if getattr(arguments, flag) is not None:
@@ -80,11 +100,20 @@ def check_command_line() -> None:
             "misspelt key its neighbors"
         )
     try:
-        check_folders(check_overrides(arguments.overrides, multirun=arguments.multirun))
+        experiments = check_overrides(arguments.overrides, multirun=arguments.multirun)
+        check_folders(experiments)
+        own = dict.fromkeys(path for run in experiments for path in run.own_files)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     # No file has this key, so Hydra must be told to add it; it hands it on to other processes.
     sys.argv[1:] = [f"++{text}" if text.startswith("trust=") else text for text in sys.argv[1:]]
+    if own:
+        if is_first_process():
+            print(f"files of your own: {', '.join(map(str, own))}")
+        first = arguments.overrides[0]  # overrides must stand together
+        place = next(n for n, text in enumerate(sys.argv) if text in (first, f"++{first}"))
+        sys.argv[place : place + 1] = with_own_folder([sys.argv[place]])
+    return experiments
 
 
 def check_folders(experiments: Sequence[Experiment]) -> None:
@@ -107,6 +136,15 @@ def check_folders(experiments: Sequence[Experiment]) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train_each(config: DictConfig) -> float | None:
+    """Train the run that ``config`` describes, as :func:`train_job` does.
+
+    A launcher may send this function to another process, with a copy of all that it names; what it
+    calls is there found by its name, with the lists that belong to it.
+    """
+    return train_job(config)
+
+
+def train_job(config: DictConfig) -> float | None:
     """Train the run that ``config`` describes, and print its result.
 
     In a sweep, what goes wrong with one run does not keep the others from being made. With several

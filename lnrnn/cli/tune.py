@@ -54,6 +54,8 @@ def main() -> None:
 
         study = open_study(search)
         alone = WORKS_ONLY in sys.argv
+        if search.own_files and not alone:
+            print(f"files of your own: {', '.join(map(str, search.own_files))}")
         others = [] if alone else start_others(search, words, share_of_threads(search.jobs))
         try:
             with threads_of_one(1 if alone else search.jobs):

@@ -7,7 +7,7 @@ import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +33,7 @@ from lnrnn.config.budget import settle_budget
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
 from lnrnn.config.lightning_nodes import check_logger, check_trainer
+from lnrnn.config.own_files import own_files, with_own_folder
 from lnrnn.config.values import (
     check_keys,
     check_nodes,
@@ -42,6 +43,8 @@ from lnrnn.config.values import (
     takes,
     unknown_key,
 )
+
+LAUNCHERS = ("hydra/launcher=submitit_local", "hydra/launcher=submitit_slurm")
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Experiment:
         data: The chosen file in ``conf/data``.
         model: The chosen file in ``conf/model``.
         overrides: The overrides it was composed with.
+        own_files: The files of the folder ``conf`` in the current one that it was composed of.
     """
 
     config: DictConfig
     data: str
     model: str
     overrides: tuple[str, ...]
+    own_files: tuple[Path, ...] = ()
 
 
 def compose_experiment(
@@ -75,8 +80,10 @@ def compose_experiment(
         ConfigurationError: If a group, key or value does not exist or does not fit; the message
             lists what does.
     """
-    composed = _compose(overrides, config_dir, config_name)
-    return _to_experiment(composed, tuple(overrides), config_dir, config_name)
+    found = with_own_folder(overrides) if config_dir == CONF else list(overrides)
+    composed, files = _compose(found, config_dir, config_name)
+    experiment = _to_experiment(composed, tuple(overrides), config_dir, config_name)
+    return replace(experiment, own_files=own_files(files) if found != [*overrides] else ())
 
 
 def current_experiment(
@@ -160,7 +167,7 @@ def compose_config(
     for text in overrides:
         if re.match(r"[+~]*hydra\b", text):
             raise ConfigurationError(f"{text} has no effect on lnrnn {config_name}: leave it out")
-    config = _without_hydra(_compose(overrides, config_dir, config_name))
+    config = _without_hydra(_compose(overrides, config_dir, config_name)[0])
     known = [str(key) for key in OmegaConf.load(config_dir / f"{config_name}.yaml")]
     for key in config:
         if key not in (*known, "trust"):  # +KEY=VALUE adds what nothing would read
@@ -242,23 +249,29 @@ def _check_untrusted(config: Any) -> None:
         )
 
 
-def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> Any:
-    """Compose, and check what files may not do: nothing of the result has acted yet."""
+def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> tuple[Any, list[str]]:
+    """Compose, and check what files may not do: nothing of the result has acted yet.
+
+    Returns:
+        The configuration, and the files that it is of.
+    """
     trust, others = _split_trust(overrides)
-    composed = _compose_files(others, config_dir, config_name)
+    composed, files = _compose_files(others, config_dir, config_name)
     check_hydra(composed.hydra, others)
     _check_untrusted(composed)
     with open_dict(composed):
         composed.trust = list(trust)
-    return composed
+    return composed, files
 
 
-def _compose_files(overrides: Sequence[str], config_dir: Path, config_name: str) -> DictConfig:
+def _compose_files(
+    overrides: Sequence[str], config_dir: Path, config_name: str
+) -> tuple[DictConfig, list[str]]:
     with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
         try:
             check_primary(OmegaConf.load(config_dir / f"{config_name}.yaml"))
-            check_files(config_name, overrides)
-            return compose(config_name, list(overrides), return_hydra_config=True)
+            files = check_files(config_name, overrides)
+            return compose(config_name, list(overrides), return_hydra_config=True), files
         except ConfigurationError:
             raise
         except MissingConfigException as error:
@@ -292,6 +305,8 @@ def _explain_group(error: MissingConfigException) -> str:
     if error.options is None or len(wanted) != 2:
         return str(error)
     group, name = wanted[0].lstrip("/"), wanted[1]
+    if f"{group}={name}" in LAUNCHERS:
+        return f"{group}={name} is in a package of its own: pip install 'lnrnn[cluster]'"
     return (
         f"there is no {group}={name}. {suggest(name, error.options)}"
         f"The choices for {group} are: {', '.join(sorted(error.options))}."

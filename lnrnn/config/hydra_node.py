@@ -28,8 +28,11 @@ FREE = (  # shown or noted, checked above (searchpath), or of no use to an attac
 )
 
 
-def check_files(config_name: str, overrides: Sequence[str]) -> None:
+def check_files(config_name: str, overrides: Sequence[str]) -> list[str]:
     """Check that only files in the folders of configurations are read; Hydra must be initialized.
+
+    Returns:
+        Those that are read, such as ``model/lstm``.
 
     Raises:
         ConfigurationError: If a name such as ``model=../../x`` leads out of them.
@@ -42,6 +45,7 @@ def check_files(config_name: str, overrides: Sequence[str]) -> None:
                 f"{entry.config_path} leads out of the folder of configurations: put the file into "
                 "it, or add its folder on the command line: 'hydra.searchpath=[file://FOLDER]'"
             )
+    return [entry.config_path.lstrip("/") for entry in found.defaults if entry.config_path]
 
 
 def check_primary(primary: Any) -> None:

@@ -41,9 +41,16 @@ class Rows:
         place = row if self.in_files is None else int(self.in_files[row])
         if self.starts is None:
             return f"split '{self.split}', row {place}" + (f", column '{column}'" if column else "")
-        file = int(np.searchsorted(self.starts, place, side="right")) - 1
-        where = f"{self.files[file]}, data row {place - int(self.starts[file])} (counted from 0)"
+        file, number = self.place(row)
+        where = f"{file}, data row {number} (counted from 0)"
         return where + (f", column '{column}'" if column else "")
+
+    def place(self, row: int) -> tuple[Path, int]:
+        """Return the file of a row that was read from one, and its number there, from 0."""
+        place = row if self.in_files is None else int(self.in_files[row])
+        starts = np.empty(0, dtype=np.int64) if self.starts is None else self.starts
+        file = int(np.searchsorted(starts, place, side="right")) - 1
+        return self.files[file], place - int(starts[file])
 
 
 def sequence_column(

@@ -85,8 +85,12 @@ def marked_encoding(path: Path) -> str | None:
     return next((name for mark, name in _MARKS.items() if first.startswith(mark)), None)
 
 
-def known_encoding(name: str) -> str:
+def known_encoding(name: str, prefix: str = "data.") -> str:
     """Return the name of an encoding that Python knows.
+
+    Args:
+        name: As it was given.
+        prefix: What stands before the setting's name in messages.
 
     Raises:
         ValueError: If it knows none of that name.
@@ -96,7 +100,7 @@ def known_encoding(name: str) -> str:
         return codecs.lookup(name).name
     except LookupError:
         raise ValueError(
-            f"data.encoding={name} is unknown: utf-8, utf-16, latin-1, cp1252, ... "
+            f"{prefix}encoding={name} is unknown: utf-8, utf-16, latin-1, cp1252, ... "
             "(https://docs.python.org/3/library/codecs.html#standard-encodings)"
         ) from None
 

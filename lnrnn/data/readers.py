@@ -44,18 +44,24 @@ class Reading:
         separator: What separates the columns of csv and tsv; None: as the suffix says, or what the
             header has, if the columns are there.
         encoding: Of csv, tsv and json; None: UTF-8, or what a byte order mark tells.
+        rows: How many are read at once at most; None: ``CHUNK``.
+        prefix: What stands before the names of settings in messages.
     """
 
     separator: str | None = None
     encoding: str | None = None
+    rows: int | None = None
+    prefix: str = "data."
 
     def __post_init__(self) -> None:
         if self.separator is not None and (
             not isinstance(self.separator, str) or len(self.separator) != 1
         ):
-            raise ValueError(f"data.separator must be one character, got {self.separator!r}")
+            raise ValueError(
+                f"{self.prefix}separator must be one character, got {self.separator!r}"
+            )
         if self.encoding is not None:
-            known_encoding(str(self.encoding))
+            known_encoding(str(self.encoding), self.prefix)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def read_chunks(path: Path, wanted: dict[str, str], reading: Reading) -> Iterato
     """
     suffix = format_of(path)
     if suffix == ".parquet":
-        yield from _read_parquet(path, wanted)
+        yield from _read_parquet(path, wanted, reading)
         return
     check_text(path)
     if FORMATS[suffix] is None:
@@ -128,7 +134,7 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
                 dtype=str,
                 keep_default_na=False,  # "null" and "NA" are words
                 na_values=[""],
-                chunksize=_rows_at_once(path),
+                chunksize=_rows_at_once(path, reading),
             )
             first = 0
             for frame in _frames(path, rows, encoding, separator):
@@ -139,7 +145,7 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
                 yield Chunk(first, table)
                 first += len(frame)
     except UnicodeDecodeError as error:
-        raise ValueError(_undecodable(path, encoding, error)) from error
+        raise ValueError(_undecodable(path, encoding, error, reading)) from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"could not find rows in {path}, read as csv: {error}") from error
 
@@ -191,21 +197,22 @@ def _separator_of(
             ]
         if all(name in headers[separator] for name in wanted):
             return separator
-    _check_there(path, wanted, headers[usual], " (data.separator is what separates them)")
+    hint = f" ({reading.prefix}separator is what separates them)"
+    _check_there(path, wanted, headers[usual], reading, hint)
     return usual
 
 
-def _read_parquet(path: Path, wanted: dict[str, str]) -> Iterator[Chunk]:
+def _read_parquet(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator[Chunk]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with open_bytes(path) as stream, pq.ParquetFile(stream) as file:
-            _check_there(path, wanted, file.schema_arrow.names)
+            _check_there(path, wanted, file.schema_arrow.names, reading)
             first = 0
             groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
-            at_once = _fitting(file.metadata.num_rows, size)
+            at_once = _fitting(file.metadata.num_rows, size, reading)
             for batch in file.iter_batches(batch_size=at_once, columns=list(wanted)):
                 columns = {name: _plain(batch.column(name)) for name in wanted}
                 yield Chunk(first, columns)
@@ -224,7 +231,7 @@ def _read_json(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator
     encoding = _encoding_of(path, reading)
     seen: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
-    first, at_once = 0, _rows_at_once(path)
+    first, at_once = 0, _rows_at_once(path, reading)
     try:
         with open_bytes(path) as file:
             for number, row in enumerate(_json_rows(path, file, encoding)):
@@ -232,13 +239,13 @@ def _read_json(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator
                     seen.update(dict.fromkeys(row))
                 rows.append({name: row.get(name) for name in wanted})
                 if len(rows) == at_once:
-                    _check_there(path, wanted, list(seen))
+                    _check_there(path, wanted, list(seen), reading)
                     yield _json_chunk(path, first, rows, wanted)
                     first, rows = number + 1, []
     except UnicodeDecodeError as error:
-        raise ValueError(_undecodable(path, encoding, error)) from error
+        raise ValueError(_undecodable(path, encoding, error, reading)) from error
     if rows:
-        _check_there(path, wanted, list(seen))
+        _check_there(path, wanted, list(seen), reading)
         yield _json_chunk(path, first, rows, wanted)
 
 
@@ -307,30 +314,33 @@ def _json_column(path: Path, first: int, name: str, values: list[Any]) -> pa.Arr
         raise ValueError(f"{path}, column '{name}': {error}") from error
 
 
-def _check_there(path: Path, wanted: dict[str, str], names: Sequence[str], hint: str = "") -> None:
+def _check_there(
+    path: Path, wanted: dict[str, str], names: Sequence[str], reading: Reading, hint: str = ""
+) -> None:
     for name, key in wanted.items():
         if name not in names:
             raise ValueError(
-                f"data.{key}={name} is not a column of {path}; there are {', '.join(names)}{hint}"
+                f"{reading.prefix}{key}={name} is not a column of {path}; there are "
+                f"{', '.join(names)}{hint}"
             )
 
 
-def _rows_at_once(path: Path) -> int:
+def _rows_at_once(path: Path, reading: Reading) -> int:
     """Return how many rows fit into memory well, by the length of the first lines."""
     with open_bytes(path) as file:
         begin = file.read(1 << 20)
-    return _fitting(begin.count(b"\n"), len(begin))
+    return _fitting(begin.count(b"\n"), len(begin), reading)
 
 
-def _fitting(rows: int, size: int) -> int:
-    return max(1, min(CHUNK, CHUNK_BYTES * max(rows, 1) // max(size, 1)))
+def _fitting(rows: int, size: int, reading: Reading) -> int:
+    return max(1, min(reading.rows or CHUNK, CHUNK_BYTES * max(rows, 1) // max(size, 1)))
 
 
 def _encoding_of(path: Path, reading: Reading) -> str:
     return str(reading.encoding) if reading.encoding else marked_encoding(path) or "utf-8"
 
 
-def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> str:
+def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, reading: Reading) -> str:
     """Say in which line it is, and how to say what the encoding is."""
     place = ""
     with open_bytes(path) as file:
@@ -342,5 +352,5 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> str:
                 break
     return (
         f"{path} is not {encoding}{place} ({error.reason}): say what it is, such as "
-        "data.encoding=latin-1, cp1252 or utf-16"
+        f"{reading.prefix}encoding=latin-1, cp1252 or utf-16"
     )

@@ -35,21 +35,21 @@ class StepColumns:
 
     Attributes:
         inputs: The features of a step, or the one symbol.
-        targets: What is to be predicted.
+        targets: What is to be predicted; None where nobody knows it yet.
         group: Tells the series apart; None: every file is one.
         order: Puts the steps of a series in order; None: the order of the rows.
     """
 
     inputs: tuple[str, ...]
-    targets: str
+    targets: str | None
     group: str | None
     order: str | None
 
     def wanted(self) -> dict[str, str]:
         """Return their names, and for each the setting that named it."""
         named = dict.fromkeys(self.inputs, "input_columns")
-        named.setdefault(self.targets, "target_column")
-        for name, key in ((self.group, "group_by"), (self.order, "order_by")):
+        others = {"target_column": self.targets, "group_by": self.group, "order_by": self.order}
+        for key, name in others.items():
             if name is not None:
                 named.setdefault(name, key)
         return named
@@ -62,11 +62,12 @@ class Series:
     Attributes:
         rows: Names of the rows in the order of the steps.
         values: (N, F) float32, or (N,) int64.
-        targets: Numbers or labels, (N,).
+        targets: Numbers or labels, (N,); missing where no column of them was named.
         begins: Where each series begins, (s,).
         lengths: Its steps, (s,).
         names: What tells the series apart, (s,); None where every file is one.
         times: What put the steps in order, (N,) float64; None where rows did.
+        order: The same as the files have it, (N,), in the order of their rows.
     """
 
     rows: Rows
@@ -76,6 +77,7 @@ class Series:
     lengths: np.ndarray
     names: Sequence[object] | None = None
     times: np.ndarray | None = None
+    order: pa.Array | None = None
 
 
 def read_series(
@@ -111,8 +113,12 @@ def read_series(
         for chunk in read_chunks(path, columns.wanted(), reading):
             places = np.arange(total, total + len(chunk))
             rows = Rows(split, places, paths, np.array(starts))
-            values.append(_inputs(rows, columns.inputs, chunk.columns, claims, gaps))
-            targets.append(_targets(rows, columns.targets, chunk.columns, claims, gaps))
+            maskable = columns.targets is not None  # a configuration is not settled yet
+            values.append(_inputs(rows, columns.inputs, chunk.columns, claims, gaps, maskable))
+            if columns.targets is None:
+                targets.append(pa.nulls(len(chunk)))
+            else:
+                targets.append(_targets(rows, columns.targets, chunk.columns, claims, gaps))
             if columns.group is None:
                 groups.append(np.full(len(chunk), number))
             else:
@@ -126,9 +132,10 @@ def read_series(
         split, np.arange(total), paths, np.array(starts), columns.inputs[0], columns.targets
     )
     codes, names = _codes(groups)
-    places, times = np.argsort(codes, kind="stable"), None
+    places, times, order = np.argsort(codes, kind="stable"), None, None
     if columns.order is not None:
-        times = times_in(rows, columns.order, joined(orders))
+        order = joined(orders)
+        times = times_in(rows, columns.order, order)
         places = np.lexsort((times, codes))
         same = (np.diff(codes[places]) == 0) & (np.diff(times[places]) == 0)
         if same.any():
@@ -147,6 +154,7 @@ def read_series(
         lengths=lengths,
         names=names,
         times=None if times is None else times[places],
+        order=order,
     )
 
 
@@ -318,9 +326,12 @@ def _inputs(
     columns: Mapping[str, pa.Array],
     claims: Claims,
     gaps: bool,
+    maskable: bool,
 ) -> np.ndarray:
     if claims.num_features is not None:
-        numbers = [numbers_of(rows, name, columns[name], gaps=gaps) for name in names]
+        numbers = [
+            numbers_of(rows, name, columns[name], gaps=gaps, maskable=maskable) for name in names
+        ]
         values = np.stack(numbers, axis=1)
         infinite = np.flatnonzero(np.isinf(values).any(axis=1))
         if len(infinite):

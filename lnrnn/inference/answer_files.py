@@ -1,7 +1,9 @@
 """Answers to the sequences of files, written as they come: csv, jsonl or parquet.
 
-A line a sequence: its file and row, then the most probable class and the probability of each; for
-numbers, the value; with a class a step, the labels and each step's highest probability, as lists.
+Where a row of a file is a sequence, a line a sequence: its file and row, then the most probable
+class and the probability of each; for numbers, the value; with a class a step, the labels and each
+step's highest probability, as lists. Where a row is a step, a line an answer: one a step for
+answers at every step, one a number of the horizon, else one a series or window.
 """
 
 from __future__ import annotations  # pyarrow takes a second to import
@@ -11,21 +13,25 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from lnrnn.data.cells import frames_of_cells
 from lnrnn.data.columns import Rows
+from lnrnn.data.readers import Reading
 from lnrnn.inference.inputs import to_steps
 from lnrnn.inference.rows import Row, read_rows
+from lnrnn.inference.steps import Piece, StepTables
 from lnrnn.inference.trained_model import Predictions, TrainedModel
-from lnrnn.preparation import Preparation
+from lnrnn.preparation import Preparation, Table
 from lnrnn.runs.files import replacing
 
 FORMATS = (".csv", ".jsonl", ".parquet")
+T = TypeVar("T")
 
 
 class Writer(Protocol):
@@ -39,47 +45,104 @@ class Writer(Protocol):
 
 
 def answer_files(
-    model: TrainedModel, paths: Iterable[Path], column: str | None, batch_size: int
+    model: TrainedModel,
+    paths: Iterable[Path],
+    column: str | None,
+    batch_size: int,
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the answers to every row of files, a batch at a time, in their order.
+    """Yield the answers to files, a batch at a time, in their order.
 
     Args:
         model: Answers.
-        paths: The files, see :func:`lnrnn.inference.rows.read_rows`.
+        paths: The files, see :func:`lnrnn.inference.rows.read_rows`; where the training tables had
+            a row for every step, :class:`lnrnn.inference.steps.StepTables`.
         column: The column that holds the sequences; None for that of the training data.
         batch_size: Sequences that are computed at a time.
+        separator: What separates the columns of csv; None: as in training.
+        encoding: Of text, csv and json; None: as in training.
 
     Raises:
         ValueError: If a file or a row is not what the model reads (the message names both), or
             no file has a row.
     """
-    columns = model.preparation.columns
-    if model.preparation.row_a_step:
+    known, paths = model.preparation, list(paths)
+    table = known.table or Table()
+    reading = Reading(
+        table.separator if separator is None else separator,
+        table.encoding if encoding is None else encoding,
+        prefix="",
+    )
+    if not known.row_a_step:
+        if column is None and known.columns:
+            column = known.columns[0]
+        return _answer_rows(model, paths, column, reading, batch_size)
+    if column is not None:
         raise ValueError(
-            f"this model was trained on tables with a row for every step, of {', '.join(columns)}, "
-            "which files cannot give it yet: lnrnn.load(...).predict takes each sequence as an "
-            f"array of steps and {len(columns)} numbers"
+            f"column={column} is for tables with a row for every sequence, and this model was "
+            f"trained on tables with a row for every step, of {', '.join(known.columns)}: leave it "
+            "out"
         )
-    column = column if column is not None or not columns else columns[0]
-    paths, waiting, found = list(paths), list[Row](), False
-    for row in (row for path in paths for row in read_rows(path, column)):
+    return _answer_steps(model, StepTables(paths, known, reading), batch_size)
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _answer_rows(
+    model: TrainedModel, paths: list[Path], column: str | None, reading: Reading, batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    rows = (row for path in paths for row in read_rows(path, column, reading))
+    found = False
+    for some in _batched(rows, batch_size):
         found = True
-        waiting.append(row)
-        if len(waiting) == batch_size:
-            yield _lines(model, waiting, column)
-            waiting = []
-    if waiting:
-        yield _lines(model, waiting, column)
+        answers = model.answer([steps_in(row, column, model.preparation) for row in some])
+        yield [
+            {"file": str(row.file), "row": row.number, **_answer(answers, n)}
+            for n, row in enumerate(some)
+        ]
     if not found:
         raise ValueError(f"{', '.join(map(str, paths))}: there is no row to be answered")
 
 
-def _lines(model: TrainedModel, rows: Sequence[Row], column: str | None) -> list[dict[str, Any]]:
-    answers = model.answer([steps_in(row, column, model.preparation) for row in rows])
-    return [
-        {"file": str(row.file), "row": row.number, **_answer(answers, n)}
-        for n, row in enumerate(rows)
-    ]
+def _answer_steps(
+    model: TrainedModel, tables: StepTables, batch_size: int
+) -> Iterator[list[dict[str, Any]]]:
+    known = model.preparation
+    for some in _batched(tables.pieces(known.window), batch_size):
+        prepared = [to_steps(tables.values(piece), known, tables.name(piece)) for piece in some]
+        answers = model.answer(prepared)
+        yield [
+            line
+            for n, piece in enumerate(some)
+            for line in _lines_of_piece(tables, piece, answers, n, known)
+        ]
+
+
+def _lines_of_piece(
+    tables: StepTables, piece: Piece, answers: Predictions, n: int, known: Preparation
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of one piece; each says which is the last step that it is an answer to."""
+    last = tables.place(piece.end - 1)
+    if known.horizon is not None:
+        for ahead, value in enumerate(answers.values[n], 1):
+            yield {**last, "ahead": ahead, "value": value}
+    elif known.per_step and known.num_classes is None:
+        for step in range(piece.new, piece.end):
+            yield {**tables.place(step), "value": answers.values[n][step - piece.begin]}
+    elif known.kind == "tagging":
+        chances = answers.probabilities[n].tolist()
+        for step in range(piece.new, piece.end):
+            place = step - piece.begin
+            named = _named(answers, answers.labels[n][place], chances[place])
+            yield {**tables.place(step), **named}
+    else:
+        yield {**last, **_answer(answers, n)}
 
 
 def steps_in(row: Row, column: str | None, known: Preparation) -> Tensor:
@@ -106,8 +169,12 @@ def _answer(answers: Predictions, n: int) -> dict[str, Any]:
     label, chances = answers.labels[n], answers.probabilities[n]
     if isinstance(label, list):
         return {"labels": label, "probabilities": chances.max(-1).values.tolist()}
-    named = zip(answers.classes, chances.tolist(), strict=True)
-    return {"label": label, **{f"probability of {name}": chance for name, chance in named}}
+    return _named(answers, label, chances.tolist())
+
+
+def _named(answers: Predictions, label: str, chances: Sequence[float]) -> dict[str, Any]:
+    every = zip(answers.classes, chances, strict=True)
+    return {"label": label, **{f"probability of {name}": chance for name, chance in every}}
 
 
 @contextmanager

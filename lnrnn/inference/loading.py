@@ -1,6 +1,7 @@
 """A trained model from a run's folder, or from a folder that was handed out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -142,9 +143,13 @@ def preparation_of(folder: RunFolder, config: DictConfig) -> Preparation:
     """
     if folder.model.exists():
         try:
-            return read_model(folder.model)
+            known = read_model(folder.model)
         except RecordError as error:
             raise ConfigurationError(str(error)) from error
+        if known.table is None:  # of a run that has kept it in its configuration alone
+            with explained(f"{folder.config}: data"):
+                return replace(known, table=with_settings(known, config).table)
+        return known
     check_nodes(config, ("data",), ())
     datamodule = instantiate(config.data)
     with explained(f"{folder.path} has no model.json, and its data"):

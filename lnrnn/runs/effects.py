@@ -31,5 +31,5 @@ def is_without_effect(key: str) -> bool:
 
 
 def is_part_of(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of ``names``, or is below one."""
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+    """Return whether a key (``hydra.job.num``, ``hydra/launcher``) is one of ``names`` or below."""
+    return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)

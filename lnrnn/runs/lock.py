@@ -5,12 +5,13 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import open_own
+from lnrnn.runs.lease import Watch, touched
 from lnrnn.runs.record import parse_json
 from lnrnn.runs.reporting import best_effort
 
@@ -22,18 +23,23 @@ class InUseError(ConfigurationError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, leased: bool = False) -> Iterator[None]:
     """Hold ``folder`` for this process; it is made if need be, and removed if it stays empty.
 
     The lock is a file with the owner's process id, host and start. It counts as long as that
     process lives: what a killed one left is taken over, also where its id now belongs to another.
+
+    Args:
+        folder: A run's, or a comparison's.
+        leased: Whether the lock is touched every few seconds, and is lost where it is not: for a
+            process that nobody misses if it ends at once where it has lost it.
 
     Raises:
         InUseError: If another process that lives, or may live, holds the folder.
         ConfigurationError: If it may not be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    path, me, refused = folder / LOCK, _describe(os.getpid()), False
+    path, me, refused = folder / LOCK, {**this_process(), "touched": leased}, False
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +50,8 @@ def locked(folder: Path) -> Iterator[None]:
         except ConfigurationError:
             refused = True
             raise
-        yield
+        with touched(path, lambda: _is_anothers(path, me)) if leased else nullcontext():
+            yield
     finally:  # also of a Ctrl-C while the lock was written
         try:
             _tidy(None if refused else path, me, made)
@@ -71,6 +78,40 @@ def remove_stale_lock(folder: Path) -> None:
         owner = _read(file)
         if owner is None or not _may_live(owner, _describe(os.getpid())):
             path.unlink()
+
+
+def is_held(folder: Path, watch: Watch) -> bool:
+    """Return whether another process holds a folder; the lock of one that is lost is removed.
+
+    That of a killed process of this machine, or one of another machine that has not been touched
+    for so long that its owner must be lost.
+
+    Args:
+        folder: A run's.
+        watch: What this process has seen of locks before.
+
+    Raises:
+        OSError: If the lock cannot be read or removed.
+    """
+    path = folder / LOCK
+    lapsed = watch.has_lapsed(path)
+    try:
+        with open_own(path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            owner, me = _read(file), this_process()
+            elsewhere = owner is not None and owner.get("host") != me["host"]
+            # Of one that is not leased, nobody can tell.
+            if (
+                owner
+                and _may_live(owner, me)
+                and not (lapsed and elsewhere and owner.get("touched") and watch.has_lapsed(path))
+            ):
+                return True
+            if _is_at(path, file):
+                path.unlink()
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def this_process() -> dict[str, Any]:
@@ -121,6 +162,16 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
             path.unlink(missing_ok=True)
 
 
+def _is_anothers(path: Path, me: dict[str, Any]) -> bool:
+    """Return whether another process has written itself into a lock that was this one's."""
+    try:
+        with open_own(path, "r") as file:
+            owner = _read(file)
+    except FileNotFoundError:
+        return False
+    return owner is not None and owner != me
+
+
 def _read(file: IO[str]) -> dict[str, Any] | None:
     file.seek(0)
     try:
@@ -137,13 +188,18 @@ def _describe(pid: int) -> dict[str, Any]:
         "host": socket.gethostname(),
         "started": _start_of(pid),
         "job": os.environ.get("SLURM_JOB_ID"),
+        "step": os.environ.get("SLURM_STEP_ID"),
+        "restart": os.environ.get("SLURM_RESTART_COUNT"),
     }
 
 
 def _may_live(owner: dict[str, Any], me: dict[str, Any]) -> bool:
     if owner.get("host") != me["host"]:
-        # A requeued job keeps its number, and runs once at a time.
-        return owner.get("job") is None or owner["job"] != me["job"]
+        if owner.get("job") is None or owner["job"] != me["job"]:
+            return True
+        # A requeued job keeps its number, and runs once at a time; its steps may run side by side.
+        again = owner.get("restart") != me["restart"]
+        return not again and owner.get("step") != me["step"]
     pid = owner.get("pid")
     if not isinstance(pid, int):
         return False

@@ -6,18 +6,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lnrnn.preparation import Preparation, from_plain, to_plain
+from lnrnn.preparation import Preparation, from_plain, table_from_plain, to_plain
 from lnrnn.runs.files import replace_text
 from lnrnn.runs.record import RecordError, parse_json, read_text
 
+TABLE = ("separator", "encoding", "group_by", "order_by", "stride")
+
 
 def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
-    """Add what a configuration says of its data: the columns, and how sequences are cut.
+    """Add what a configuration says of its data: the columns, how files are read, how cut.
 
     Args:
         preparation: Of the data.
         config: A run's configuration.
+
+    Raises:
+        ValueError: If something that it says of tables is not of the kind that is read.
     """
+    table = {key: config.data[key] for key in TABLE if key in config.data}
     columns = config.data.get("input_columns") or [config.data.get("input_column")]
     return replace(
         preparation,
@@ -25,6 +31,7 @@ def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
         window=config.data.get("window"),
         columns=tuple(str(name) for name in columns if name is not None),
         row_a_step=config.data.get("input_columns") is not None,
+        table=table_from_plain(table or None),
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from lnrnn.runs.files import is_of_the_disk
+from lnrnn.runs.lock import InUseError
 from lnrnn.runs.record import DIVERGED
 from lnrnn.training import (
     CheckpointError,
@@ -23,24 +24,32 @@ class Failure:
     Args:
         message: What happened, for a person.
         diverged: Whether its numbers became infinite or none: a result, which repeats itself.
+        taken: Whether another process trains it.
     """
 
     message: str
     diverged: bool = False
+    taken: bool = False
 
 
-def attempt(experiment: Experiment) -> Failure | None:
+def attempt(experiment: Experiment, *, shared: bool = False) -> Failure | None:
     """Train a run to its end and return None, or why it has none.
 
     What nobody expected is printed with its traceback.
+
+    Args:
+        experiment: The run's.
+        shared: Whether processes of other machines may take it over if this one is lost.
 
     Raises:
         Interrupted: If a signal asked to stop; the run is saved.
     """
     try:
-        train(experiment)
+        train(experiment, leased=shared)
     except NonFiniteError as error:
         return Failure(str(error), diverged=True)
+    except InUseError as error:
+        return Failure(str(error), taken=True)
     except (ConfigurationError, CheckpointError) as error:
         return Failure(str(error))
     except Exception as error:  # a run's own trouble, such as memory that is used up

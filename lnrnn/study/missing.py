@@ -1,5 +1,6 @@
 """Training what a comparison lacks, one run at a time or several."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.finished import complete
 from lnrnn.runs.folder import folder_of
 from lnrnn.runs.interruption import was_pressed
+from lnrnn.runs.lease import Watch
+from lnrnn.runs.lock import is_held
 from lnrnn.study.attempt import Failure, attempt, diverged_before
 from lnrnn.study.overview import Overview
 from lnrnn.study.plan import Task
@@ -17,9 +20,12 @@ from lnrnn.study.pool import Pool
 from lnrnn.training.run import is_finished
 
 Failures = list[tuple[Task, Failure]]
+PAUSE = 2.0  # seconds between two looks at what other processes are at
 
 
-def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> Failures:
+def train_all(
+    what: str, tasks: Sequence[Task], jobs: int, console: Console, *, shared: bool = False
+) -> Failures:
     """Train every run that has no result yet; return those that failed, now or before.
 
     Args:
@@ -29,6 +35,8 @@ def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> 
             one alone is left: their number decides the last bits, and runs of one comparison
             should have the same.
         console: Where the progress is shown.
+        shared: Whether other processes train the same runs. Those that they are at are left to
+            them and waited for; what they leave undone is taken over.
 
     Raises:
         ConfigurationError: If the data have changed since a run was finished.
@@ -37,20 +45,46 @@ def train_all(what: str, tasks: Sequence[Task], jobs: int, console: Console) -> 
     if was_pressed():  # and a library kept the exception to itself
         raise KeyboardInterrupt
     waiting, failures = sort_out(tasks)
-    overview = Overview(what, waiting, console)
     for task, failure in failures:
-        overview.say(f"{task.title}: {failure.message}")
-    if not waiting:
-        return failures
+        said = f"{task.title}: {failure.message}"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    if shared:
+        return failures + _train_shared(what, waiting, jobs, console)
+    return failures + _train(Overview(what, waiting, console), waiting, jobs, shared=False)
+
+
+def _train(overview: Overview, tasks: Sequence[Task], jobs: int, *, shared: bool) -> Failures:
+    """Train runs, one at a time or several, and return those that failed."""
+    if not tasks:
+        return []
     with overview.drawn():
-        if min(jobs, len(waiting)) > 1:
-            Pool(waiting, jobs, share_of_threads(jobs), overview).run()
+        if min(jobs, len(tasks)) > 1:
+            Pool(tasks, jobs, share_of_threads(jobs), overview, shared=shared).run()
         else:
             with threads_of_one(jobs):
-                for task in waiting:
+                for task in tasks:
                     overview.begin(task)
-                    overview.end(task, attempt(task.experiment))
-    return failures + overview.failures
+                    overview.end(task, attempt(task.experiment, shared=shared))
+    return overview.failures
+
+
+def _train_shared(what: str, waiting: list[Task], jobs: int, console: Console) -> Failures:
+    """Train what nobody else is at, until every run has a result or has failed here."""
+    watch, failures, told = Watch(), Failures(), 0
+    while waiting:
+        free = [task for task in waiting if not is_held(task.folder, watch)]
+        if free:
+            overview = Overview(what, free, console, shared=True)
+            failures += _train(overview, free, jobs, shared=True)
+        elif len(waiting) != told:
+            told = len(waiting)
+            console.print(f"{what}: waiting for {told} runs that other processes are at")
+        else:
+            time.sleep(PAUSE)
+        failed = [task.folder for task, _ in failures]
+        waiting, diverged = sort_out([task for task in waiting if task.folder not in failed])
+        failures += diverged
+    return failures
 
 
 def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:

@@ -24,10 +24,14 @@ class Overview:
         what: Names what is done.
         tasks: What is to be trained.
         console: Where it is drawn.
+        shared: Whether other processes train the same runs, so that one may be taken.
     """
 
-    def __init__(self, what: str, tasks: Sequence[Task], console: Console) -> None:
+    def __init__(
+        self, what: str, tasks: Sequence[Task], console: Console, *, shared: bool = False
+    ) -> None:
         self.failures: list[tuple[Task, Failure]] = []
+        self._shared = shared
         self._what = what
         self._running: list[Task] = []
         self._done = 0
@@ -72,7 +76,7 @@ class Overview:
         self._done += 1
         if output:
             self.say(f"{task.title}: {output}")
-        if failure is not None:
+        if failure is not None and not (failure.taken and self._shared):
             self.failures.append((task, failure))
             self.say(f"{task.title}: {failure.message}")
         self._update()

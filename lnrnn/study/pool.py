@@ -27,7 +27,7 @@ from lnrnn.runs.lock import locked
 from lnrnn.study.attempt import Failure
 from lnrnn.study.overview import Overview
 from lnrnn.study.plan import Task
-from lnrnn.study.worker import READY, STOPPED
+from lnrnn.study.worker import ALONE, READY, SHARED, STOPPED
 
 FALSE_STARTS = 3  # so many say that something is wrong with more than one process
 PACKAGE = Path(lnrnn.__file__).resolve().parents[1]  # the folder that this lnrnn is in
@@ -43,9 +43,10 @@ class Worker:
 
     Args:
         threads: How many its computations may use.
+        shared: Whether processes of other machines may take its runs over.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, shared: bool = False) -> None:
         self.task: Task | None = None
         self.ready = False
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
@@ -53,7 +54,15 @@ class Worker:
         self.connection, theirs = Pipe()
         number = theirs.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", MODULE, str(number), str(threads)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                MODULE,
+                str(number),
+                str(threads),
+                SHARED if shared else ALONE,
+            ],
             env=_environment(threads),
             stdin=subprocess.DEVNULL,
             stdout=self.output,
@@ -114,9 +123,19 @@ class Pool:
         jobs: How many at a time.
         threads: How many threads each of them may use.
         overview: Is told what begins and how it ends.
+        shared: Whether other processes train the same runs.
     """
 
-    def __init__(self, tasks: Sequence[Task], jobs: int, threads: int, overview: Overview) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        jobs: int,
+        threads: int,
+        overview: Overview,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.shared = shared
         self.waiting = deque(tasks)
         self.jobs = jobs
         self.threads = threads
@@ -148,7 +167,7 @@ class Pool:
     def _work(self) -> None:
         while self.received is None:
             missing = min(self.jobs, len(self.waiting) + self._busy()) - len(self.workers)
-            self.workers += [Worker(self.threads) for _ in range(missing)]
+            self.workers += [Worker(self.threads, shared=self.shared) for _ in range(missing)]
             for worker in self.workers:
                 free = worker.ready and worker.task is None
                 if free and self.waiting and worker.give(self.waiting[0]):

@@ -46,6 +46,7 @@ class Search:
         jobs: How many processes this start makes.
         folder: Where the study is.
         storage: The URL of a database; None for a journal in the folder.
+        own_files: The files of the user's own that its runs are composed of.
     """
 
     spaces: dict[str, Space]
@@ -54,6 +55,7 @@ class Search:
     jobs: int
     folder: Path
     storage: str | None
+    own_files: tuple[Path, ...] = ()
 
 
 def read_search(words: Sequence[str]) -> Search:
@@ -95,6 +97,7 @@ def read_search(words: Sequence[str]) -> Search:
         / "tune"
         / _name(config.study, experiment.model, spaces, shared),
         config.storage,
+        experiment.own_files,
     )
 
 

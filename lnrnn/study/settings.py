@@ -13,6 +13,7 @@ from lnrnn.config import CONF
 from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.values import suggest
+from lnrnn.runs.processes import is_first_process, is_only_process
 
 FIRST_TUNING_SEED = 1000
 NOT_FOR_RUNS = {
@@ -35,6 +36,7 @@ class Settings:
         splits: On how many splits of the data every seed is run.
         jobs: How many runs are trained at a time.
         train: Whether what is missing is trained.
+        worker: Whether other processes train runs of the same comparison.
         rates: The learning rates that every arm is tuned over, ascending; empty: no tuning.
         tuning_seeds: How many seeds tune, from ``FIRST_TUNING_SEED`` up; None: every seed of the
             comparison runs every rate.
@@ -51,6 +53,7 @@ class Settings:
     splits: int
     jobs: int
     train: bool
+    worker: bool
     rates: tuple[float, ...]
     tuning_seeds: int | None
     primary: str
@@ -85,6 +88,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         splits=_count(config, "splits", "on how many splits of the data every seed is run"),
         jobs=_count(config, "jobs", "how many runs are trained at a time"),
         train=_switch(config, "train"),
+        worker=_switch(config, "worker"),
         rates=rates,
         tuning_seeds=_tuning_seeds(config),
         primary=_primary(config.primary),
@@ -99,6 +103,8 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             f"with tuning_seeds=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning "
             f"seeds begin, got {settings.seeds}"
         )
+    if settings.worker:
+        check_worker(settings)
     return settings
 
 
@@ -120,6 +126,21 @@ def _check_splits(settings: Settings) -> None:
         raise ConfigurationError(
             "primary=steps_to_90 is not compared over several splits, each of which has targets of "
             "its own: take primary=area, which is higher for faster learning, or splits=1"
+        )
+
+
+def check_worker(settings: Settings) -> None:
+    """Raise ConfigurationError where a process cannot be one of those that share a comparison."""
+    if not settings.train:
+        raise ConfigurationError(
+            "worker=true trains what nobody else is at, and train=false trains nothing: leave one "
+            "of the two out"
+        )
+    if not is_first_process() or not is_only_process():
+        raise ConfigurationError(
+            "every worker is a process by itself, and these were started as parts of one (by srun, "
+            "torchrun or mpirun): start each alone, such as by sbatch --array=1-8 "
+            "--wrap='lnrnn compare ... worker=true'"
         )
 
 

@@ -40,7 +40,7 @@ def tune(settings: Settings, console: Console) -> tuple[dict[str, float], Folder
     failures: Failures = []
     if settings.train:
         build_once({name: rates[settings.rates[0]] for name, rates in runs.items()})
-        failures = train_all("tuning", tasks, settings.jobs, console)
+        failures = train_all("tuning", tasks, settings.jobs, console, shared=settings.worker)
         _check_complete(failures)
     else:
         name_missing(tasks, console)

@@ -22,6 +22,7 @@ from lnrnn.study.attempt import attempt
 
 READY = "ready"
 STOPPED = "stopped"
+SHARED, ALONE = "shared", "alone"  # whether others may take over what it trains
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         connection.send(READY)
         while (experiment := experiments.get()) is not None:
-            failure = attempt(experiment)
+            failure = attempt(experiment, shared=sys.argv[3] == SHARED)
             with suppress(OSError):  # where the output goes there may be no room
                 sys.stdout.flush()
                 sys.stderr.flush()

@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.version import VersionBase
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
 
 from lnrnn.config.allowed_names import ALLOWED
 from lnrnn.config.allowed_targets import locate
 from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.own_files import FOLDER, has_own_folder
 from lnrnn.models import SequenceModel
 from lnrnn.runs.files import replace_text
 from lnrnn.runs.folder import RunFolder, folder_of
@@ -165,6 +168,8 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
         >>> run.metrics["test/accuracy"]  # doctest: +SKIP
         0.687
     """
+    for key, value in settings.items():
+        _check_unbuilt(key, value)
     given = {key: settings.pop(key) for key in GROUPS if callable(settings.get(key))}
     words = [*overrides, *(f"{key}={_written(key, value)}" for key, value in settings.items())]
     with tempfile.TemporaryDirectory() as folder, _as_it_was():
@@ -172,7 +177,10 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
         packages = sorted({package for package in trusted if package})
         if packages and not any(word.startswith("trust=") for word in words):
             words.append(f"trust=[{','.join(packages)}]")
-        path = [f"hydra.searchpath=[file://{folder}]"] if given else []
+        path = []
+        if given:
+            own = f",file://{FOLDER}" if has_own_folder() else ""
+            path = [f"hydra.searchpath=[file://{folder}{own}]"]
         experiment = compose_experiment([*words, *path])
         experiment = replace(experiment, overrides=tuple(words))
         source = Source(folder_of(experiment, Path(root)), digest_of(given.values()))
@@ -184,6 +192,20 @@ def fit(*overrides: str, root: str | Path = "runs", **settings: Any) -> FittedRu
             if stop.signal != signal.SIGINT:
                 raise
             raise KeyboardInterrupt(f"{stop}; the same call resumes it") from None
+
+
+def _check_unbuilt(key: str, value: Any) -> None:
+    """Raise ConfigurationError where an object is given, and not what builds it."""
+    if not isinstance(value, nn.Module | Optimizer | LightningDataModule):
+        return
+    name = type(value).__name__
+    way_out = f"{key}=functools.partial({name}, ...), with arguments by their names"
+    if key not in GROUPS:
+        way_out = f"a file conf/{key}/NAME.yaml that names it, and {key}=NAME (docs/own_data.md)"
+    raise ConfigurationError(
+        f"{key} is built already ({name}), but a run builds its own: from its seed, and again when "
+        f"it is resumed, tested or loaded. Give what builds it: {way_out}"
+    )
 
 
 def _describe(group: str, given: Callable[..., Any], folder: Path, words: list[str]) -> str | None:

@@ -66,7 +66,11 @@ from lnrnn.training.warm_start import DIGEST, how_it_started, read_initial, star
 
 
 def train(
-    experiment: Experiment, root: Path = Path("runs"), *, callbacks: Sequence[Callback] = ()
+    experiment: Experiment,
+    root: Path = Path("runs"),
+    *,
+    callbacks: Sequence[Callback] = (),
+    leased: bool = False,
 ) -> tuple[RunFolder, RunRecord]:
     """Train, resume, or only report the run that an experiment describes.
 
@@ -77,6 +81,8 @@ def train(
         experiment: From :func:`lnrnn.config.compose.compose_experiment`.
         root: The folder that holds all runs.
         callbacks: Are told of the run beside its own, which come first; none may change it.
+        leased: Whether processes of other machines may take the run over once this one has stood
+            still for minutes; it ends at once then.
 
     Returns:
         The run's folder and the content of its ``run.json``.
@@ -95,7 +101,7 @@ def train(
         complete(folder)
         return folder, folder.read_record()
     first = is_first_process()
-    with locked(folder.path) if first else nullcontext():
+    with locked(folder.path, leased=leased) if first else nullcontext():
         if config.resume == "never" and not first:
             start = Start()  # the first process, which makes the folder, has looked
         else:

@@ -60,9 +60,9 @@ def result(name: str):
 def test_an_arm_with_itself_at_its_best_rate_makes_no_difference(call, monkeypatch):
     trained = []
 
-    def train(experiment):
+    def train(experiment, *, leased):
         trained.append((experiment.config.seed, experiment.config.optimizer.lr))
-        return really_train(experiment)
+        return really_train(experiment, leased=leased)
 
     monkeypatch.setattr(attempting, "train", train)
     tuned = ("arms=[rnn,rnn]", "lr=[1e-2,1e-6]", "tuning_seeds=1", "seeds=2")
@@ -192,10 +192,10 @@ def test_a_run_that_diverged_is_counted_and_no_error(call):
 
 @pytest.mark.parametrize("error", [CheckpointError("disk full"), ConfigurationError("in use")])
 def test_one_run_that_fails_does_not_lose_the_others(error, call, monkeypatch):
-    def train(experiment):
+    def train(experiment, *, leased):
         if experiment.model == "rnn_ln" and experiment.config.seed == 0:
             raise error
-        return really_train(experiment)
+        return really_train(experiment, leased=leased)
 
     monkeypatch.setattr(attempting, "train", train)
     code, printed, errors = call("arms=[rnn,rnn_ln]", "seeds=2")

@@ -1,6 +1,7 @@
 """Every shell command of the documentation exists, and its overrides compose."""
 
 import dataclasses
+import itertools
 import re
 import shlex
 import tomllib
@@ -16,6 +17,7 @@ from pages import PAGES, ROOT, read_fences
 from lnrnn.cli import main as cli
 from lnrnn.cli.arguments import read_arguments
 from lnrnn.cli.find_lr import split_words
+from lnrnn.cli.predict import main as predict
 from lnrnn.config.compose import check_overrides, compose_config, compose_experiment
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
@@ -89,6 +91,8 @@ def check(words: Sequence[str]) -> None:
     match words:
         case ["make", *rest]:
             _check_make(rest)
+        case ["exec", *rest]:
+            check(rest)
         case ["pip", "install", *rest]:
             _check_extras(rest)
         case ["torchrun" | "srun", *rest]:
@@ -184,6 +188,30 @@ def test_what_a_page_makes_trains(name, choice, tmp_path, monkeypatch) -> None:
     small = ("trainer=debug", "trainer.enable_progress_bar=false")
     _, record = train(compose_experiment([*words[2:], *small]))
     assert record.status == "finished"
+
+
+def test_the_page_on_using_a_run_shows_what_it_does(tmp_path, monkeypatch, capsys) -> None:
+    """Its Python blocks and those of its commands whose output is shown, one after the other."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "using.md").read_text(encoding="utf-8")
+    fences = read_fences(page)
+    namespace: dict[str, object] = {}
+    shown = 0
+    for fence, then in itertools.pairwise(fences):
+        if fence.language == "python":
+            exec(fence.text, namespace)
+            capsys.readouterr()
+        if fence.language == "bash" and then.language == "text" and then.follows:
+            command, name, *words = shlex.split(fence.text)
+            assert (command, name) == ("lnrnn", "predict")
+            monkeypatch.setattr("sys.argv", [command, *words])
+            predict()
+            assert capsys.readouterr().out == then.text
+            shown += 1
+    assert shown == 1
+    (columns,) = re.findall(r"^Its columns are (.*)", page, re.MULTILINE)
+    header = Path("states.csv").read_text().splitlines()[0]
+    assert re.findall(r"`(.*?)`", columns) == header.split(",")
 
 
 @pytest.mark.parametrize("kind", ["classification", "tagging", "regression", "forecasting"])

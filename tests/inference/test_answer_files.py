@@ -1,8 +1,12 @@
 """Files of new sequences: the same answers from every format, in order; errors name the row."""
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pyarrow
@@ -11,6 +15,7 @@ import pytest
 
 import lnrnn
 from lnrnn.data import table_files
+from lnrnn.data.readers import Reading
 from lnrnn.data.sequences import Sequences
 from lnrnn.inference.answer_files import answer_files, steps_in, writing
 from lnrnn.inference.rows import Row, read_rows
@@ -71,11 +76,49 @@ def test_numbers(made, numbers, tmp_path, suffix):
         assert row == pytest.approx(chances.tolist(), abs=1e-6)
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> tuple[str, ...]:
+    """Overrides that train on a packed table in Latin-1, with semicolons between its columns."""
+    path = tmp_path_factory.mktemp("packed") / "reviews.csv.gz"
+    rows = "".join(f"{n};{('schön, ', 'übel; ')[n % 2]!r}{n};{n % 2}\n" for n in range(120))
+    with gzip.open(path, "wt", encoding="latin-1") as file:
+        file.write("id;words;label\n" + rows.replace("'", '"'))
+    read = ("data.separator=';'", "data.encoding=latin-1", "data.input_column=words")
+    return ("data=table_files", f"data.files={path}", "data.num_classes=2", *read, "name=packed")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv.xz", ".jsonl.bz2", ".txt", ".txt.zip"])
+def test_files_are_read_as_in_training(made, packed, tmp_path, suffix):
+    texts = ["schön", "übel; oh", "ß, ÿ"]
+    if ".txt" in suffix:
+        content = "".join(f"{text}\n" for text in texts)
+    elif "json" in suffix:
+        content = "".join(json.dumps({"words": t}, ensure_ascii=False) + "\n" for t in texts)
+    else:
+        content = "id;words\n" + "".join(f'{n};"{text}"\n' for n, text in enumerate(texts))
+    path, raw = tmp_path / f"new{suffix}", content.encode("latin-1")
+    if suffix.endswith("zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("new.txt", raw)
+    else:
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+        path.write_bytes(pack.get(path.suffix, bytes)(raw))
+    model = lnrnn.load(made(*packed).path)
+    expected = model.predict(texts)
+    lines = answers(model, path)
+    assert [line["row"] for line in lines] == [0, 1, 2]
+    for line, chances in zip(lines, expected.probabilities, strict=True):
+        found = [line["probability of 0"], line["probability of 1"]]
+        assert found == pytest.approx(chances.tolist(), abs=1e-6)
+
+
 def test_another_column(made, reviews, tmp_path):
     model = lnrnn.load(made(*reviews).path)
     path = write_table(tmp_path / "new.csv", "other", TEXTS)
     assert len(answers(model, path, "other")) == len(TEXTS)
-    with pytest.raises(ValueError, match=r"new\.csv has no column 'words'; there are id, other"):
+    with pytest.raises(
+        ValueError, match=r"column=words is not a column of .*new\.csv; there are id, other"
+    ):
         answers(model, path)
 
 
@@ -84,19 +127,21 @@ def test_another_column(made, reviews, tmp_path):
     [
         ("a.csv", "words\nfine\n\n", None),  # pandas skips lines that are blank
         ("a.csv", "id,words\n1,fine\n2,\n", r"a\.csv, data row 1 .*'words' is empty"),
-        ("a.csv", "id,words\n1,fine\n2,x,y,z\n", r"a\.csv cannot be read as a table: .*line 3"),
-        ("a.csv", "id,words\n1,fine,z\n2,x,z\n", r"a\.csv cannot be read as a table"),
-        ("a.csv", "", r"a\.csv cannot be read as a table"),
+        ("a.csv", "id,words\n1,fine\n2,x,y,z\n", r"a\.csv, read as csv: .*line 3"),
+        ("a.csv", "id,words\n1,fine,z\n2,x,z\n", r"a\.csv, data row 0 .* has more cells"),
+        ("a.csv", "", r"a\.csv, read as csv: No columns to parse"),
         ("a.jsonl", '{"words": "x"}\n{"words": null}\n', r"a\.jsonl, data row 1"),
-        ("a.jsonl", '{"words": "x"}\n{"wor', r"a\.jsonl, data row 1 \(counted from 0\)"),
-        ("a.jsonl", '{"words": "x"}\n[1]\n', r"a\.jsonl, data row 1 .* has no 'words'"),
+        ("a.jsonl", '{"words": "x"}\n{"wor', r"a\.jsonl, read as jsonl: line 2: "),
+        ("a.jsonl", '{"words": "x"}\n[1]\n', r"a\.jsonl, data row 1 .* is \[1\]"),
+        ("a.jsonl", '{"word": "x"}\n', r"column=words is not a column of .*a\.jsonl; .* word$"),
         (
             "a.jsonl",
-            '{"words": "x"}\n{"words": 3}\n',
-            r"a\.jsonl, data row 1 .*text, got int",
+            '{"words": "x"}\n{"words": [3]}\n',
+            r"a\.jsonl, data row 1 .*'words': \[3\] is of another kind than the rows before",
         ),
+        ("a.jsonl", '{"words": 3}\n', r"a\.jsonl, data row 0 .*text, got int"),
         ("a.txt", "x\n\ny\n", r"a\.txt, data row 1 .*at least one step"),
-        ("a.parquet", "no parquet", r"a\.parquet cannot be read as parquet"),
+        ("a.parquet", "no parquet", r"a\.parquet, read as parquet: Parquet magic bytes"),
         ("a.xlsx", "x", r"a\.xlsx: files must be of the formats"),
     ],
 )
@@ -148,7 +193,7 @@ def test_a_cell_is_what_it_was_in_training(cells_with_gaps):
     trained = {
         tuple(part.flatten().tolist()) for part in split.values.split(split.lengths.tolist())
     }
-    rows = [*read_rows(cells_with_gaps, "steps")][: len(CELLS)]
+    rows = [*read_rows(cells_with_gaps, "steps", Reading())][: len(CELLS)]
     read = {tuple(steps_in(row, "steps", known).flatten().tolist()) for row in rows}
     assert len(read) == len(CELLS)
     assert read == trained
@@ -190,9 +235,9 @@ def test_a_file_is_read_as_it_is_needed(made, reviews, tmp_path):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".txt", ".parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     path = write_table(tmp_path / f"large{suffix}", "words", ["x" * 200] * 60_000)  # 12 MB
-    next(read_rows(path, "words"))  # imports
+    next(read_rows(path, "words", Reading()))  # imports
     tracemalloc.start()
-    count = sum(1 for _ in read_rows(path, "words"))
+    count = sum(1 for _ in read_rows(path, "words", Reading()))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 60_000

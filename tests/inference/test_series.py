@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import lnrnn
-from lnrnn.cli.predict import main as predict
 from lnrnn.data import sunspots, table_files
 from lnrnn.data.sequences import Sequences
 from lnrnn.data.windows import Windows
@@ -111,16 +110,3 @@ def test_other_rows_with_missing_values_are_tested_as_the_runs_own(made, table, 
         (values,) = model.predict([steps]).values
         errors += [value - float(line[3]) for value, line in zip(values, own_lines, strict=True)]
     assert found.metrics["test/mse"] == pytest.approx(np.mean(np.square(errors)), rel=1e-4)
-
-
-def test_files_of_steps_are_refused_with_what_takes_them(made, table, monkeypatch, capsys):
-    own = ("data.target_column=level", f"data.files={table}", "data.per_step=true")
-    masked = ("data.missing=mask", "data.num_features=4", "data.num_tokens=null")
-    folder = made("data=table_regression", *SHARED, *masked, *own, "name=levels",
-                  "head.pooling=none")  # fmt: skip
-    monkeypatch.setattr("sys.argv", ["lnrnn predict", f"run={folder.path}", f"files={table}"])
-    with pytest.raises(SystemExit) as caught:
-        predict()
-    said = f"{caught.value} {capsys.readouterr().err}"
-    assert "trained on tables with a row for every step, of a, b" in said
-    assert "lnrnn.load(...).predict takes each sequence as an array" in said

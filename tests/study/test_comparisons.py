@@ -86,6 +86,8 @@ def plan(*arguments: str):
         (["seeds=1.5"], "seeds must be at least 1, and a whole number.*got 1.5"),
         (["seeds=true"], "seeds must be at least 1, and a whole number.*got True"),
         (["jobs=0"], "jobs must be at least 1, and a whole number: how many runs"),
+        (["worker=yes"], "worker must be true or false, got yes"),
+        (["worker=true", "train=false"], "worker=true trains what nobody else is at, and train="),
         (["train=yes"], "train must be true or false, got yes"),
         (["cost=1"], "cost must be true or false, got 1"),
         (["require_speedup=0"], "require_speedup must be null or a positive number.*got 0"),
@@ -121,6 +123,18 @@ def plan(*arguments: str):
 def test_what_is_refused_before_anything_is_trained(arguments, words):
     with pytest.raises(ConfigurationError, match=f"(?s){words}"):
         plan(*arguments)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"RANK": "1", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}],
+)
+def test_workers_are_no_parts_of_one_run(environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"every worker is a process by itself.*--array"):
+        read_settings(["worker=true"])
+    assert not read_settings([]).worker
 
 
 def test_what_belongs_to_the_data_goes_to_all_runs():
@@ -299,7 +313,7 @@ def test_every_arm_is_tuned_over_the_same_rates_on_seeds_of_their_own():
     ],
 )
 def test_whatever_ends_a_run_is_told(error, message, diverged, monkeypatch, capsys):
-    def fail(experiment):
+    def fail(experiment, *, leased):
         raise error
 
     monkeypatch.setattr(attempting, "train", fail)

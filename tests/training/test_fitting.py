@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 import lnrnn
+from lnrnn.data import mnist1d
 from lnrnn.models import RecurrentEncoder
 from lnrnn.runs.best_files import best_files
 from lnrnn.runs.tensor_files import read_tensors
@@ -226,3 +227,28 @@ def test_an_interrupted_kernel_saves_and_the_same_call_resumes(tmp_path, monkeyp
     whole = fit("model=rnn", *SHORT, root=tmp_path / "whole")
     assert run.folder.metrics.read_bytes() == whole.folder.metrics.read_bytes()
     assert run.record.resumed
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"model": lnrnn.LSTM(3, 4)},
+            r"model is built already \(LSTM\).*model=functools\.partial\(LSTM",
+        ),
+        (
+            {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)},
+            r"optimizer is built already \(SGD\).*optimizer=functools\.partial\(SGD, \.\.\.\)",
+        ),
+        (
+            {"data": mnist1d()},
+            r"data is built already \(DataModule\).*conf/data/NAME\.yaml.*data=NAME",
+        ),
+        ({"head": torch.nn.Linear(2, 2)}, r"head is built already \(Linear\).*conf/head/NAME"),
+    ],
+    ids=["model", "optimizer", "data", "head"],
+)
+def test_what_is_built_already_is_refused_with_the_way_out(given, words, tmp_path):
+    with pytest.raises(ConfigurationError, match=words):
+        fit(**given, root=tmp_path)
+    assert not [*tmp_path.iterdir()]

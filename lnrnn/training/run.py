@@ -33,6 +33,7 @@ from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RecordError, RunRecord, pack_correct
 from lnrnn.runs.reporting import best_effort
 from lnrnn.runs.weights import check_fits, model_weights
+from lnrnn.training.autocast import computed_in_float16
 from lnrnn.training.build import (
     Training,
     build_data,
@@ -184,7 +185,14 @@ def _train(
             if trainer.is_global_zero:
                 started = how_it_started(folder.read_record(), origin, task.model, start, contract)
                 _open(folder, experiment, started, datamodule, start, training, changed, identity)
-                for line in filter(None, (limit, unequal_classes(config, datamodule))):
+                told = (
+                    limit,
+                    unequal_classes(config, datamodule),
+                    computed_in_float16(
+                        task.model, config.trainer.precision, trainer.strategy.root_device
+                    ),
+                )
+                for line in filter(None, told):
                     say(line)
             with finishing(trainer.loggers):
                 plain = cast(dict, OmegaConf.to_container(config))

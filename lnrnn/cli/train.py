@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lnrnn.cli import hydra_parser
 from lnrnn.config import CONF
 from lnrnn.config.compose import Experiment, check_overrides, current_experiment
 from lnrnn.config.errors import ConfigurationError
@@ -54,6 +55,7 @@ def main() -> None:
     """Check the command line, then train what it asks for."""
     if {"-h", "--help"} & set(sys.argv):
         print(__doc__)
+    hydra_parser.prepare()
     experiments = check_command_line()
     try:
         train_each()

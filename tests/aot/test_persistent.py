@@ -24,7 +24,11 @@ WIDEST = {
     "gru_persistent_backward": 128,
 }
 # Bytes of a thread's registers that go to memory.
-SPILLED = {"lstm_persistent_forward": 48, "gru_persistent_backward": 16}
+SPILLED = {
+    "rnn_persistent_backward": 8,
+    "lstm_persistent_forward": 48,
+    "gru_persistent_backward": 16,
+}
 KERNELS = [f"{cell}_persistent_{way}" for cell in PERSISTENT for way in ("forward", "backward")]
 VARIANTS = [
     Case("rnn", CellNorm(inputs="separate", kind="rms"), bias=False, nonlinearity="relu"),

@@ -60,12 +60,14 @@ class Layout(NamedTuple):
     Attributes:
         length: Steps.
         width: Rows of each.
+        batch: Sequences of the run, of which the states have a row each.
         ascending: Whether the first step that is computed is the first in time.
         masked: Whether a row may not be there.
     """
 
     length: int
     width: int
+    batch: int
     ascending: bool
     masked: bool
 
@@ -359,7 +361,7 @@ def _parts(
         if masked and (len(part) < LEAST or not loop.masks):
             break
         width = _width(max(live for _, live in part), steps.batch) if masked else steps.batch
-        layout = Layout(length, width, ascending, masked)
+        layout = Layout(length, width, steps.batch, ascending, masked)
         if not found or found[-1][0] != layout:
             found.append((layout, []))
         found[-1][1].append(Part(layout, part))

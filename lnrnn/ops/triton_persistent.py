@@ -6,7 +6,7 @@ rows of the next step are copied in while one is computed. What does not depend 
 to kernels over all rows at once: the moments that a backward needs, before it, and the gradients
 of gains and biases, after it.
 
-On an H200 it took 0.5 to 0.85 of the time of `lnrnn.ops.triton_steps` wherever it fits, padded
+On an H200 it took 0.38 to 0.85 of the time of `lnrnn.ops.triton_steps` wherever it fits, padded
 (docs/cuda.md). Packed sequences were not measured, and go step by step.
 
 Dimensions: T steps, B sequences, N rows of all steps together, H units.
@@ -122,6 +122,28 @@ def rows_of_step(t, sequences, known, firsts, lives, batch):
 
 
 @triton.jit
+def load_reset(reset, like, at, mask):
+    """Return the state after a reset, shaped as ``like``; zeros if ``reset`` is None.
+
+    Before the first step: loaded inside the loop, it would be copied into shared memory ahead of
+    time, at every step.
+    """
+    found = tl.zeros_like(like)
+    if reset is not None:
+        found = tl.load(reset + at, mask=mask, other=0.0).to(like.dtype)
+    return found
+
+
+@triton.jit
+def cut_off(v, after, cuts, rows, exists):
+    """Return what the next step finds of ``v``: in rows that are cut, the state after a reset."""
+    if cuts is not None:
+        cut = tl.load(cuts + rows, mask=exists, other=0) != 0
+        v = tl.where(cut, after, v)
+    return v
+
+
+@triton.jit
 def sum_gates(
     d_u,  # (N, GATES * H), gradient of u = gain * N(v) + bias
     d_last,  # (N, H), the same of the last gate, or None if it is in d_u
@@ -191,7 +213,7 @@ def sequences_of(order: Steps, device: torch.device) -> Sequences:
     if not order.packed:
         return Sequences(len(order.live), order.batch)
     lengths = [sum(live > i for live in order.live) for i in range(0, order.batch, TILE)]
-    numbers = torch.tensor([*order.first, *order.live, *lengths])
+    numbers = torch.tensor([*order.first, *order.live, *lengths], device="cpu")
     if device.type == "cuda":
         numbers = numbers.pin_memory().to(device, non_blocking=True)
     steps = len(order.live)
@@ -242,22 +264,36 @@ def bytes_needed(
 
     The weights; the rows of steps to come, of each unit x and backward W h, for each gate, the
     state and the gradient of the output; what is multiplied; and what a tile goes through from one
-    thread to another.
+    thread to another. And of each row to come, moments and whether it is cut.
     """
     columns, _ = shape_of(hidden)
-    row, multiplied = gates * wide.itemsize, narrow.itemsize
+    row, multiplied, moments = gates * wide.itemsize, narrow.itemsize, 0
     if backward:
+        moments = 2 * (gates + 1) * 4
         row += gates * narrow.itemsize + (4 if gates == 4 else narrow.itemsize) + narrow.itemsize
         multiplied *= gates
     unit = (STAGES - 1) * row + multiplied + 4
-    return gates * columns**2 * narrow.itemsize + TILE * columns * unit
+    weights = gates * columns**2 * narrow.itemsize
+    return weights + TILE * (columns * unit + (STAGES - 1) * (moments + 4))
 
 
 @functools.cache
 def shared_memory(device: torch.device) -> int:
-    """Return the bytes of shared memory that a program may have."""
-    properties: Any = torch.cuda.get_device_properties(device)
-    return properties.shared_memory_per_block_optin
+    """Return the bytes of shared memory that a program may have; 0 where torch does not say.
+
+    It says so of NVIDIA's GPUs. On others the kernels compile, but were never measured.
+    """
+    properties = torch.cuda.get_device_properties(device)
+    return getattr(properties, "shared_memory_per_block_optin", 0)
+
+
+def word_rows(cuts: Tensor | None) -> Tensor | None:
+    """Return which rows are cut, (N, 1), as a kernel reads it.
+
+    Triton lays out what is multiplied by the narrowest number that was loaded on the way to it. For
+    bytes that the loop loads, and what is before it does not, it keeps W_hh in shared memory twice.
+    """
+    return None if cuts is None else cuts.reshape(-1, 1).to(torch.int32)
 
 
 def launch(

@@ -19,7 +19,6 @@ from lnrnn.ops.triton_lstm import MOMENTS, lstm_cell, lstm_cell_backward
 from lnrnn.ops.triton_norm import (
     add_to_own_row,
     constants,
-    handed_on,
     load_gates,
     load_moments,
     save_moments,
@@ -27,6 +26,8 @@ from lnrnn.ops.triton_norm import (
     units_of_tile,
 )
 from lnrnn.ops.triton_persistent import (
+    cut_off,
+    load_reset,
     load_weights,
     load_weights_back,
     means_of,
@@ -38,7 +39,6 @@ from lnrnn.ops.triton_persistent import (
 )
 from lnrnn.ops.triton_steps import (
     Steps,
-    byte_rows,
     copied,
     flat,
     plain,
@@ -94,6 +94,8 @@ def lstm_persistent_forward(
     at = sequences * H + columns
     hidden = tl.load(h + at, mask=known & inside, other=0.0)
     state = tl.load(c + at, mask=known & inside, other=0.0)
+    after_h = load_reset(reset_h, hidden, at, known & inside)
+    after_c = load_reset(reset_c, state, at, known & inside)
     means = means_of((tl.zeros_like(state),) * 4 + (state,), H)
     own = steps_of_program(steps, lengths)
     # At the end of a step: rows that are read for a product are copied in ahead of time.
@@ -125,8 +127,8 @@ def lstm_persistent_forward(
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
-        new = handed_on(new, cuts, reset_c, rows, at, exists, mask)
-        put_out = handed_on(put_out, cuts, reset_h, rows, at, exists, mask)
+        new = cut_off(new, after_c, cuts, rows, exists)
+        put_out = cut_off(put_out, after_h, cuts, rows, exists)
         if lives is not None:  # a sequence that is not live keeps its state
             new = tl.where(exists, new, state)
             put_out = tl.where(exists, put_out, hidden)
@@ -349,7 +351,7 @@ def forward(
             "c": c,
             "output": output,
             "cells": cells if keep else None,
-            "cuts": byte_rows(cuts),
+            "cuts": persistent.word_rows(cuts),
             "reset_h": plain(reset_h),
             "reset_c": plain(reset_c),
         },
@@ -433,7 +435,7 @@ def backward(
             "d_x": d_z,
             "d_side": d_side,
             "sums": sums,
-            "cuts": byte_rows(cuts),
+            "cuts": persistent.word_rows(cuts),
             **d_resets,
         },
         where,

@@ -16,7 +16,6 @@ from torch import Tensor
 from lnrnn.ops import triton_persistent as persistent
 from lnrnn.ops.triton_norm import (
     constants,
-    handed_on,
     load_gates,
     load_moments,
     save_moments,
@@ -24,6 +23,8 @@ from lnrnn.ops.triton_norm import (
     units_of_tile,
 )
 from lnrnn.ops.triton_persistent import (
+    cut_off,
+    load_reset,
     load_weights,
     load_weights_back,
     means_of,
@@ -36,7 +37,6 @@ from lnrnn.ops.triton_persistent import (
 from lnrnn.ops.triton_rnn import MOMENTS, rnn_cell, rnn_cell_backward
 from lnrnn.ops.triton_steps import (
     Steps,
-    byte_rows,
     copied,
     flat,
     plain,
@@ -82,6 +82,7 @@ def rnn_persistent_forward(
     biases = load_gates(bias, columns, inside, 1, H, ACC)
     at = sequences * H + columns
     hidden = tl.load(h + at, mask=known & inside, other=0.0)
+    after = load_reset(reset_h, hidden, at, known & inside)
     own = steps_of_program(steps, lengths)
     means = means_of((tl.zeros_like(hidden.to(ACC)),), H)
     v = products(hidden, weights, ACC)
@@ -95,7 +96,7 @@ def rnn_persistent_forward(
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
-        put_out = handed_on(put_out, cuts, reset_h, rows, at, exists, mask)
+        put_out = cut_off(put_out, after, cuts, rows, exists)
         if lives is not None:  # a sequence that is not live keeps its state
             put_out = tl.where(exists, put_out, hidden)
         hidden = put_out
@@ -245,7 +246,7 @@ def forward(
             "bias": plain(bias_hh),
             "h": h,
             "output": output,
-            "cuts": byte_rows(cuts),
+            "cuts": persistent.word_rows(cuts),
             "reset_h": plain(reset_h),
         },
         persistent.sequences_of(order, x.device),
@@ -302,7 +303,7 @@ def backward(
             "bias": plain(bias_hh),
             "d_x": d_z,
             "d_side": d_side,
-            "cuts": byte_rows(cuts),
+            "cuts": persistent.word_rows(cuts),
             "d_reset_h": d_reset_h,
         },
         persistent.sequences_of(order, x.device),

@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from aot.compiled import PERSISTENT, SHARED, TARGETS, compile_kernel, resources
+from aot.compiled import DEFAULTS, PERSISTENT, SHARED, TARGETS, compile_kernel, resources
 from norm_cases import Case
 
 from lnrnn import CellNorm
@@ -24,7 +24,11 @@ WIDEST = {
     "gru_persistent_backward": 128,
 }
 # Bytes of a thread's registers that go to memory.
-SPILLED = {"lstm_persistent_forward": 16}
+SPILLED = {
+    "rnn_persistent_backward": 8,
+    "lstm_persistent_forward": 48,
+    "gru_persistent_backward": 16,
+}
 KERNELS = [f"{cell}_persistent_{way}" for cell in PERSISTENT for way in ("forward", "backward")]
 VARIANTS = [
     Case("rnn", CellNorm(inputs="separate", kind="rms"), bias=False, nonlinearity="relu"),
@@ -36,11 +40,13 @@ VARIANTS = [
 
 
 def needed(kernel: str, hidden: int) -> int:
-    """Return the shared memory that a call under autocast is taken to need."""
+    """Return the shared memory that a call under autocast is taken to need.
+
+    There x is of 16 bits where it is added to W h before the norm, as an RNN's is.
+    """
     cell, backward = kernel.partition("_")[0], kernel.endswith("backward")
-    return triton_persistent.bytes_needed(
-        len(GATES[cell]), hidden, torch.float32, torch.bfloat16, backward
-    )
+    x = torch.bfloat16 if DEFAULTS[cell].norm.is_joint(cell) else torch.float32
+    return triton_persistent.bytes_needed(len(GATES[cell]), hidden, x, torch.bfloat16, backward)
 
 
 def fitting(target: str, kernel: str, hidden: int) -> bool:
@@ -50,12 +56,20 @@ def fitting(target: str, kernel: str, hidden: int) -> bool:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("target", list(SHARED))
 def test_what_fits_compiles_and_takes_no_more_than_was_thought(target: str, kernel: str) -> None:
-    sizes = sorted({h for h in (64, WIDEST[kernel]) if fitting(target, kernel, h)})
-    assert sizes
-    for hidden in sizes:
+    sizes = [h for h in (32, 64, 128, 256) if fitting(target, kernel, h)]
+    for hidden in {min(64, sizes[-1]), sizes[-1]}:
         found = resources(compile_kernel(kernel, target, torch.bfloat16, hidden))
         assert found.shared <= needed(kernel, hidden) <= SHARED[target]
         assert found.spilled <= SPILLED.get(kernel, 0)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_120"])
+def test_resets_take_no_more_than_was_thought(target: str, kernel: str) -> None:
+    """Neither the states after a reset nor a second W_hh have a place in shared memory."""
+    hidden = max(h for h in (32, 64, 128, 256) if fitting(target, kernel, h))
+    found = compile_kernel(kernel, target, torch.bfloat16, hidden, resets=True)
+    assert found.metadata.shared <= needed(kernel, hidden)
 
 
 def test_the_widest_fit_on_hopper_and_no_wider() -> None:

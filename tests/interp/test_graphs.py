@@ -243,6 +243,24 @@ def test_rows_that_are_not_there_are_masked(
     assert cuda.replayed - before == 2 * -(-steps // 2)
 
 
+@both_ways
+def test_batches_of_another_size_have_masked_windows_of_their_own(
+    reverse: bool, cuda: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of two rows are left of four sequences, of five and of a single one, and of two."""
+    monkeypatch.setattr(triton_graphs, "LEAST", 1)
+    for case in (FEW[0], FEW[2]):
+        for sizes in ([4, 3, 2, 2], [5, 3, 2, 2], [2, 1, 1, 1]):
+            packed = torch.tensor(sizes)
+            options: dict[str, Any] = {"reverse": reverse, "batch_sizes": packed}
+            args = arguments(case, sizes=sizes)
+            truth = plain(case, args, monkeypatch, **options)
+            for _ in range(2):
+                values = output_and_grads(op(case, fused=True, **options), args)
+                for value, expected in zip(values, truth, strict=True):
+                    assert_close(value, expected, 1e-13)  # products of more rows
+
+
 def test_widths_are_few_and_near_what_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = {triton_graphs._width(live, 1000) for live in range(1, 1001)}
     assert widths == {1000, 250}

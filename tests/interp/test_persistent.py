@@ -9,6 +9,7 @@ On a GPU they multiply numbers of 16 bits alone; here they compute whatever they
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,10 +27,12 @@ from numerics import (
 from recurrences import arguments, distinct, names, op, op_with, reset_mask, with_states
 
 from lnrnn.ops import triton_persistent
+from lnrnn.ops.triton_steps import Steps
 
 LAUNCHES = {
     name: getattr(triton_persistent, name) for name in ("launch", "launch_rows", "launch_sums")
 }
+FITS = triton_persistent.fits
 WHOLE = [case for case in FEW if not case.proj_size]
 few = pytest.mark.parametrize("case", WHOLE, ids=str)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -195,3 +198,29 @@ def test_either_way_takes_what_the_other_kept(
     monkeypatch.setattr(triton_persistent, "fits", lambda *_, packed, backward: not backward)
     compare(case, {"sizes": [3, 3, 1]})
     assert launched == [f"{case.cell}_persistent_forward", f"{case.cell}_moments"]
+
+
+@pytest.mark.parametrize(("memory", "fitting"), [(232448, True), (0, False), (None, False)])
+def test_a_call_fits_by_what_the_gpu_says(
+    memory: int | None, fitting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of GPUs that are not NVIDIA's, torch does not say how much shared memory they have."""
+    said = {} if memory is None else {"shared_memory_per_block_optin": memory}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(**said))
+    triton_persistent.shared_memory.cache_clear()
+    x: Any = SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.float32)
+    h_0, weight_hh = (torch.zeros(size, dtype=torch.bfloat16) for size in ((3, 64), (256, 64)))
+    assert FITS(x, h_0, weight_hh) is fitting
+    assert not FITS(x, h_0.float(), weight_hh.float())
+    assert not FITS(x, h_0, weight_hh, packed=True)
+    assert not FITS(x, h_0[:0], weight_hh)
+    triton_persistent.shared_memory.cache_clear()
+
+
+def test_where_rows_are_does_not_follow_the_default_device() -> None:
+    """They are copied to the GPU from pinned memory, which the CPU alone has."""
+    with torch.device("meta"):
+        order = Steps(torch.empty(5, 3), torch.tensor([3, 2], device="cpu"), False)
+        found = triton_persistent.sequences_of(order, torch.device("cpu"))
+    assert found.firsts is not None
+    assert found.firsts.tolist() == [0, 3]

@@ -50,7 +50,7 @@ def locked(folder: Path, *, leased: bool = False) -> Iterator[None]:
         except ConfigurationError:
             refused = True
             raise
-        with touched(path, lambda: _is_anothers(path, me)) if leased else nullcontext():
+        with touched(path, lambda: _is_lost(path, me)) if leased else nullcontext():
             yield
     finally:  # also of a Ctrl-C while the lock was written
         try:
@@ -162,14 +162,13 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_anothers(path: Path, me: dict[str, Any]) -> bool:
-    """Return whether another process has written itself into a lock that was this one's."""
+def _is_lost(path: Path, me: dict[str, Any]) -> bool:
+    """Return whether a lock that was this process's is another's, or was removed."""
     try:
         with open_own(path, "r") as file:
-            owner = _read(file)
-    except FileNotFoundError:
-        return False
-    return owner is not None and owner != me
+            return _read(file) != me
+    except FileNotFoundError:  # whoever took it over has finished, or is about to write its own
+        return True
 
 
 def _read(file: IO[str]) -> dict[str, Any] | None:

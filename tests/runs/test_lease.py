@@ -88,7 +88,9 @@ def test_a_lock_is_touched_while_it_is_held(tmp_path, monkeypatch):
     assert not (tmp_path / LOCK).exists()
 
 
-def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
+@pytest.mark.parametrize("owner", ["another", "none"])
+def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path, owner):
+    """To another process, which may since have finished and left."""
     script = (
         "import sys, time; from pathlib import Path; from lnrnn.runs import lease\n"
         "from lnrnn.runs.lock import locked\n"
@@ -101,12 +103,33 @@ def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
     process = subprocess.Popen(command, **pipes)
     assert process.stdout is not None
     assert process.stdout.readline() == "mine\n"
-    others = {**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"}
-    (tmp_path / LOCK).write_text(json.dumps(others))
+    others = json.dumps({**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"})
+    if owner == "another":
+        (tmp_path / LOCK).write_text(others)
+    else:
+        (tmp_path / LOCK).unlink()
     printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed) == (TAKEN, "")
     assert said == f"error: {tmp_path} was taken over while this process stood still\n"
-    assert json.loads((tmp_path / LOCK).read_text()) == others
+    if owner == "another":
+        assert (tmp_path / LOCK).read_text() == others
+    else:
+        assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_that_is_lost_during_a_touch_is_seen_lost_at_once(tmp_path, monkeypatch):
+    """The touch waits for the disk; nobody waits for the next one to look whose the lock is."""
+    ended, lost = threading.Event(), threading.Event()
+
+    def stand_still(*_, **__) -> None:
+        lost.set()
+        monkeypatch.setattr(lease, "BEAT", 1000)
+
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    monkeypatch.setattr(lease.os, "utime", stand_still)
+    monkeypatch.setattr(lease.os, "_exit", lambda _: ended.set())
+    with lease.touched(tmp_path / LOCK, lost.is_set):
+        assert ended.wait(20)
 
 
 def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatch):
@@ -114,7 +137,7 @@ def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatc
     ended, looked = [], threading.Event()
     left = threading.Event()
 
-    def is_anothers() -> bool:
+    def is_lost() -> bool:
         left.wait(20)
         looked.set()
         return True
@@ -122,7 +145,7 @@ def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatc
     monkeypatch.setattr(lease, "BEAT", 0.01)
     monkeypatch.setattr(lease.os, "_exit", ended.append)
     (tmp_path / LOCK).touch()
-    with lease.touched(tmp_path / LOCK, is_anothers):
+    with lease.touched(tmp_path / LOCK, is_lost):
         time.sleep(0.1)
     left.set()
     assert looked.wait(20)

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from lnrnn.runs.folder import check_configuration
+from lnrnn.runs.lease import TAKEN
 from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study import pool as pooling
@@ -475,6 +476,29 @@ def test_processes_that_cannot_even_start_are_an_error(monkeypatch):
     pool = pooling.Pool(tasks, 2, 1, Overview("training", tasks, Console()))
     with pytest.raises(pooling.WorkerError, match=r"No module named lnrnn\.study\.nothing"):
         pool.run()
+
+
+@pytest.mark.parametrize(
+    ("code", "before", "after", "lost"),
+    [
+        (TAKEN, "running", "running", 0),  # the record is of the process that took the run over
+        (-9, "finished", "finished", 1),
+        (-9, "running", "failed", 1),
+    ],
+)
+def test_a_lost_process_spoils_no_record_of_another(code, before, after, lost):
+    task = Task("seed 0", EXPERIMENT)
+    task.folder.mkdir(parents=True)
+    (task.folder / "run.json").write_text(json.dumps({"status": before}))
+    overview = Overview("training", [task], Console(), shared=True)
+    pool = pooling.Pool([], 2, 1, overview, shared=True)
+    process = SimpleNamespace(wait=lambda: code)
+    worker = SimpleNamespace(task=task, ready=True, process=process, new_output=str, discard=str)
+    pool.workers = [worker]
+    overview.begin(task)
+    pool._bury(worker)
+    assert json.loads((task.folder / "run.json").read_text())["status"] == after
+    assert len(overview.failures) == lost
 
 
 class Process:

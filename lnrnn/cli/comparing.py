@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
+from lnrnn.comparison.looks import Look
 from lnrnn.runs.folder import check_files, folder_of
 from lnrnn.runs.lease import Watch
 from lnrnn.runs.lock import InUseError, is_held, locked
@@ -25,7 +26,6 @@ from lnrnn.study.plan import (
     named_primary,
     result_folder,
     result_name,
-    runs_before,
     tasks_of,
 )
 from lnrnn.study.pool import WorkerError
@@ -164,11 +164,10 @@ def data_of(folders: Mapping[str, Sequence[Path]]) -> str:
 def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Write the comparison, print it, and say where it is and what it replaces."""
     print_table(result, console)  # first: the disk may be full, or not ours to write to
-    before, splits = runs_before(folder), len(result["splits"])
+    before = looks_before(folder)[-1:]
     written = write(result, folders, folder)
-    if before > len(result["seeds"]) * splits:
-        size = f"{before} seeds" if splits == 1 else f"{before} runs an arm"
-        console.print(f"the comparison over {size} that was here is replaced")
+    if not all(look.within(Look(len(result["seeds"]), len(result["splits"]))) for look in before):
+        console.print(f"the comparison over {before[0]} that was here is replaced")
     for path in (path for path in written if path.suffix == ".html"):
         console.print(f"report:  {path}", soft_wrap=True)
     console.print(f"written: {folder}", soft_wrap=True)

@@ -138,7 +138,7 @@ def test_every_seed_is_trained_on_every_split(call, monkeypatch):
     with open(f"runs/digits/compare/rnn-vs-rnn_ln-{home}-splits/compare.json") as file:
         found = json.load(file)
     assert (found["seeds"], found["splits"]) == ([0, 1], [0, 1, 2])
-    assert found["primary"]["looks"] == [6]
+    assert found["primary"]["looks"] == [[2, 3]]
     (pair,) = found["pairs"]
     values = {
         arm["name"]: [run["value"] for run in arm["runs"]] for arm in found["arms"]

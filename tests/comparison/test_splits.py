@@ -268,12 +268,12 @@ def test_the_page_and_the_files_say_what_is_covered(fresh, tmp_path):
 
 def test_added_splits_are_another_look():
     few, more = on_splits(splits=3), on_splits(splits=5)
-    assert compare(few)["primary"]["looks"] == [24]
-    again = compare(more, looks=[24])
-    assert again["primary"]["looks"] == [24, 40]
+    assert compare(few)["primary"]["looks"] == [[8, 3]]
+    again = compare(more, looks=[[8, 3]])
+    assert again["primary"]["looks"] == [[8, 3], [8, 5]]
     assert again["pairs"][0]["level"] == pytest.approx(0.992)
     assert any(
-        "runs were added after the result over 24 runs an arm had been seen" in text
+        "seeds or splits were added after the result over 8 seeds on 3 splits had been seen" in text
         for text in again["warnings"]
     )
 

@@ -43,7 +43,13 @@ from lnrnn.comparison.records import (
     with_splits,
 )
 from lnrnn.comparison.speed import Cost, speed
-from lnrnn.comparison.splits import SplitPair, check_splits, describe_splits, is_several
+from lnrnn.comparison.splits import (
+    SplitPair,
+    check_splits,
+    describe_splits,
+    is_several,
+    on_shared_splits,
+)
 from lnrnn.comparison.statistics import LEVEL, alpha_of
 from lnrnn.comparison.targets import check_grid, steps_to_target
 from lnrnn.comparison.tuning import (
@@ -113,7 +119,8 @@ def compare(
             such endpoint, or what no test over several splits accounts for.
     """
     check_endpoint(primary)
-    runs: Arms = with_splits({name: read_runs(folders) for name, folders in arms.items()})
+    read = with_splits({name: read_runs(folders) for name, folders in arms.items()})
+    runs, warnings = on_shared_splits(read)
     known = {name: readable_runs(members) for name, members in runs.items()}
     readable = [run for members in known.values() for run in members]
     _check_comparable(runs, readable)
@@ -132,7 +139,7 @@ def compare(
     speeds, clock_warnings = _speed(known, targets, cost, grids, look)
     tuned = _describe_tuning(tuning, grid)
     validity, validity_warnings = _validity(runs, known)
-    warnings = [line for name, members in runs.items() for line in check_arm(name, members)]
+    warnings += [line for name, members in runs.items() for line in check_arm(name, members)]
     warnings += [*check_surroundings(readable), *validity_warnings]
     warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
     warnings += check_grid(targets, known)

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
 from lnrnn.comparison.looks import Look
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import check_files, folder_of
 from lnrnn.runs.lease import Watch
 from lnrnn.runs.lock import InUseError, is_held, locked
-from lnrnn.runs.record import RecordError, read_record
+from lnrnn.runs.record import RecordError, parse_json, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.missing import PAUSE, Failures, name_missing, threads_of_one, train_all
@@ -128,19 +129,38 @@ def finish(
     return conclude(settings, result, failures, problem)
 
 
-def _stamp(path: Path) -> int:
-    """Return when a file was written; 0 if it is not there."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from what is written in its place later; None if it is not there."""
     try:
-        return path.lstat().st_mtime_ns
+        found = path.lstat()
     except FileNotFoundError:
-        return 0
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
-def _is_of(folder: Path, runs: Runs, before: int) -> bool:
-    """Return whether another process has compared these runs as they are, since ``before``."""
-    made = _stamp(folder / "compare.json")
-    records = [_stamp(folder_of(run).record) for members in runs.values() for run in members]
-    return made != before and made >= max(records)
+def _is_of(folder: Path, runs: Runs, before: tuple[int, int] | None) -> bool:
+    """Return whether another process has compared these very runs as they are, since ``before``.
+
+    No times are compared: machines that share a disk may have clocks that differ.
+    """
+    path = folder / "compare.json"
+    if _stamp(path) == before:
+        return False
+    try:
+        with open_own(path) as file:
+            arms = parse_json(file.read(), path)["arms"]
+        compared = {run["folder"]: run["status"] for arm in arms for run in arm["runs"]}
+    except (OSError, RecordError, LookupError, TypeError):  # damaged, and then written again
+        return False
+    paths = [folder_of(run).path for members in runs.values() for run in members]
+    return compared == {path.as_posix(): _status(path) for path in paths}
+
+
+def _status(run: Path) -> str | None:
+    try:
+        return read_record(run / "run.json").status
+    except RecordError:
+        return "unreadable"
 
 
 def data_of(folders: Mapping[str, Sequence[Path]]) -> str:

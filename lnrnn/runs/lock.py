@@ -76,7 +76,8 @@ def remove_stale_lock(folder: Path) -> None:
     with suppress(FileNotFoundError), open_own(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         owner = _read(file)
-        if owner is None or not _may_live(owner, _describe(os.getpid())):
+        stale = owner is None or not _may_live(owner, _describe(os.getpid()))
+        if stale and _is_at(path, file):
             path.unlink()
 
 
@@ -158,8 +159,9 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # It is empty where a Ctrl-C came before it was written.
-        if os.fstat(file.fileno()).st_size == 0 or _read(file) == me:
-            path.unlink(missing_ok=True)
+        mine = os.fstat(file.fileno()).st_size == 0 or _read(file) == me
+        if mine and _is_at(path, file):  # and not taken over since it was opened
+            path.unlink()
 
 
 def _is_lost(path: Path, me: dict[str, Any]) -> bool:

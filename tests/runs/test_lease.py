@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from lnrnn.runs import lease
+from lnrnn.runs import lease, lock
 from lnrnn.runs.lease import TAKEN, Watch
 from lnrnn.runs.lock import LOCK, is_held, locked
 from lnrnn.training import ConfigurationError
@@ -130,6 +131,23 @@ def test_a_lock_that_is_lost_during_a_touch_is_seen_lost_at_once(tmp_path, monke
     monkeypatch.setattr(lease.os, "_exit", lambda _: ended.set())
     with lease.touched(tmp_path / LOCK, lost.is_set):
         assert ended.wait(20)
+
+
+def test_who_leaves_late_does_not_remove_the_lock_of_its_next_owner(tmp_path, monkeypatch):
+    """The lock was opened, then lost and taken, and only then looked at."""
+    path, held = tmp_path / LOCK, ExitStack()
+    held.enter_context(locked(tmp_path))
+
+    def taken_meanwhile(*_) -> None:
+        path.unlink()
+        path.write_text("{}")
+
+    monkeypatch.setattr(lock.fcntl, "flock", taken_meanwhile)
+    held.close()
+    assert path.read_text() == "{}"
+    path.write_text(json.dumps({"pid": 10**30, "host": lock.socket.gethostname()}))
+    lock.remove_stale_lock(tmp_path)
+    assert path.read_text() == "{}"
 
 
 def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatch):

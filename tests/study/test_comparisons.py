@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from experiments import compose
@@ -88,7 +89,10 @@ def plan(*arguments: str):
         (["seeds=true"], "seeds must be at least 1, and a whole number.*got True"),
         (["jobs=0"], "jobs must be at least 1, and a whole number: how many runs"),
         (["worker=yes"], "worker must be true or false, got yes"),
-        (["worker=true", "train=false"], "worker=true trains what nobody else is at, and train="),
+        (
+            ["worker=true", "train=false"],
+            "worker=true trains runs that no other process is training, and train=",
+        ),
         (["train=yes"], "train must be true or false, got yes"),
         (["cost=1"], "cost must be true or false, got 1"),
         (["require_speedup=0"], "require_speedup must be null or a positive number.*got 0"),
@@ -493,7 +497,9 @@ def test_a_lost_process_spoils_no_record_of_another(code, before, after, lost):
     overview = Overview("training", [task], Console(), shared=True)
     pool = pooling.Pool([], 2, 1, overview, shared=True)
     process = SimpleNamespace(wait=lambda: code)
-    worker = SimpleNamespace(task=task, ready=True, process=process, new_output=str, discard=str)
+    worker: Any = SimpleNamespace(
+        task=task, ready=True, process=process, new_output=str, discard=str
+    )
     pool.workers = [worker]
     overview.begin(task)
     pool._bury(worker)

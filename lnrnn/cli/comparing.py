@@ -10,10 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from lnrnn.comparison import compare, print_table, write
+from lnrnn.comparison.looks import Look
+from lnrnn.runs.files import open_own
 from lnrnn.runs.folder import check_files, folder_of
 from lnrnn.runs.lease import Watch
 from lnrnn.runs.lock import InUseError, is_held, locked
-from lnrnn.runs.record import RecordError, read_record
+from lnrnn.runs.record import RecordError, parse_json, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.missing import PAUSE, Failures, name_missing, threads_of_one, train_all
@@ -25,7 +27,6 @@ from lnrnn.study.plan import (
     named_primary,
     result_folder,
     result_name,
-    runs_before,
     tasks_of,
 )
 from lnrnn.study.pool import WorkerError
@@ -128,19 +129,38 @@ def finish(
     return conclude(settings, result, failures, problem)
 
 
-def _stamp(path: Path) -> int:
-    """Return when a file was written; 0 if it is not there."""
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from what is written in its place later; None if it is not there."""
     try:
-        return path.lstat().st_mtime_ns
+        found = path.lstat()
     except FileNotFoundError:
-        return 0
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
-def _is_of(folder: Path, runs: Runs, before: int) -> bool:
-    """Return whether another process has compared these runs as they are, since ``before``."""
-    made = _stamp(folder / "compare.json")
-    records = [_stamp(folder_of(run).record) for members in runs.values() for run in members]
-    return made != before and made >= max(records)
+def _is_of(folder: Path, runs: Runs, before: tuple[int, int] | None) -> bool:
+    """Return whether another process has compared these very runs as they are, since ``before``.
+
+    No times are compared: machines that share a disk may have clocks that differ.
+    """
+    path = folder / "compare.json"
+    if _stamp(path) == before:
+        return False
+    try:
+        with open_own(path) as file:
+            arms = parse_json(file.read(), path)["arms"]
+        compared = {run["folder"]: run["status"] for arm in arms for run in arm["runs"]}
+    except (OSError, RecordError, LookupError, TypeError):  # damaged, and then written again
+        return False
+    paths = [folder_of(run).path for members in runs.values() for run in members]
+    return compared == {path.as_posix(): _status(path) for path in paths}
+
+
+def _status(run: Path) -> str | None:
+    try:
+        return read_record(run / "run.json").status
+    except RecordError:
+        return "unreadable"
 
 
 def data_of(folders: Mapping[str, Sequence[Path]]) -> str:
@@ -164,11 +184,10 @@ def data_of(folders: Mapping[str, Sequence[Path]]) -> str:
 def report(result: Mapping[str, Any], folders: Mapping[str, Sequence[Path]], folder: Path) -> None:
     """Write the comparison, print it, and say where it is and what it replaces."""
     print_table(result, console)  # first: the disk may be full, or not ours to write to
-    before, splits = runs_before(folder), len(result["splits"])
+    before = looks_before(folder)[-1:]
     written = write(result, folders, folder)
-    if before > len(result["seeds"]) * splits:
-        size = f"{before} seeds" if splits == 1 else f"{before} runs an arm"
-        console.print(f"the comparison over {size} that was here is replaced")
+    if not all(look.within(Look(len(result["seeds"]), len(result["splits"]))) for look in before):
+        console.print(f"the comparison over {before[0]} that was here is replaced")
     for path in (path for path in written if path.suffix == ".html"):
         console.print(f"report:  {path}", soft_wrap=True)
     console.print(f"written: {folder}", soft_wrap=True)

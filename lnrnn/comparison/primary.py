@@ -10,28 +10,28 @@ from typing import Any
 
 from lnrnn.comparison.claims import largest, supported
 from lnrnn.comparison.endpoints import ENDPOINTS
+from lnrnn.comparison.looks import Look, as_entry
 from lnrnn.comparison.speed import logarithms
-from lnrnn.comparison.statistics import CLAIM_PAIRS, alpha_of, holm
+from lnrnn.comparison.statistics import alpha_of, holm
 from lnrnn.comparison.targets import HEADLINE
 
 PARTS = {"final": "at_end", "area": "over_training", "steps_to_90": "speed"}  # of a verdict
 ENTRIES = {"final": None, "area": "validation_difference"}  # of a pair; None: its own
 
 
-def describe_primary(endpoint: str, named: str | None, looks: Sequence[int]) -> dict[str, Any]:
+def describe_primary(endpoint: str, named: str | None, looks: Sequence[Look]) -> dict[str, Any]:
     """Return the entry ``"primary"`` of ``compare.json``.
 
     Args:
         endpoint: One of ``ENDPOINTS``.
         named: The one named before the runs; None where nobody knows.
-        looks: How many seeds each look at this comparison's result had, this one the last; or with
-            several splits, how many runs an arm.
+        looks: The looks at this comparison's result, this one the last.
     """
     return {
         "endpoint": endpoint,
         "meaning": ENDPOINTS[endpoint],
         "named_before_the_runs": named,
-        "looks": [*looks],
+        "looks": [as_entry(look) for look in looks],
         "alpha": alpha_of(len(looks)),
     }
 
@@ -69,28 +69,6 @@ def _headline(pair: dict[str, Any]) -> dict[str, Any] | None:
     return next((rung["steps"] for rung in pair["speed"] if rung["share"] == HEADLINE), None)
 
 
-def looks_with(before: Sequence[int], seeds: int, splits: int = 1) -> list[int]:
-    """Return the looks at a comparison, this one the last.
-
-    A look over no more seeds than the last one is the same look. One with too few pairs for any
-    claim spends nothing, and is none.
-
-    Args:
-        before: How many seeds each earlier look had.
-        seeds: How many there are now.
-        splits: On how many splits each is run; then every look is counted in runs an arm.
-
-    Example:
-        >>> looks_with([7], 10), looks_with([7], 7), looks_with([3], 10)
-        ([7, 10], [7], [10])
-    """
-    looks: list[int] = []
-    for count in (*before, seeds * splits):
-        if count >= CLAIM_PAIRS and count > max(looks, default=0):
-            looks.append(count)
-    return looks or [seeds * splits]
-
-
 def check_named(endpoint: str, named: str | None) -> list[str]:
     """Say if another endpoint was named before the runs."""
     if named in (None, endpoint):
@@ -98,18 +76,4 @@ def check_named(endpoint: str, named: str | None) -> list[str]:
     return [
         f"primary={named} was named before the runs, and primary={endpoint} afterwards: a claim "
         "about it is one of several that could have been made"
-    ]
-
-
-def check_looks(looks: Sequence[int], splits: int = 1) -> list[str]:
-    """Say what it costs that seeds, or splits, were added to a comparison with a known result."""
-    if len(looks) < 2:
-        return []
-    seen = " and ".join(map(str, looks[:-1]))
-    alpha = alpha_of(len(looks))
-    added, unit = ("seeds", "seeds") if splits == 1 else ("runs", "runs an arm")
-    return [
-        f"{added} were added after the result over {seen} {unit} had been seen: this is look "
-        f"{len(looks)} at one comparison, so a claim takes a Holm p below {alpha:.2g}, and its "
-        f"intervals are those at {100 * (1 - alpha):.4g} %"
     ]

@@ -25,14 +25,13 @@ from lnrnn.comparison.configuration import describe_configuration
 from lnrnn.comparison.endpoints import check_endpoint
 from lnrnn.comparison.examples import check_examples, compare_examples
 from lnrnn.comparison.failures import compare_failures, given_success
+from lnrnn.comparison.looks import Look, check_looks, looks_with
 from lnrnn.comparison.primary import (
     PARTS as PRIMARY_PARTS,
 )
 from lnrnn.comparison.primary import (
-    check_looks,
     check_named,
     describe_primary,
-    looks_with,
     mark_primary,
 )
 from lnrnn.comparison.records import (
@@ -44,7 +43,13 @@ from lnrnn.comparison.records import (
     with_splits,
 )
 from lnrnn.comparison.speed import Cost, speed
-from lnrnn.comparison.splits import SplitPair, check_splits, describe_splits, is_several
+from lnrnn.comparison.splits import (
+    SplitPair,
+    check_splits,
+    describe_splits,
+    is_several,
+    on_shared_splits,
+)
 from lnrnn.comparison.statistics import LEVEL, alpha_of
 from lnrnn.comparison.targets import check_grid, steps_to_target
 from lnrnn.comparison.tuning import (
@@ -84,7 +89,7 @@ def compare(
     grid: Tuning | None = None,
     primary: str = "final",
     named: str | None = None,
-    looks: Sequence[int] = (),
+    looks: Sequence[int | Sequence[int]] = (),
     command: str | None = None,
 ) -> dict[str, Any]:
     """Compare arms with the first of them, run by run with the same seed on the same split.
@@ -101,7 +106,7 @@ def compare(
         primary: The endpoint that the comparison is about: "final", "area" or "steps_to_90".
         named: The endpoint that was named before the runs, where that is known.
         looks: How many seeds each earlier result of this comparison had that somebody saw; or with
-            several splits, how many runs an arm.
+            several splits, how many seeds and splits.
         command: What was typed to make it, where that is known.
 
     Returns:
@@ -114,27 +119,27 @@ def compare(
             such endpoint, or what no test over several splits accounts for.
     """
     check_endpoint(primary)
-    runs: Arms = with_splits({name: read_runs(folders) for name, folders in arms.items()})
+    read = with_splits({name: read_runs(folders) for name, folders in arms.items()})
+    runs, warnings = on_shared_splits(read)
     known = {name: readable_runs(members) for name, members in runs.items()}
     readable = [run for members in known.values() for run in members]
     _check_comparable(runs, readable)
     first = readable[0]
     seeds = sorted({run.seed for run in readable})
     splits = sorted({run.split for run in readable}, key=lambda split: (split is not None, split))
-    looks = looks_with(looks, len(seeds), len(splits))
+    seen = looks_with(looks, Look(len(seeds), len(splits)))
+    look = len(seen)
     grids, crossed = _grid_pairs(grid, known), _split_pairs(known)
     _check_several(crossed, grid or tuning, primary)
-    outcomes = {
-        measure: _outcomes(known, measure, grids, crossed, len(looks)) for measure in MEASURES
-    }
+    outcomes = {measure: _outcomes(known, measure, grids, crossed, look) for measure in MEASURES}
     targets = steps_to_target(known, _step_times(cost))
     halfway = targets[0]["target"] if targets else None
     if crossed:
         targets = []  # each split would have its own
-    speeds, clock_warnings = _speed(known, targets, cost, grids, len(looks))
+    speeds, clock_warnings = _speed(known, targets, cost, grids, look)
     tuned = _describe_tuning(tuning, grid)
     validity, validity_warnings = _validity(runs, known)
-    warnings = [line for name, members in runs.items() for line in check_arm(name, members)]
+    warnings += [line for name, members in runs.items() for line in check_arm(name, members)]
     warnings += [*check_surroundings(readable), *validity_warnings]
     warnings += [*_check_pairs(known, outcomes[TEST_VALUE]), *check_speed_strength(speeds)]
     warnings += check_grid(targets, known)
@@ -142,9 +147,9 @@ def compare(
         warnings.append(f"no targets: the median val/{first.metric} of the baseline never improves")
     warnings += [*clock_warnings, *check_clock(cost), *check_clipping(known), *check_ceiling(known)]
     warnings += check_tuning(tuned, seeds) if tuned else []
-    warnings += [*check_looks(looks, len(splits)), *check_named(primary, named)]
-    failures = compare_failures(known, halfway, len(looks))
-    succeeded = given_success(known, halfway, TEST_VALUE, grids, crossed, len(looks))
+    warnings += [*check_looks(seen), *check_named(primary, named)]
+    failures = compare_failures(known, halfway, look)
+    succeeded = given_success(known, halfway, TEST_VALUE, grids, crossed, look)
     pairs = [
         _describe_pair(
             known,
@@ -153,19 +158,19 @@ def compare(
             rungs,
             (failures[place], succeeded[place]),
             primary,
-            len(looks),
+            look,
             crossed[place] if crossed else None,
         )
         for place, (arm, rungs) in enumerate(zip([*runs][1:], speeds, strict=True))
     ]
-    mark_primary(pairs, primary, len(looks))
+    mark_primary(pairs, primary, look)
     warnings += check_examples([pair["verdict_parts"]["title"] for pair in pairs], pairs)
     return {
         "command": command,
         "data": first.data,
         "metric": first.metric,
         "higher_is_better": first.higher_is_better,
-        "primary": describe_primary(primary, named, looks),
+        "primary": describe_primary(primary, named, seen),
         "seeds": seeds,
         "splits": splits,
         "commit": _shared([run.commit for run in readable]),

@@ -129,6 +129,38 @@ def check_splits(arms: Mapping[str, Sequence[Run]]) -> None:
             )
 
 
+def on_shared_splits(
+    arms: Mapping[str, Sequence[Run | Unreadable]],
+) -> tuple[dict[str, list[Run | Unreadable]], list[str]]:
+    """Leave out splits on which all runs of an arm are missing, and say so.
+
+    An arm of which every run can be read is as it was meant to be, and nothing is left out for it.
+
+    Args:
+        arms: All runs of every arm.
+
+    Returns:
+        The runs that are compared, and warnings.
+    """
+    asked = {run.split for runs in arms.values() for run in runs if isinstance(run, Run)}
+    lacking = {}
+    for name, runs in arms.items():
+        there = {run.split for run in runs if isinstance(run, Run)}
+        if there and len(there) < len(asked) and any(isinstance(run, Unreadable) for run in runs):
+            lacking[name] = asked - there
+    left_out = set().union(*lacking.values())
+    warnings = [
+        f"{name} has no run that can be read on some splits ({_listed(splits)}), so no arm is "
+        "compared on them"
+        for name, splits in lacking.items()
+    ]
+    kept = {
+        name: [run for run in runs if isinstance(run, Unreadable) or run.split not in left_out]
+        for name, runs in arms.items()
+    }
+    return kept, warnings
+
+
 def check_data(runs: Sequence[Run]) -> list[str]:
     """Say if runs on one split saw different data, or runs on two splits the same.
 

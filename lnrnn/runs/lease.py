@@ -18,28 +18,31 @@ TAKEN = 75  # exit code: somebody else has the folder (EX_TEMPFAIL)
 
 
 @contextmanager
-def touched(lock: Path, is_anothers: Callable[[], bool]) -> Iterator[None]:
+def touched(lock: Path, is_lost: Callable[[], bool]) -> Iterator[None]:
     """Touch a lock every ``BEAT`` seconds.
 
-    A process that was stopped for longer than ``LEASE`` seconds may find its lock another's. It
-    ends at once then, and saves nothing: two runs in one folder would spoil each other.
+    A process that was stopped for longer than ``LEASE`` seconds may find its lock another's, or
+    gone with that other, who has finished. It ends at once then, and saves nothing: two runs in one
+    folder would spoil each other.
 
     Args:
         lock: This process's.
-        is_anothers: Tells whether it is another's by now.
+        is_lost: Tells whether it no longer is.
     """
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(BEAT):
+            # First: where the disk stood still, this waited for it, and what comes next is new.
+            with suppress(OSError):
+                os.utime(lock, follow_symlinks=False)
             with suppress(OSError):  # a disk that does not answer may do so at the next
-                if is_anothers() and not over.is_set():  # and not since it was left
+                if is_lost() and not over.is_set():  # and not since it was left
                     text = f"error: {lock.parent} was taken over while this process stood still\n"
                     with suppress(OSError, ValueError):
                         sys.stderr.write(text)
                         sys.stderr.flush()
                     os._exit(TAKEN)
-                os.utime(lock, follow_symlinks=False)
 
     beating = threading.Thread(target=beat, daemon=True)
     beating.start()

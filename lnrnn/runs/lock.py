@@ -50,7 +50,7 @@ def locked(folder: Path, *, leased: bool = False) -> Iterator[None]:
         except ConfigurationError:
             refused = True
             raise
-        with touched(path, lambda: _is_anothers(path, me)) if leased else nullcontext():
+        with touched(path, lambda: _is_lost(path, me)) if leased else nullcontext():
             yield
     finally:  # also of a Ctrl-C while the lock was written
         try:
@@ -76,7 +76,8 @@ def remove_stale_lock(folder: Path) -> None:
     with suppress(FileNotFoundError), open_own(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         owner = _read(file)
-        if owner is None or not _may_live(owner, _describe(os.getpid())):
+        stale = owner is None or not _may_live(owner, _describe(os.getpid()))
+        if stale and _is_at(path, file):
             path.unlink()
 
 
@@ -158,18 +159,18 @@ def _leave(path: Path, me: dict[str, Any]) -> None:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # It is empty where a Ctrl-C came before it was written.
-        if os.fstat(file.fileno()).st_size == 0 or _read(file) == me:
-            path.unlink(missing_ok=True)
+        mine = os.fstat(file.fileno()).st_size == 0 or _read(file) == me
+        if mine and _is_at(path, file):  # and not taken over since it was opened
+            path.unlink()
 
 
-def _is_anothers(path: Path, me: dict[str, Any]) -> bool:
-    """Return whether another process has written itself into a lock that was this one's."""
+def _is_lost(path: Path, me: dict[str, Any]) -> bool:
+    """Return whether a lock that was this process's is another's, or was removed."""
     try:
         with open_own(path, "r") as file:
-            owner = _read(file)
-    except FileNotFoundError:
-        return False
-    return owner is not None and owner != me
+            return _read(file) != me
+    except FileNotFoundError:  # whoever took it over has finished, or is about to write its own
+        return True
 
 
 def _read(file: IO[str]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from lnrnn.study.pool import Pool
 from lnrnn.training.run import is_finished
 
 Failures = list[tuple[Task, Failure]]
-PAUSE = 2.0  # seconds between two looks at what other processes are at
+PAUSE = 2.0  # seconds between two looks at what other processes are training
 
 
 def train_all(
@@ -35,8 +35,8 @@ def train_all(
             one alone is left: their number decides the last bits, and runs of one comparison
             should have the same.
         console: Where the progress is shown.
-        shared: Whether other processes train the same runs. Those that they are at are left to
-            them and waited for; what they leave undone is taken over.
+        shared: Whether other processes train the same runs. Those that they are training are left
+            to them and waited for; what they leave undone is taken over.
 
     Raises:
         ConfigurationError: If the data have changed since a run was finished.
@@ -69,7 +69,7 @@ def _train(overview: Overview, tasks: Sequence[Task], jobs: int, *, shared: bool
 
 
 def _train_shared(what: str, waiting: list[Task], jobs: int, console: Console) -> Failures:
-    """Train what nobody else is at, until every run has a result or has failed here."""
+    """Train what no other process is training, until every run has a result or has failed here."""
     watch, failures, told = Watch(), Failures(), 0
     while waiting:
         free = [task for task in waiting if not is_held(task.folder, watch)]
@@ -78,7 +78,7 @@ def _train_shared(what: str, waiting: list[Task], jobs: int, console: Console) -
             failures += _train(overview, free, jobs, shared=True)
         elif len(waiting) != told:
             told = len(waiting)
-            console.print(f"{what}: waiting for {told} runs that other processes are at")
+            console.print(f"{what}: waiting for {told} runs that other processes train")
         else:
             time.sleep(PAUSE)
         failed = [task.folder for task, _ in failures]

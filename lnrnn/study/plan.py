@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lnrnn.comparison.endpoints import check_endpoint
+from lnrnn.comparison.looks import Look, as_look
 from lnrnn.config.compose import Experiment, compose_experiment, instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.data.datamodule import UNNAMED, DataModule
@@ -218,24 +219,15 @@ def short(text: str) -> str:
     return text if kept == text and len(text) <= 100 else with_hash(kept[:91], text)
 
 
-def runs_before(folder: Path) -> int:
-    """Return over how many runs of an arm the comparison in a folder goes; 0 for none."""
-    return looks_before(folder)[-1]
-
-
-def looks_before(folder: Path) -> list[int]:
-    """Return how many runs an arm each result had that was in a folder, the last one there; or 0.
-
-    They are one a seed, or with several splits one a seed and split.
-    """
+def looks_before(folder: Path) -> list[Look]:
+    """Return what each result went over that was in a folder, the last one there; or nothing."""
     try:
         with open_own(folder / "compare.json") as file:
             found = parse_json(file.read(), "compare.json")
-        here = len(found["seeds"]) * max(1, len(found.get("splits", [])))
-        looks = [*found.get("primary", {}).get("looks", []), here]
+        here = Look(len(found["seeds"]), max(1, len(found.get("splits", []))))
+        return [*map(as_look, found.get("primary", {}).get("looks", [])), here]
     except (OSError, RecordError, LookupError, TypeError, AttributeError):
-        return [0]  # none yet, or damaged, and then it is written again
-    return looks if all(type(count) is int for count in looks) else [0]
+        return []  # none yet, or damaged, and then it is written again
 
 
 def named_primary(folder: Path, settings: Settings) -> str | None:

@@ -23,6 +23,7 @@ import lnrnn
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.folder import folder_of
 from lnrnn.runs.interruption import STOPPING, Interrupted, ask_for_requeue
+from lnrnn.runs.lease import TAKEN
 from lnrnn.runs.lock import locked
 from lnrnn.study.attempt import Failure
 from lnrnn.study.overview import Overview
@@ -207,8 +208,10 @@ class Pool:
             return
         if worker.task is not None:
             lost = f"its process was lost: {_ending(code)}"
-            self._note_failure(worker.task, lost)
-            self._end(worker, Failure(lost))
+            taken = code == TAKEN  # and the record is of whoever took the run
+            if not taken:
+                self._note_failure(worker.task, lost)
+            self._end(worker, Failure(lost, taken=taken))
         output = worker.new_output()
         self.workers.remove(worker)
         worker.discard()
@@ -227,7 +230,8 @@ class Pool:
             return
         try:
             with locked(folder.path):
-                folder.update_record(status="failed", error=message)
+                if folder.read_record().status != "finished":  # perhaps by another worker, since
+                    folder.update_record(status="failed", error=message)
         except (ConfigurationError, OSError) as error:  # the record then says that it is running
             self.overview.say(f"{task.title}: {error}")
 

@@ -133,8 +133,8 @@ def check_worker(settings: Settings) -> None:
     """Raise ConfigurationError where a process cannot be one of those that share a comparison."""
     if not settings.train:
         raise ConfigurationError(
-            "worker=true trains what nobody else is at, and train=false trains nothing: leave one "
-            "of the two out"
+            "worker=true trains runs that no other process is training, and train=false trains "
+            "nothing: leave one of the two out"
         )
     if not is_first_process() or not is_only_process():
         raise ConfigurationError(

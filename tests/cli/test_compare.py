@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments import compose
@@ -14,9 +16,9 @@ from lnrnn.cli import comparing
 from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study.attempt import Failure
-from lnrnn.study.plan import Task, short
+from lnrnn.study.plan import Task, compared_runs, short
 from lnrnn.study.settings import read_settings
-from lnrnn.training import CheckpointError, ConfigurationError
+from lnrnn.training import CheckpointError, ConfigurationError, folder_of
 from lnrnn.training import train as really_train
 
 SMALL = ("model.hidden_size=8", "trainer.max_epochs=1", "jobs=1", "cost=false")
@@ -119,9 +121,9 @@ def test_every_seed_runs_the_whole_grid_and_added_seeds_are_another_look(call):
 def test_every_seed_is_trained_on_every_split(call, monkeypatch):
     trained = []
 
-    def train(experiment):
+    def train(experiment, *, leased):
         trained.append((experiment.config.seed, experiment.config.data.split_seed))
-        return really_train(experiment)
+        return really_train(experiment, leased=leased)
 
     monkeypatch.setattr(attempting, "train", train)
     asked = ("arms=[rnn,rnn_ln]", "data=digits", "seeds=2", "data.batch_size=400")
@@ -138,7 +140,7 @@ def test_every_seed_is_trained_on_every_split(call, monkeypatch):
     with open(f"runs/digits/compare/rnn-vs-rnn_ln-{home}-splits/compare.json") as file:
         found = json.load(file)
     assert (found["seeds"], found["splits"]) == ([0, 1], [0, 1, 2])
-    assert found["primary"]["looks"] == [6]
+    assert found["primary"]["looks"] == [[2, 3]]
     (pair,) = found["pairs"]
     values = {
         arm["name"]: [run["value"] for run in arm["runs"]] for arm in found["arms"]
@@ -283,3 +285,37 @@ def test_a_required_speed_up_decides_the_exit_code(capsys):
     assert comparing.conclude(read_settings([]), found, [], None) == 0
     # An error is no answer to the question, so it comes first.
     assert comparing.conclude(settings, found, [(task, Failure("disk full"))], None) == 2
+
+
+def test_a_worker_leaves_only_a_result_of_the_same_runs_to_another():
+    """Whatever the clocks say: that of the other machine may be hours off."""
+    runs = compared_runs(read_settings(["arms=[rnn,rnn_ln]", "seeds=2"]), {})
+    paths = [folder_of(run).path for members in runs.values() for run in members]
+
+    def put(path: Path, content: dict[str, Any], when: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        os.utime(path, (when, when))
+
+    def put_result(run_folders: list[Path], when: int, **changed: str) -> None:
+        found = [
+            {"folder": path.as_posix(), "status": changed.get(path.name, "finished")}
+            for path in run_folders
+        ]
+        put(home / "compare.json", {"arms": [{"runs": found}]}, when)
+
+    home = Path(ROOT) / "rnn-vs-rnn_ln"
+    for path in paths:
+        put(path / "run.json", {"status": "finished"}, 5000)
+    put_result(paths, 1)
+    before = comparing._stamp(home / "compare.json")
+    assert not comparing._is_of(home, runs, before)  # it was there when this process began
+    for when in (2, 9000):
+        put_result(paths, when)
+        assert comparing._is_of(home, runs, before)
+        put_result(paths[:2], when)  # of fewer seeds, or arms
+        assert not comparing._is_of(home, runs, before)
+        put_result(paths, when, seed1="failed")  # which has been trained after all
+        assert not comparing._is_of(home, runs, before)
+    (home / "compare.json").write_text("[")
+    assert not comparing._is_of(home, runs, before)

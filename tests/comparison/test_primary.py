@@ -4,7 +4,7 @@ from comparison.sample import sample_runs
 
 from lnrnn.comparison import compare
 from lnrnn.comparison.claims import claim
-from lnrnn.comparison.primary import looks_with
+from lnrnn.comparison.looks import Look, looks_with
 from lnrnn.comparison.statistics import ALPHA, alpha_of, holm
 
 PARTS = {"final": "at the end", "area": "over training", "steps_to_90": "to reach 90 %"}
@@ -56,11 +56,28 @@ def test_seeds_that_are_added_make_a_claim_harder():
 
 def test_looks_spend_no_more_than_there_is():
     assert sum(alpha_of(look) for look in range(1, 60)) == pytest.approx(ALPHA)
-    assert looks_with([10], 7) == [10]
-    assert looks_with([7, 7], 7) == [7]
-    assert looks_with([7, 10, 8], 15) == [7, 10, 15]
-    assert looks_with([7, 10], 15) == [7, 10, 15]
-    assert looks_with([0], 5) == [5]
+    for before, seeds, looks in [
+        ([10], 7, [10]),
+        ([7, 7], 7, [7]),
+        ([7, 10, 8], 15, [7, 10, 15]),
+        ([7, 10], 15, [7, 10, 15]),
+        ([0], 5, [5]),
+    ]:
+        assert looks_with(before, Look(seeds)) == [Look(count) for count in looks]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "looks"),
+    [
+        ([(7, 5)], (10, 3), [(7, 5), (10, 3)]),  # fewer runs, and yet three seeds more
+        ([(7, 5), (10, 3)], (10, 5), [(7, 5), (10, 3), (10, 5)]),  # three seeds on two splits more
+        ([(7, 5), (10, 3)], (7, 3), [(7, 5), (10, 3)]),
+        ([(3, 3)], (7, 3), [(7, 3)]),  # nine runs of an arm, and too few seeds for any claim
+        ([(7, 3)], (7, 5), [(7, 3), (7, 5)]),
+    ],
+)
+def test_a_look_is_over_seeds_and_splits(before, now, looks):
+    assert looks_with(before, Look(*now)) == looks
 
 
 def test_equal_arms_that_are_looked_at_until_they_differ_claim_in_at_most_one_of_twenty():

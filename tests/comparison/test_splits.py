@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy import stats
 
 from lnrnn.comparison import Run, compare, print_table, tables, write
+from lnrnn.comparison.records import Unreadable
 from lnrnn.comparison.splits import judge, overlap
 from lnrnn.comparison.statistics import crossed_error
 
@@ -192,6 +193,24 @@ def test_arms_on_other_splits_are_not_compared():
         compare(runs)
 
 
+def test_splits_on_which_an_arm_has_no_run_yet_are_left_out():
+    runs = on_splits()
+    missing = Unreadable("rnn_ln/split4", "there is no run.json")
+    partly = {
+        name: [missing if name == "rnn_ln" and run.split == 4 else run for run in members]
+        for name, members in runs.items()
+    }
+    result = compare(partly)
+    common = {name: [run for run in members if run.split != 4] for name, members in runs.items()}
+    whole = compare(common)
+    assert result["splits"] == [0, 1, 2, 3]
+    for key in ("n", "difference", "interval", "p_splits", "splits"):
+        assert result["pairs"][0][key] == whole["pairs"][0][key]
+    text = "rnn_ln has no run that can be read on some splits (4), so no arm is compared on them"
+    assert result["warnings"][0] == text
+    assert any("8 of 40 runs gave no complete result" in line for line in result["warnings"])
+
+
 def test_without_a_seed_on_two_splits_runs_are_paired_by_seed_alone():
     runs = on_splits()
     # Arms on a split each; and in all arms, every seed on a split of its own.
@@ -268,12 +287,12 @@ def test_the_page_and_the_files_say_what_is_covered(fresh, tmp_path):
 
 def test_added_splits_are_another_look():
     few, more = on_splits(splits=3), on_splits(splits=5)
-    assert compare(few)["primary"]["looks"] == [24]
-    again = compare(more, looks=[24])
-    assert again["primary"]["looks"] == [24, 40]
+    assert compare(few)["primary"]["looks"] == [[8, 3]]
+    again = compare(more, looks=[[8, 3]])
+    assert again["primary"]["looks"] == [[8, 3], [8, 5]]
     assert again["pairs"][0]["level"] == pytest.approx(0.992)
     assert any(
-        "runs were added after the result over 24 runs an arm had been seen" in text
+        "seeds or splits were added after the result over 8 seeds on 3 splits had been seen" in text
         for text in again["warnings"]
     )
 

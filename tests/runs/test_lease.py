@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from lnrnn.runs import lease
+from lnrnn.runs import lease, lock
 from lnrnn.runs.lease import TAKEN, Watch
 from lnrnn.runs.lock import LOCK, is_held, locked
 from lnrnn.training import ConfigurationError
@@ -88,7 +89,9 @@ def test_a_lock_is_touched_while_it_is_held(tmp_path, monkeypatch):
     assert not (tmp_path / LOCK).exists()
 
 
-def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
+@pytest.mark.parametrize("owner", ["another", "none"])
+def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path, owner):
+    """To another process, which may since have finished and left."""
     script = (
         "import sys, time; from pathlib import Path; from lnrnn.runs import lease\n"
         "from lnrnn.runs.lock import locked\n"
@@ -101,12 +104,50 @@ def test_who_stood_still_and_lost_its_lock_ends_at_once(tmp_path):
     process = subprocess.Popen(command, **pipes)
     assert process.stdout is not None
     assert process.stdout.readline() == "mine\n"
-    others = {**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"}
-    (tmp_path / LOCK).write_text(json.dumps(others))
+    others = json.dumps({**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"})
+    if owner == "another":
+        (tmp_path / LOCK).write_text(others)
+    else:
+        (tmp_path / LOCK).unlink()
     printed, said = process.communicate(timeout=60)
     assert (process.returncode, printed) == (TAKEN, "")
     assert said == f"error: {tmp_path} was taken over while this process stood still\n"
-    assert json.loads((tmp_path / LOCK).read_text()) == others
+    if owner == "another":
+        assert (tmp_path / LOCK).read_text() == others
+    else:
+        assert not (tmp_path / LOCK).exists()
+
+
+def test_a_lock_that_is_lost_during_a_touch_is_seen_lost_at_once(tmp_path, monkeypatch):
+    """The touch waits for the disk; nobody waits for the next one to look whose the lock is."""
+    ended, lost = threading.Event(), threading.Event()
+
+    def stand_still(*_, **__) -> None:
+        lost.set()
+        monkeypatch.setattr(lease, "BEAT", 1000)
+
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    monkeypatch.setattr(lease.os, "utime", stand_still)
+    monkeypatch.setattr(lease.os, "_exit", lambda _: ended.set())
+    with lease.touched(tmp_path / LOCK, lost.is_set):
+        assert ended.wait(20)
+
+
+def test_who_leaves_late_does_not_remove_the_lock_of_its_next_owner(tmp_path, monkeypatch):
+    """The lock was opened, then lost and taken, and only then looked at."""
+    path, held = tmp_path / LOCK, ExitStack()
+    held.enter_context(locked(tmp_path))
+
+    def taken_meanwhile(*_) -> None:
+        path.unlink()
+        path.write_text("{}")
+
+    monkeypatch.setattr(lock.fcntl, "flock", taken_meanwhile)
+    held.close()
+    assert path.read_text() == "{}"
+    path.write_text(json.dumps({"pid": 10**30, "host": lock.socket.gethostname()}))
+    lock.remove_stale_lock(tmp_path)
+    assert path.read_text() == "{}"
 
 
 def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatch):
@@ -114,7 +155,7 @@ def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatc
     ended, looked = [], threading.Event()
     left = threading.Event()
 
-    def is_anothers() -> bool:
+    def is_lost() -> bool:
         left.wait(20)
         looked.set()
         return True
@@ -122,7 +163,7 @@ def test_who_has_left_a_folder_does_not_mind_its_next_owner(tmp_path, monkeypatc
     monkeypatch.setattr(lease, "BEAT", 0.01)
     monkeypatch.setattr(lease.os, "_exit", ended.append)
     (tmp_path / LOCK).touch()
-    with lease.touched(tmp_path / LOCK, is_anothers):
+    with lease.touched(tmp_path / LOCK, is_lost):
         time.sleep(0.1)
     left.set()
     assert looked.wait(20)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from experiments import compose
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from lnrnn.runs.folder import check_configuration
+from lnrnn.runs.lease import TAKEN
 from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study import pool as pooling
@@ -87,7 +89,10 @@ def plan(*arguments: str):
         (["seeds=true"], "seeds must be at least 1, and a whole number.*got True"),
         (["jobs=0"], "jobs must be at least 1, and a whole number: how many runs"),
         (["worker=yes"], "worker must be true or false, got yes"),
-        (["worker=true", "train=false"], "worker=true trains what nobody else is at, and train="),
+        (
+            ["worker=true", "train=false"],
+            "worker=true trains runs that no other process is training, and train=",
+        ),
         (["train=yes"], "train must be true or false, got yes"),
         (["cost=1"], "cost must be true or false, got 1"),
         (["require_speedup=0"], "require_speedup must be null or a positive number.*got 0"),
@@ -475,6 +480,31 @@ def test_processes_that_cannot_even_start_are_an_error(monkeypatch):
     pool = pooling.Pool(tasks, 2, 1, Overview("training", tasks, Console()))
     with pytest.raises(pooling.WorkerError, match=r"No module named lnrnn\.study\.nothing"):
         pool.run()
+
+
+@pytest.mark.parametrize(
+    ("code", "before", "after", "lost"),
+    [
+        (TAKEN, "running", "running", 0),  # the record is of the process that took the run over
+        (-9, "finished", "finished", 1),
+        (-9, "running", "failed", 1),
+    ],
+)
+def test_a_lost_process_spoils_no_record_of_another(code, before, after, lost):
+    task = Task("seed 0", EXPERIMENT)
+    task.folder.mkdir(parents=True)
+    (task.folder / "run.json").write_text(json.dumps({"status": before}))
+    overview = Overview("training", [task], Console(), shared=True)
+    pool = pooling.Pool([], 2, 1, overview, shared=True)
+    process = SimpleNamespace(wait=lambda: code)
+    worker: Any = SimpleNamespace(
+        task=task, ready=True, process=process, new_output=str, discard=str
+    )
+    pool.workers = [worker]
+    overview.begin(task)
+    pool._bury(worker)
+    assert json.loads((task.folder / "run.json").read_text())["status"] == after
+    assert len(overview.failures) == lost
 
 
 class Process:

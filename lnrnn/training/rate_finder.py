@@ -177,7 +177,7 @@ def find_rate(config: DictConfig, *, lowest: float, highest: float, steps: int) 
         trainer.callbacks += freeze(config, task.model, trainer, data.batches_per_epoch())
         try:
             with explained_loaders(data.num_workers):
-                trainer.fit(task, datamodule=data)
+                trainer.fit(task, datamodule=data, weights_only=True)
         except NonFiniteError:  # the last rates were too large
             rising.diverged = True
     count = len(rising.losses)

@@ -52,6 +52,7 @@ class Run:
         data_order: A hash of the first epoch's batches, where known.
         dropout_seed: Where the dropout stream starts, where known.
         initial_parameters: Parameter name to a hash of its initial value.
+        init_from: Whose weights it started with, as it was given; None where it drew its own.
         error: What ended a run that failed.
         diverged: Whether that was a number that became NaN or infinity.
         diagnosis: What the health monitor said of the run in a line, where it was switched on.
@@ -83,6 +84,7 @@ class Run:
     data_order: str | None = None
     dropout_seed: int | None = None
     initial_parameters: Mapping[str, str] = field(default_factory=dict)
+    init_from: str | None = None
     error: str | None = None
     diverged: bool = False
     diagnosis: str | None = None
@@ -196,6 +198,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         data_order=record.data_order,
         dropout_seed=record.dropout_seed,
         initial_parameters=record.initial_parameters,
+        init_from=None if not record.init_from else str(record.init_from.get("given")),
         error=record.error,
         diverged=record.has_diverged,
         diagnosis=record.diagnosis,

@@ -180,6 +180,24 @@ def check_data(runs: Sequence[Run]) -> list[str]:
     return []
 
 
+def check_sources(name: str, runs: Sequence[Run]) -> list[str]:
+    """Say if an arm starts with trained weights that may have seen tests of other splits.
+
+    Args:
+        name: The arm.
+        runs: Its readable runs.
+    """
+    shared = [run for run in runs if run.split is not None and not run.split_fresh]
+    sources = sorted({run.init_from for run in shared if run.init_from is not None})
+    if not sources or len({run.split for run in shared}) < 2:
+        return []
+    return [
+        f"{name}: its runs on all splits start with the weights of {', '.join(sources)}. If these "
+        "were trained on any of the same examples, they have seen some that are tests here, and "
+        "the results flatter the arm"
+    ]
+
+
 def describe_splits(
     pair: SplitPair | None, measure: Measure, seeds: Sequence[int]
 ) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lnrnn.comparison.records import Run, Unreadable
-from lnrnn.comparison.splits import check_data
+from lnrnn.comparison.splits import check_data, check_sources
 from lnrnn.comparison.statistics import (
     CLAIM_PAIRS,
     STEADY_PAIRS,
@@ -38,7 +38,7 @@ def check_arm(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:
         found.append(f"{name}: its runs have different models: {', '.join(models)}")
     if len({run.parameters for run in readable if run.status == "finished"}) > 1:
         found.append(f"{name}: its runs have different numbers of parameters")
-    return found
+    return [*found, *check_sources(name, readable)]
 
 
 def without_result(name: str, runs: Sequence[Run | Unreadable]) -> list[str]:

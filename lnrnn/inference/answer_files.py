@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lnrnn.data.cells import frames_of_cells
 from lnrnn.data.columns import Rows
+from lnrnn.data.opening import unpacked_name
 from lnrnn.data.readers import Reading
 from lnrnn.inference.inputs import to_steps
 from lnrnn.inference.rows import Row, read_rows
@@ -70,6 +71,7 @@ def answer_files(
     """
     known, paths = model.preparation, list(paths)
     table = known.table or Table()
+    _check_used(paths, separator, encoding)
     reading = Reading(
         table.separator if separator is None else separator,
         table.encoding if encoding is None else encoding,
@@ -86,6 +88,19 @@ def answer_files(
             "out"
         )
     return _answer_steps(model, StepTables(paths, known, reading), batch_size)
+
+
+def _check_used(paths: list[Path], separator: str | None, encoding: str | None) -> None:
+    """Raise ValueError at what no file is read by."""
+    suffixes = {Path(unpacked_name(path)).suffix.lower() for path in paths}
+    if separator is not None and not suffixes & {".csv", ".tsv"}:
+        raise ValueError(
+            f"separator={separator} is for csv and tsv, and none of the files is one: leave it out"
+        )
+    if encoding is not None and suffixes == {".parquet"}:
+        raise ValueError(
+            f"encoding={encoding} is for text, and parquet files know theirs: leave it out"
+        )
 
 
 def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

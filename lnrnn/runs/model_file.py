@@ -11,6 +11,7 @@ from lnrnn.runs.files import replace_text
 from lnrnn.runs.record import RecordError, parse_json, read_text
 
 TABLE = ("separator", "encoding", "group_by", "order_by", "stride")
+FILES = ("lnrnn.data.table_files", "lnrnn.data.text_files")  # elsewhere the keys may mean anything
 
 
 def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
@@ -23,7 +24,8 @@ def with_settings(preparation: Preparation, config: DictConfig) -> Preparation:
     Raises:
         ValueError: If something that it says of tables is not of the kind that is read.
     """
-    table = {key: config.data[key] for key in TABLE if key in config.data}
+    of_files = config.data.get("_target_") in FILES
+    table = {key: config.data[key] for key in TABLE if of_files and key in config.data}
     columns = config.data.get("input_columns") or [config.data.get("input_column")]
     return replace(
         preparation,

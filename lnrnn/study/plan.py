@@ -17,6 +17,8 @@ from lnrnn.runs.names import cut, plain, with_hash
 from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
+from lnrnn.training.freezing import frozen_parameters
+from lnrnn.training.warm_start import names_to_take, read_initial
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
 Runs = dict[str, list[Experiment]]  # an arm's name -> its runs, one a seed and split
@@ -154,14 +156,27 @@ def _check_splits(runs: Runs) -> None:
 def build_once(runs: Runs) -> None:
     """Build each arm's data and model, so that none fails after others were trained for hours.
 
+    Initial weights are looked at where a run has yet to begin: one that has begun needs them no
+    more, and they may be gone.
+
     Raises:
-        ConfigurationError: If an arm cannot be built; the message names it.
+        ConfigurationError: If an arm cannot be built, or its initial weights or frozen parts do not
+            fit; the message names it.
     """
-    for arm, (first, *_) in runs.items():
+    for arm, (first, *others) in runs.items():
         try:
-            build_task(first.config, build_data(first.config))
+            model = build_task(first.config, build_data(first.config)).model
+            frozen_parameters(first.config, model)
+            if not all(map(_has_a_checkpoint, (first, *others))):
+                initial = read_initial(first.config)
+                if initial is not None:
+                    names_to_take(initial, model.state_dict(), first.config)
         except ConfigurationError as error:
             raise ConfigurationError(f"the arm {arm!r}: {error}") from error
+
+
+def _has_a_checkpoint(run: Experiment) -> bool:
+    return any(folder_of(run).checkpoints.glob("step-*"))
 
 
 def tasks_of(runs: Runs, note: str = "") -> Iterator[Task]:

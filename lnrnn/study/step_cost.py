@@ -24,6 +24,7 @@ from lnrnn.runs.machine import describe_machine
 from lnrnn.seeding import derive_seed
 from lnrnn.study.turns import interleave
 from lnrnn.training.build import build_data, build_task, quiet_lightning
+from lnrnn.training.freezing import frozen_parameters
 from lnrnn.training.run import fresh_memory_as_it_is
 
 WARM_UP = 3  # rounds dropped: kernels are built, the optimizer makes its state
@@ -38,7 +39,8 @@ class TrainingStep:
 
     That is: forward and backward of as many batches as the gradient is accumulated over, in the
     trainer's precision, the check for numbers that are not finite, clipping, and the optimizer. The
-    learning rate's schedule and callbacks are left out.
+    learning rate's schedule and callbacks are left out. Parts that are frozen for good have no
+    gradient; those with ``unfreeze_at`` are trained.
 
     Args:
         config: The arm's configuration; of several devices it uses one.
@@ -57,6 +59,10 @@ class TrainingStep:
         self.task.trainer = trainer
         self.strategy.setup_environment()
         self.strategy.setup(trainer)
+        self.task.on_fit_start()  # what the loss needs goes to the device
+        if config.get("unfreeze_at") is None:
+            for parameter in frozen_parameters(config, self.task.model).values():
+                parameter.requires_grad_(False)
         self.optimizer = self.task.make_optimizer()
         self.device = self.strategy.root_device
         loader = datamodule.train_dataloader()

@@ -80,19 +80,33 @@ def freeze(config: DictConfig, model: nn.Module, trainer: Trainer, batches: int)
     patterns = names_of("freeze", config.get("freeze"))
     if not patterns:
         return []
-    known = dict(model.named_parameters(remove_duplicate=False))  # one that is tied has two names
-    frozen = {id(known[name]): known[name] for name in select(known, patterns, "freeze")}
-    if len(frozen) == sum(1 for _ in model.parameters()):
+    frozen = frozen_parameters(config, model)
+    until = _step_of(config.get("unfreeze_at"), trainer, batches)
+    count = sum(parameter.numel() for parameter in {*frozen.values()})
+    if trainer.is_global_zero:
+        when = "" if until is None else f" up to step {until}"
+        say(f"frozen{when}: {', '.join(frozen)} ({count:,} parameters)")
+    return [Freezing([*frozen.values()], ", ".join(patterns), until, trainer.world_size)]
+
+
+def frozen_parameters(config: DictConfig, model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what a configuration freezes, by name; one that is tied has two names.
+
+    Args:
+        config: With the key ``freeze``, where it is not from an older version.
+        model: The model.
+
+    Raises:
+        ConfigurationError: If a part does not exist, or nothing is left to be trained.
+    """
+    patterns = names_of("freeze", config.get("freeze"))
+    known = dict(model.named_parameters(remove_duplicate=False))
+    chosen = {known[name] for name in select(known, patterns, "freeze")}
+    if chosen and len(chosen) == sum(1 for _ in model.parameters()):
         raise ConfigurationError(
             f"freeze={', '.join(patterns)} leaves nothing to be trained: it is the whole model"
         )
-    until = _step_of(config.get("unfreeze_at"), trainer, batches)
-    every = [name for name, parameter in known.items() if id(parameter) in frozen]
-    count = sum(parameter.numel() for parameter in frozen.values())
-    if trainer.is_global_zero:
-        when = "" if until is None else f" up to step {until}"
-        say(f"frozen{when}: {', '.join(every)} ({count:,} parameters)")
-    return [Freezing([*frozen.values()], ", ".join(patterns), until, trainer.world_size)]
+    return {name: parameter for name, parameter in known.items() if parameter in chosen}
 
 
 def _step_of(when: int | str | None, trainer: Trainer, batches: int) -> int | None:

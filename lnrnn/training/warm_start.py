@@ -59,7 +59,7 @@ def read_initial(config: DictConfig) -> InitialWeights | None:
     source = Path(given).expanduser()
     if source.is_dir() and is_handed_out(source):
         path = source / WEIGHTS
-    elif source.is_dir():
+    elif (source / "config.yaml").is_file():
         path = locate(source, None)[0]
     elif source.is_file() and source.suffix in (".ckpt", BEST):
         path = source
@@ -93,9 +93,7 @@ def start_from(initial: InitialWeights, model: nn.Module, config: DictConfig) ->
             has another shape; listing names and shapes.
     """
     own, theirs = model.state_dict(), initial.tensors
-    patterns = names_of("init_parts", config.get("init_parts")) or ("*",)
-    wanted = select([*own, *(name for name in theirs if name not in own)], patterns, "init_parts")
-    _check_fit(initial, own, wanted)
+    wanted = names_to_take(initial, own, config)
     with torch.no_grad():
         for name in wanted:
             own[name].copy_(theirs[name])
@@ -115,6 +113,26 @@ def start_from(initial: InitialWeights, model: nn.Module, config: DictConfig) ->
         "taken": wanted,
         "left": left,
     }
+
+
+def names_to_take(
+    initial: InitialWeights, own: Mapping[str, Tensor], config: DictConfig
+) -> list[str]:
+    """Return the names of what is taken.
+
+    Args:
+        initial: The weights.
+        own: The model's tensors.
+        config: With the key ``init_parts``.
+
+    Raises:
+        ConfigurationError: As :func:`start_from`.
+    """
+    theirs = initial.tensors
+    patterns = names_of("init_parts", config.get("init_parts")) or ("*",)
+    wanted = select([*own, *(name for name in theirs if name not in own)], patterns, "init_parts")
+    _check_fit(initial, own, wanted)
+    return wanted
 
 
 def how_it_started(

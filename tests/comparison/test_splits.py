@@ -301,3 +301,17 @@ def test_a_run_is_one_of_a_pair_by_seed_and_split():
     run = Run("", "finished", "d", "m", 3, "accuracy", True)
     assert run.pair == (3, -1)
     assert replace(run, split=2).pair == (3, 2)
+
+
+def test_weights_that_may_have_seen_other_splits_are_named():
+    def warned(**how) -> bool:
+        made = on_splits(**how)
+        made["rnn_ln"] = [replace(run, init_from="runs/digits/rnn/seed0") for run in made["rnn_ln"]]
+        said = [line for line in compare(made)["warnings"] if "runs/digits/rnn/seed0" in line]
+        assert all(line.startswith("rnn_ln: its runs on all splits start with") for line in said)
+        return bool(said)
+
+    assert warned()
+    assert not warned(fresh=True)
+    assert not warned(splits=1)
+    assert not any("start with the weights" in line for line in compare(on_splits())["warnings"])

@@ -112,6 +112,21 @@ def test_files_are_read_as_in_training(made, packed, tmp_path, suffix):
         assert found == pytest.approx(chances.tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("new.parquet", {"separator": ";"}, "^separator=; is for csv and tsv"),
+        ("new.txt", {"separator": ";"}, "^separator=; is for csv and tsv"),
+        ("new.parquet", {"encoding": "latin-1"}, "^encoding=latin-1 is for text"),
+    ],
+)
+def test_what_no_file_is_read_by_is_refused(made, reviews, tmp_path, name, how, words):
+    path = tmp_path / name
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=words):
+        answer_files(lnrnn.load(made(*reviews).path), [path], None, 4, **how)
+
+
 def test_another_column(made, reviews, tmp_path):
     model = lnrnn.load(made(*reviews).path)
     path = write_table(tmp_path / "new.csv", "other", TEXTS)

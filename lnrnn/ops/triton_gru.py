@@ -22,6 +22,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    gates_of,
     handed_on,
     load_gates,
     load_moments,
@@ -63,18 +64,24 @@ def gru_cell(
     v,  # W h of each gate
     inputs,
     before,  # the state that the step finds
-    gains,
-    biases,
+    gain,  # where it is, or what it is if LOADED
+    bias,
+    columns,
+    inside,
     mask,
     around,  # means that those of the gates are near, or None
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    ACC: tl.constexpr,
     FAST: tl.constexpr,
+    LOADED: tl.constexpr,
 ):
     """Return the new state, and the norms' moments."""
     means, scales = measure(v, mask, around, H, SPANS, CENTERED, EPS)
+    gains = gates_of(gain, columns, inside, 3, H, ACC, LOADED)
+    biases = gates_of(bias, columns, inside, 3, H, ACC, LOADED)
     u = affine(normalized(v, mask, means, scales), gains, biases)
     r = sigmoid(inputs[0] + u[0], FAST)
     z = sigmoid(inputs[1] + u[1], FAST)
@@ -93,12 +100,12 @@ def gru_cell_backward(
     gains,
     biases,
     mask,
-    H: tl.constexpr,
-    SPANS: tl.constexpr,
-    CENTERED: tl.constexpr,
     FAST: tl.constexpr,
 ):
-    """Return the gradients of the state found but by way of W h, of x, of u and of W h; N(v)."""
+    """Return the gradients of the state found but by way of W h, of x and of u; N(v).
+
+    The gradient of W h is `norm_backward` of that of u.
+    """
     hats = normalized(v, mask, means, scales)
     u = affine(hats, gains, biases)
     r = sigmoid(inputs[0] + u[0], FAST)
@@ -108,8 +115,7 @@ def gru_cell_backward(
     d_z = d * (before - n) * z * (1.0 - z)
     d_r = d_n * u[2] * r * (1.0 - r)
     d_u = (d_r, d_z, d_n * r)
-    d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
-    return d * z, (d_r, d_z, d_n), d_u, d_v, hats
+    return d * z, (d_r, d_z, d_n), d_u, hats
 
 
 @triton.jit(do_not_specialize=["first", "live"])
@@ -142,13 +148,27 @@ def gru_forward(
     v = load_gates(product, sequences * (3 * H) + columns, mask, 3, H, ACC)
     inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
     before = tl.load(h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
-    gains = load_gates(gain, columns, inside, 3, H, ACC)
-    biases = load_gates(bias, columns, inside, 3, H, ACC)
-    y, means, scales = gru_cell(
-        v, inputs, before, gains, biases, mask, None, H, SPANS, CENTERED, EPS, False
-    )
     if side is not None:
         store_gates(side, rows * (3 * H) + columns, mask, v, H)
+    y, means, scales = gru_cell(
+        v,
+        inputs,
+        before,
+        gain,
+        bias,
+        columns,
+        inside,
+        mask,
+        None,
+        H,
+        SPANS,
+        CENTERED,
+        EPS,
+        ACC,
+        False,
+        False,
+    )
+    if side is not None:
         save_moments(stats, rows * 6, exists, means, scales)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
@@ -201,12 +221,13 @@ def gru_backward(
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
 
-        d_before, d_inputs, d_u, d_v, hats = gru_cell_backward(
-            v, inputs, earlier, d, means, scales, gains, biases, mask, H, SPANS, CENTERED, False
+        d_before, d_inputs, d_u, hats = gru_cell_backward(
+            v, inputs, earlier, d, means, scales, gains, biases, mask, False
         )
         tl.store(d_direct + sequences * H + columns, d_before, mask=mask)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
         affine_sums = sum_rows(affine_sums, d_u, hats)
+        d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_product, sequences * (3 * H) + columns, mask, d_v, H)
         store_gates(d_side, rows * (3 * H) + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (6 * H)

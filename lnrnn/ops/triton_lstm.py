@@ -28,6 +28,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    gates_of,
     handed_on,
     load_gates,
     load_moments,
@@ -69,10 +70,12 @@ def lstm_cell(
     v,  # W h of each gate
     inputs,
     before,  # the cell state that the step finds
-    gains,
-    biases,
-    gains_c,
-    shifts_c,
+    gain,  # and the three that follow: where they are, or what they are if LOADED
+    bias,
+    gain_c,
+    shift_c,
+    columns,
+    inside,
     mask,
     around,  # means that those of the gates and of the cell are near, or None
     H: tl.constexpr,
@@ -81,7 +84,9 @@ def lstm_cell(
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    ACC: tl.constexpr,
     FAST: tl.constexpr,
+    LOADED: tl.constexpr,
 ):
     """Return the cell state that is handed on, what the step puts out, and the norms' moments."""
     if JOINT:
@@ -93,6 +98,8 @@ def lstm_cell(
         means, scales = measure(v, mask, None, H, SPANS, CENTERED, EPS)
     else:
         means, scales = measure(v, mask, around, H, SPANS, CENTERED, EPS)
+    gains = gates_of(gain, columns, inside, 4, H, ACC, LOADED)
+    biases = gates_of(bias, columns, inside, 4, H, ACC, LOADED)
     z = affine(normalized(v, mask, means, scales), gains, biases)
     if not JOINT:
         z = add_gates(z, inputs)
@@ -103,6 +110,8 @@ def lstm_cell(
     if CELL is not None:
         mean_c, scale_c = measure((state,), mask, around_c, H, ((0, 1),), CENTERED, EPS)
         hat = normalized((state,), mask, mean_c, scale_c)
+        gains_c = gates_of(gain_c, columns, inside, 1, H, ACC, LOADED)
+        shifts_c = gates_of(shift_c, columns, inside, 1, H, ACC, LOADED)
         seen = affine(hat, gains_c, shifts_c)[0]
     else:  # nothing is left unwritten: a graph's results are compared bit for bit
         mean_c = (tl.zeros_like(means[0]),)
@@ -127,15 +136,15 @@ def lstm_cell_backward(
     shifts_c,
     mask,
     H: tl.constexpr,
-    SPANS: tl.constexpr,
     JOINT: tl.constexpr,
     CELL: tl.constexpr,
     CENTERED: tl.constexpr,
     FAST: tl.constexpr,
 ):
-    """Return the gradients of the cell state found, of z, of W h and of the cell state's affine.
+    """Return the gradients of the cell state found, of z and of the cell state's affine.
 
-    And what they were made of: N(v) of the gates, N(c), and what the step puts out.
+    And what they were made of: N(v) of the gates, N(c), and what the step puts out. The gradient of
+    W h is `norm_backward` of that of z.
     """
     if JOINT:
         v = add_gates(v, inputs)
@@ -170,8 +179,7 @@ def lstm_cell_backward(
         d_state * i * (1.0 - g * g),
         d_y * bent * o * (1.0 - o),
     )
-    d_v = norm_backward(d_z, gains, hats, scales[:4], H, SPANS, CENTERED)
-    return d_state * f, d_z, d_v, d_seen, hats, hat_c, o * bent
+    return d_state * f, d_z, d_seen, hats, hat_c, o * bent
 
 
 @triton.jit(do_not_specialize=["first", "live"])
@@ -214,18 +222,16 @@ def lstm_forward(
     if side is not None:
         store_gates(side, rows * (4 * H) + columns, mask, v, H)
         tl.store(cells + rows * H + columns, before, mask=mask)
-    gains = load_gates(gain, columns, inside, 4, H, ACC)
-    biases = load_gates(bias, columns, inside, 4, H, ACC)
-    gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
-    shifts_c = load_gates(shift_c, columns, inside, 1, H, ACC)
     state, y, means, scales = lstm_cell(
         v,
         inputs,
         before,
-        gains,
-        biases,
-        gains_c,
-        shifts_c,
+        gain,
+        bias,
+        gain_c,
+        shift_c,
+        columns,
+        inside,
         mask,
         None,
         H,
@@ -234,6 +240,8 @@ def lstm_forward(
         CELL,
         CENTERED,
         EPS,
+        ACC,
+        False,
         False,
     )
     if side is not None:
@@ -304,7 +312,7 @@ def lstm_backward(
             d_y = taken_back(d_y, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
             d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 10, exists, 0, 5, ACC)
-        d_before, d_z, d_v, d_seen, hats, hat_c, put_out = lstm_cell_backward(
+        d_before, d_z, d_seen, hats, hat_c, put_out = lstm_cell_backward(
             v,
             inputs,
             before,
@@ -318,7 +326,6 @@ def lstm_backward(
             shifts_c,
             mask,
             H,
-            SPANS,
             JOINT,
             CELL,
             CENTERED,
@@ -332,6 +339,7 @@ def lstm_backward(
         if CELL is not None:
             cell_sums = sum_rows(cell_sums, (d_seen,), hat_c)
         affine_sums = sum_rows(affine_sums, d_z, hats)
+        d_v = norm_backward(d_z, gains, hats, scales[:4], H, SPANS, CENTERED)
         store_gates(d_product, sequences * (4 * H) + columns, mask, d_v, H)
         store_gates(d_side, rows * (4 * H) + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (10 * H)

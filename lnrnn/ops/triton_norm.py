@@ -97,6 +97,24 @@ def load_gates(base, at, mask, GATES: tl.constexpr, H: tl.constexpr, ACC: tl.con
 
 
 @triton.jit
+def gates_of(
+    base,
+    columns,
+    inside,
+    GATES: tl.constexpr,
+    H: tl.constexpr,
+    ACC: tl.constexpr,
+    LOADED: tl.constexpr,
+):
+    """Return gains or biases: loaded here, so that no register holds them before, or given."""
+    if LOADED:
+        found = base
+    else:
+        found = load_gates(base, columns, inside, GATES, H, ACC)
+    return found
+
+
+@triton.jit
 def store_gates(base, at, mask, gates, H: tl.constexpr):
     """Store the gates, H apart from ``base + at`` on."""
     for q in tl.static_range(len(gates)):

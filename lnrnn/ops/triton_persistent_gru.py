@@ -20,6 +20,7 @@ from lnrnn.ops.triton_norm import (
     load_gates,
     load_moments,
     measure,
+    norm_backward,
     save_moments,
     store_gates,
     units_of_tile,
@@ -93,7 +94,22 @@ def gru_persistent_forward(
         mask = exists & inside
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
         y, means, _ = gru_cell(
-            v, inputs, hidden.to(ACC), gains, biases, mask, means, H, SPANS, CENTERED, EPS, FAST
+            v,
+            inputs,
+            hidden.to(ACC),
+            gains,
+            biases,
+            columns,
+            inside,
+            mask,
+            means,
+            H,
+            SPANS,
+            CENTERED,
+            EPS,
+            ACC,
+            FAST,
+            True,
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
@@ -185,21 +201,10 @@ def gru_persistent_backward(
             cut = tl.load(cuts + rows, mask=exists, other=0) != 0
             reset_sum += tl.where(cut, d, 0.0)
             d = tl.where(cut, 0.0, d)
-        d_before, d_inputs, d_u, d_v, _ = gru_cell_backward(
-            v,
-            inputs,
-            found,
-            d + put_out,
-            means,
-            scales,
-            gains,
-            biases,
-            mask,
-            H,
-            SPANS,
-            CENTERED,
-            FAST,
+        d_before, d_inputs, d_u, hats = gru_cell_backward(
+            v, inputs, found, d + put_out, means, scales, gains, biases, mask, FAST
         )
+        d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
         tl.store(d_last + rows * H + columns, d_u[2], mask=mask)
         store_gates(d_side, rows * (3 * H) + columns, mask, d_v, H)

@@ -21,6 +21,7 @@ from lnrnn.ops.triton_norm import (
     constants,
     load_gates,
     load_moments,
+    norm_backward,
     save_moments,
     store_gates,
     units_of_tile,
@@ -115,6 +116,8 @@ def lstm_persistent_forward(
             biases,
             gains_c,
             shifts_c,
+            columns,
+            inside,
             mask,
             means,
             H,
@@ -123,7 +126,9 @@ def lstm_persistent_forward(
             CELL,
             CENTERED,
             EPS,
+            ACC,
             FAST,
+            True,
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
@@ -167,17 +172,16 @@ def lstm_moments(
     v = load_gates(side, rows * (4 * H) + columns, mask, 4, H, ACC)
     inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
     before = tl.load(cells + rows * H + columns, mask=mask, other=0.0)
-    gains = load_gates(gain, columns, inside, 4, H, ACC)
-    biases = load_gates(bias, columns, inside, 4, H, ACC)
-    unused = load_gates(None, columns, inside, 1, H, ACC)  # of what comes after the moments
     _, _, means, scales = lstm_cell(
         v,
         inputs,
         before,
-        gains,
-        biases,
-        unused,
-        unused,
+        gain,
+        bias,
+        None,
+        None,
+        columns,
+        inside,
         mask,
         None,
         H,
@@ -186,7 +190,9 @@ def lstm_moments(
         CELL,
         CENTERED,
         EPS,
+        ACC,
         FAST,
+        False,
     )
     save_moments(stats, rows * 10, exists, means, scales)
 
@@ -261,7 +267,7 @@ def lstm_persistent_backward(
             reset_sum_c += tl.where(cut, later, 0.0)
             d_y = tl.where(cut, 0.0, d_y)
             later = tl.where(cut, 0.0, later)
-        d_before, d_z, d_v, d_seen, _, hat_c, _ = lstm_cell_backward(
+        d_before, d_z, d_seen, hats, hat_c, _ = lstm_cell_backward(
             v,
             inputs,
             before,
@@ -275,12 +281,12 @@ def lstm_persistent_backward(
             shifts_c,
             mask,
             H,
-            SPANS,
             JOINT,
             CELL,
             CENTERED,
             FAST,
         )
+        d_v = norm_backward(d_z, gains, hats, scales[:4], H, SPANS, CENTERED)
         if CELL is not None:
             gain_sum += d_seen * hat_c[0]
             shift_sum += d_seen

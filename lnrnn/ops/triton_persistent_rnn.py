@@ -18,6 +18,7 @@ from lnrnn.ops.triton_norm import (
     constants,
     load_gates,
     load_moments,
+    norm_backward,
     save_moments,
     store_gates,
     units_of_tile,
@@ -92,7 +93,22 @@ def rnn_persistent_forward(
         mask = exists & inside
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
         y, means, _ = rnn_cell(
-            v, inputs, gains, biases, mask, means, H, JOINT, RELU, CENTERED, EPS, FAST
+            v,
+            inputs,
+            gains,
+            biases,
+            columns,
+            inside,
+            mask,
+            means,
+            H,
+            JOINT,
+            RELU,
+            CENTERED,
+            EPS,
+            ACC,
+            FAST,
+            True,
         )
         put_out = y.to(hidden.dtype)
         tl.store(output + rows * H + columns, put_out, mask=mask)
@@ -127,9 +143,23 @@ def rnn_moments(
     mask = exists & inside
     v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
-    unused = load_gates(None, columns, inside, 1, H, ACC)  # of what comes after the moments
     _, means, scales = rnn_cell(
-        v, inputs, unused, unused, mask, None, H, JOINT, RELU, CENTERED, EPS, FAST
+        v,
+        inputs,
+        None,
+        None,
+        columns,
+        inside,
+        mask,
+        None,
+        H,
+        JOINT,
+        RELU,
+        CENTERED,
+        EPS,
+        ACC,
+        FAST,
+        False,
     )
     save_moments(stats, rows * 2, exists, means, scales)
 
@@ -187,21 +217,10 @@ def rnn_persistent_backward(
             cut = tl.load(cuts + rows, mask=exists, other=0) != 0
             reset_sum += tl.where(cut, d, 0.0)
             d = tl.where(cut, 0.0, d)
-        d_z, d_v, _ = rnn_cell_backward(
-            v,
-            inputs,
-            d + put_out,
-            means,
-            scales,
-            gains,
-            biases,
-            mask,
-            H,
-            JOINT,
-            RELU,
-            CENTERED,
-            FAST,
+        d_z, hats = rnn_cell_backward(
+            v, inputs, d + put_out, means, scales, gains, biases, mask, JOINT, RELU, FAST
         )
+        d_v = norm_backward(d_z, gains, hats, scales, H, ((0, 1),), CENTERED)
         store_gates(d_x, rows * H + columns, mask, d_z, H)
         store_gates(d_side, rows * H + columns, mask, d_v, H)
         d_found = product_back(d_v, weights, ACC)

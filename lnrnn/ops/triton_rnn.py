@@ -23,6 +23,7 @@ from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
     constants,
+    gates_of,
     handed_on,
     load_gates,
     load_moments,
@@ -61,8 +62,10 @@ MOMENTS = 1
 def rnn_cell(
     v,  # W h
     inputs,
-    gains,
-    biases,
+    gain,  # where it is, or what it is if LOADED
+    bias,
+    columns,
+    inside,
     mask,
     around,  # a mean that the norm's is near, or None
     H: tl.constexpr,
@@ -70,7 +73,9 @@ def rnn_cell(
     RELU: tl.constexpr,
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
+    ACC: tl.constexpr,
     FAST: tl.constexpr,
+    LOADED: tl.constexpr,
 ):
     """Return the new state, and the norm's moments."""
     if JOINT:
@@ -79,6 +84,8 @@ def rnn_cell(
         means, scales = measure(v, mask, None, H, ((0, 1),), CENTERED, EPS)
     else:
         means, scales = measure(v, mask, around, H, ((0, 1),), CENTERED, EPS)
+    gains = gates_of(gain, columns, inside, 1, H, ACC, LOADED)
+    biases = gates_of(bias, columns, inside, 1, H, ACC, LOADED)
     z = affine(normalized(v, mask, means, scales), gains, biases)
     if not JOINT:
         z = add_gates(z, inputs)
@@ -99,13 +106,11 @@ def rnn_cell_backward(
     gains,
     biases,
     mask,
-    H: tl.constexpr,
     JOINT: tl.constexpr,
     RELU: tl.constexpr,
-    CENTERED: tl.constexpr,
     FAST: tl.constexpr,
 ):
-    """Return the gradients of z and of W h; N(v)."""
+    """Return the gradient of z, of which `norm_backward` is that of W h, and N(v)."""
     if JOINT:
         v = add_gates(v, inputs)
     hats = normalized(v, mask, means, scales)
@@ -117,8 +122,7 @@ def rnn_cell_backward(
     else:
         y = tanh(z[0], FAST)
         d = d * (1.0 - y * y)
-    d_v = norm_backward((d,), gains, hats, scales, H, ((0, 1),), CENTERED)
-    return (d,), d_v, hats
+    return (d,), hats
 
 
 @triton.jit(do_not_specialize=["first", "live"])
@@ -151,13 +155,27 @@ def rnn_forward(
 
     v = load_gates(product, sequences * H + columns, mask, 1, H, ACC)
     inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
-    gains = load_gates(gain, columns, inside, 1, H, ACC)
-    biases = load_gates(bias, columns, inside, 1, H, ACC)
-    y, means, scales = rnn_cell(
-        v, inputs, gains, biases, mask, None, H, JOINT, RELU, CENTERED, EPS, False
-    )
     if side is not None:
         store_gates(side, rows * H + columns, mask, v, H)
+    y, means, scales = rnn_cell(
+        v,
+        inputs,
+        gain,
+        bias,
+        columns,
+        inside,
+        mask,
+        None,
+        H,
+        JOINT,
+        RELU,
+        CENTERED,
+        EPS,
+        ACC,
+        False,
+        False,
+    )
+    if side is not None:
         save_moments(stats, rows * 2, exists, means, scales)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
@@ -207,12 +225,13 @@ def rnn_backward(
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
 
-        d_z, d_v, hats = rnn_cell_backward(
-            v, inputs, d, means, scales, gains, biases, mask, H, JOINT, RELU, CENTERED, False
+        d_z, hats = rnn_cell_backward(
+            v, inputs, d, means, scales, gains, biases, mask, JOINT, RELU, False
         )
         if not JOINT:
             store_gates(d_x, rows * H + columns, mask, d_z, H)
         affine_sums = sum_rows(affine_sums, d_z, hats)
+        d_v = norm_backward(d_z, gains, hats, scales, H, ((0, 1),), CENTERED)
         store_gates(d_product, sequences * H + columns, mask, d_v, H)
         store_gates(d_side, rows * H + columns, mask, d_v, H)
     own = tl.program_id(0).to(tl.int64) * (2 * H)

@@ -27,6 +27,7 @@ WIDEST = {
 SPILLED = {
     "rnn_persistent_backward": 8,
     "lstm_persistent_forward": 48,
+    "lstm_persistent_backward": 8,
     "gru_persistent_backward": 16,
 }
 KERNELS = [f"{cell}_persistent_{way}" for cell in PERSISTENT for way in ("forward", "backward")]

@@ -23,8 +23,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from lnrnn.config import CONF
@@ -205,7 +204,9 @@ def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[s
 
 def _explain_override(text: str, error: HydraException, parser: OverridesParser) -> str:
     """Say how an override that cannot be read is written, with quotes inside where they help."""
-    key, _, value = text.partition("=")
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        return f"{text!r} has no key: everything is written key=value, such as model=lstm"
     quoted = f"{key}='{value}'"
     try:
         parser.parse_overrides([quoted])
@@ -356,11 +357,20 @@ def _without_hydra(composed: Any) -> DictConfig:
 
 
 def _check_missing(config: DictConfig) -> None:
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-    except OmegaConfBaseException as error:
-        raise ConfigurationError(f"cannot resolve the configuration: {error}") from error
+    missing = sorted(_unset(OmegaConf.to_container(config), ""))
     if missing:
         raise ConfigurationError(
             f"{', '.join(missing)} must be given, for example: {missing[0]}=VALUE"
         )
+
+
+def _unset(node: Any, path: str) -> Iterator[str]:
+    """Yield the keys that were to be given. OmegaConf's own search ends at a reference to one."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _unset(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _unset(value, f"{path}[{i}]")
+    elif node == MISSING:
+        yield path

@@ -30,6 +30,7 @@ def test_the_default_is_rnn_ln_on_japanese_vowels():
         ("optimizer.lrr=3", ["no key optimizer.lrr", "lr, weight_decay"]),
         ("data=wikitext3", ["no data=wikitext3", "japanese_vowels"]),
         ("model.eps=[1", ["cannot read the override"]),
+        ("new.csv", ["'new.csv' has no key", "key=value"]),
         ("model.eps=${no.such.key}", ["cannot resolve"]),
         ("model=null", ["A group takes a file's name"]),
         ("~model", ["model"]),
@@ -64,6 +65,9 @@ def test_every_combination_of_a_sweep_is_checked():
 def test_a_key_without_a_default_must_be_given():
     with pytest.raises(ConfigurationError, match=r"data\.files must be given"):
         compose("data=text_files")
+    # A head refers to the second, which is no reason to say less of it.
+    with pytest.raises(ConfigurationError, match=r"^data\.num_classes must be given, for example"):
+        compose("data=table_files", "data.files=new.csv")
     with pytest.raises(ConfigurationError, match="run must be given"):
         compose_config([], "evaluate")
 

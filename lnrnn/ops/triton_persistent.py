@@ -41,26 +41,24 @@ ROWS, CHUNKS = 32, 256  # of a kernel that adds up rows: rows at a time, and pro
 
 
 @triton.jit
-def load_weights(weight, columns, inside, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr):
-    """Return each gate's W_hh transposed, (BH, BH): what h is multiplied with."""
+def load_weights(
+    weight,
+    columns,
+    inside,
+    GATES: tl.constexpr,
+    H: tl.constexpr,
+    BH: tl.constexpr,
+    BACK: tl.constexpr,
+):
+    """Return each gate's W_hh, (BH, BH): transposed, to be read by h, or as it is, by d(W h)."""
     read = tl.arange(0, BH)[:, None]
     weights = ()
     for q in tl.static_range(GATES):
-        at = (q * H + columns) * H + read
+        if BACK:
+            at = (q * H + read) * H + columns
+        else:
+            at = (q * H + columns) * H + read
         weights = weights + (tl.load(weight + at, mask=inside & (read < H), other=0.0),)
-    return weights
-
-
-@triton.jit
-def load_weights_back(
-    weight, columns, inside, GATES: tl.constexpr, H: tl.constexpr, BH: tl.constexpr
-):
-    """Return each gate's W_hh as it is, (BH, BH): what the gradient of W h is multiplied with."""
-    units = tl.arange(0, BH)[:, None]
-    weights = ()
-    for q in tl.static_range(GATES):
-        at = (q * H + units) * H + columns
-        weights = weights + (tl.load(weight + at, mask=inside & (units < H), other=0.0),)
     return weights
 
 

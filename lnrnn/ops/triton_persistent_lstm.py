@@ -30,7 +30,6 @@ from lnrnn.ops.triton_persistent import (
     cut_off,
     load_reset,
     load_weights,
-    load_weights_back,
     means_of,
     product_back,
     products,
@@ -87,7 +86,7 @@ def lstm_persistent_forward(
     """All steps of some sequences."""
     columns, inside = units_of_tile(H, BH)
     sequences, known = sequences_of_program(batch, BB)
-    weights = load_weights(weight, columns, inside, 4, H, BH)
+    weights = load_weights(weight, columns, inside, 4, H, BH, False)
     gains = load_gates(gain, columns, inside, 4, H, ACC)
     biases = load_gates(bias, columns, inside, 4, H, ACC)
     gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)
@@ -237,7 +236,7 @@ def lstm_persistent_backward(
     """All steps of some sequences backward."""
     columns, inside = units_of_tile(H, BH)
     sequences, known = sequences_of_program(batch, BB)
-    weights = load_weights_back(weight, columns, inside, 4, H, BH)
+    weights = load_weights(weight, columns, inside, 4, H, BH, True)
     gains = load_gates(gain, columns, inside, 4, H, ACC)
     biases = load_gates(bias, columns, inside, 4, H, ACC)
     gains_c = load_gates(gain_c, columns, inside, 1, H, ACC)

@@ -27,7 +27,6 @@ from lnrnn.ops.triton_persistent import (
     cut_off,
     load_reset,
     load_weights,
-    load_weights_back,
     means_of,
     product_back,
     products,
@@ -78,7 +77,7 @@ def rnn_persistent_forward(
     """All steps of some sequences."""
     columns, inside = units_of_tile(H, BH)
     sequences, known = sequences_of_program(batch, BB)
-    weights = load_weights(weight, columns, inside, 1, H, BH)
+    weights = load_weights(weight, columns, inside, 1, H, BH, False)
     gains = load_gates(gain, columns, inside, 1, H, ACC)
     biases = load_gates(bias, columns, inside, 1, H, ACC)
     at = sequences * H + columns
@@ -197,7 +196,7 @@ def rnn_persistent_backward(
     """All steps of some sequences backward."""
     columns, inside = units_of_tile(H, BH)
     sequences, known = sequences_of_program(batch, BB)
-    weights = load_weights_back(weight, columns, inside, 1, H, BH)
+    weights = load_weights(weight, columns, inside, 1, H, BH, True)
     gains = load_gates(gain, columns, inside, 1, H, ACC)
     biases = load_gates(bias, columns, inside, 1, H, ACC)
     at = sequences * H + columns

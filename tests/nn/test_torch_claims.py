@@ -154,6 +154,47 @@ def test_state_that_a_call_puts_out_goes_in_again(cell: str) -> None:
         theirs(torch.randn(1, 2, 3), hx)
 
 
+@every_cell
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("strided", [True, False])
+def test_the_grid_of_torchs_own_comparison(
+    cell: str, bias: bool, bidirectional: bool, batch_first: bool, packed: bool, strided: bool
+) -> None:
+    """Two layers, padded or packed, in one piece or every second value of something larger."""
+    settings: dict[str, Any] = {"bias": bias, "bidirectional": bidirectional}
+    theirs = TORCH_LAYERS[cell](10, 6, 2, batch_first=batch_first, **settings).double()
+    ours = LAYERS[cell](10, 6, 2, batch_first=batch_first, **settings).double()
+    ours.load_state_dict(theirs.state_dict())
+    directions = 1 + bidirectional
+    shape = (6, 7) if batch_first else (7, 6)
+    shapes = [(*shape, 10), (2 * directions, 6, 6), (*shape, 6 * directions)]
+    x, h, grad = (torch.randn(*shape, 2, dtype=torch.float64)[..., 1] for shape in shapes)
+    x, h, grad = (v if strided else v.contiguous() for v in (x, h, grad))
+    lengths = torch.tensor([7, 5, 5, 2, 1, 1])
+
+    def results(layer: nn.Module) -> list[Tensor]:
+        inputs = [v.detach().requires_grad_() for v in (x, h)]
+        given, wanted = inputs[0], grad
+        if packed:
+            given = nn.utils.rnn.pack_padded_sequence(given, lengths, batch_first)
+            wanted = nn.utils.rnn.pack_padded_sequence(grad, lengths, batch_first).data
+        hx = (inputs[1], inputs[1] + 1) if cell == "lstm" else inputs[1]
+        output, hx = layer(given, hx)
+        output = output.data if packed else output
+        states = list(hx) if cell == "lstm" else [hx]
+        layer.zero_grad()
+        weights = [torch.arange(s.numel(), dtype=s.dtype).view_as(s).cos() for s in states]
+        torch.autograd.backward([output, *states], [wanted, *weights])
+        grads = [p.grad for p in layer.parameters()]
+        return [output, *states, *(v.grad for v in inputs if v.grad is not None), *grads]  # pyright: ignore[reportReturnType]
+
+    for found, truth in zip(results(ours), results(theirs), strict=True):
+        assert_close(found, truth, 1e-12)
+
+
 def test_what_docs_migrating_lists_as_different() -> None:
     for cell in ("rnn", "gru"):  # torch: a ValueError, since it takes what comes
         with pytest.raises(TypeError, match="proj_size"):
@@ -161,6 +202,9 @@ def test_what_docs_migrating_lists_as_different() -> None:
     for sizes in ((0, 7), (3, 0)):
         with pytest.raises(ValueError, match="must be at least 1"):
             lnrnn.LSTM(*sizes)
+    for kind in CELLS.values():  # torch's cells take 0 hidden units
+        with pytest.raises(ValueError, match="hidden_size must be at least 1"):
+            kind(3, 0)
     with pytest.raises(TypeError, match="bias must be True or False, got 0"):
         lnrnn.GRU(3, 7, bias=0)  # pyright: ignore[reportArgumentType]
     assert not isinstance(lnrnn.LSTM(3, 7), nn.LSTM)

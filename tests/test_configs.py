@@ -3,6 +3,7 @@
 import shutil
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from experiments import CONF, compose
@@ -17,6 +18,8 @@ FILES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglo
 GROUPS = ("model", "data", "head", "optimizer", "trainer", "logger", "experiment")
 ONLINE = ("wikitext2", "imdb", "sst2")  # the Hugging Face hub
 OWN_FILES = (  # the user's
+    "mnist",
+    "mnist_pixels",
     "text_files",
     "table_files",
     "table_tagging",
@@ -63,7 +66,15 @@ def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
         "data.input_columns=[x,y]",
         "data.num_features=2",
     )
+    images = {
+        "x_train": np.zeros((60, 28, 28), np.uint8),
+        "x_test": np.zeros((10, 28, 28), np.uint8),
+    }
+    labels = {"y_train": np.arange(60) % 10, "y_test": np.arange(10)}
+    np.savez(folder / "mnist.npz", **images, **labels)  # pyright: ignore[reportArgumentType]
     return {
+        "mnist": (f"data.file={folder / 'mnist.npz'}",),
+        "mnist_pixels": (f"data.file={folder / 'mnist.npz'}",),
         "table_tagging": (*steps, "data.target_column=state", "data.num_classes=2"),
         "table_regression": (
             *steps,
@@ -84,7 +95,7 @@ def files(tmp_path_factory) -> dict[str, tuple[str, ...]]:
 
 def test_no_file_is_forgotten():
     assert len(MODELS) == 12
-    assert len(DATA) == 16
+    assert len(DATA) == 18
     assert set(FILES) == {
         "train",
         "evaluate",

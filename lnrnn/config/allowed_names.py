@@ -15,8 +15,8 @@ _NAMES = {  # the module, spelled as people spell it, to its names
         "TransformerEncoder"
     ),
     "lnrnn.data": (
-        "adding copying digits hub_table hub_text japanese_vowels mnist1d shakespeare sunspots "
-        "table_files text_files"
+        "adding copying digits hub_table hub_text japanese_vowels mnist mnist1d shakespeare "
+        "sunspots table_files text_files"
     ),
     "torch.optim": (
         "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS Muon NAdam RAdam RMSprop Rprop "

@@ -42,6 +42,10 @@ KNOWN_ARGUMENTS = {
         "num_features num_tokens num_classes length validation test split_seed standardize "
         "batch_size num_workers seed"
     ),
+    "lnrnn.data.mnist": (
+        "file num_features num_tokens num_classes length order validation split_seed batch_size "
+        "num_workers seed"
+    ),
     "lnrnn.data.mnist1d": (
         "num_features num_tokens num_classes length validation split_seed data_seed batch_size "
         "num_workers seed"

@@ -9,6 +9,7 @@ from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
 from lnrnn.data.embedded import digits, japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
 from lnrnn.data.hub import hub_table, hub_text
+from lnrnn.data.mnist import mnist
 from lnrnn.data.sequences import Claims
 from lnrnn.data.splits import SplitSeed
 from lnrnn.data.tables import table_files
@@ -27,6 +28,7 @@ __all__ = [
     "hub_table",
     "hub_text",
     "japanese_vowels",
+    "mnist",
     "mnist1d",
     "sequence_data",
     "shakespeare",

@@ -21,18 +21,17 @@ import numpy as np
 from lnrnn.data.checks import check_share, check_whole
 from lnrnn.data.columns import Rows
 from lnrnn.data.datamodule import AnySplits, DataModule, sequence_data, split_data, stream_data
-from lnrnn.data.sequences import Claims, Sequences, checked
+from lnrnn.data.images import Reading
+from lnrnn.data.sequences import Claims
 from lnrnn.data.splits import Shares, SplitSeed, hold_out, shared_out
 from lnrnn.data.steps import Series, splits_of_series
 from lnrnn.data.streams import NUM_SYMBOLS
 from lnrnn.data.windows import Cut
-from lnrnn.preparation import Scaling
 
 if TYPE_CHECKING:
     import datasets
 
 ASSETS = files("lnrnn.data") / "assets"
-DIGIT_SHAPES = {"rows": (8, 8), "pixels": (64, 1), "permuted": (64, 1)}  # steps, numbers a step
 
 
 def japanese_vowels(
@@ -159,18 +158,11 @@ def digits(
         doi 10.24432/C50P49, of which these are the test images. Permuted pixels: Le, Jaitly and
         Hinton, arXiv:1504.00941.
     """
-    if order not in DIGIT_SHAPES:
-        raise ValueError(f"data.order must be one of {', '.join(DIGIT_SHAPES)}, got {order!r}")
-    steps, numbers = DIGIT_SHAPES[order]
-    if num_features != numbers or length not in (None, steps):
-        raise ValueError(
-            f"data.order={order} makes {steps} steps of {numbers}: data.length={steps} "
-            f"data.num_features={numbers}, as data={'digits' if numbers > 1 else 'digits_pixels'} "
-            f"sets them; got {length} and {num_features}"
-        )
+    reading = Reading(order, side=8, largest=16)
+    reading.check(num_features, length, "digits")
     claims = Claims("classification", num_features, num_tokens, num_classes, length)
     return split_data(
-        partial(_read_digits, claims, order, Shares(validation, test, split_seed)),
+        partial(_read_digits, claims, reading, Shares(validation, test, split_seed)),
         claims,
         standardize=False,
         masked=False,
@@ -181,21 +173,13 @@ def digits(
     )
 
 
-def _read_digits(claims: Claims, order: str, shares: Shares) -> AnySplits:
+def _read_digits(claims: Claims, reading: Reading, shares: Shares) -> AnySplits:
     with _asset("digits.npz") as file, np.load(file, allow_pickle=False) as archive:
         pixels, labels = archive["pixels"], archive["digits"]  # (n, 64), (n,)
-    if order == "permuted":
-        pixels = pixels[:, np.random.RandomState(0).permutation(64)]
-    steps, numbers = DIGIT_SHAPES[order]
-
-    def split(name: str, images: np.ndarray) -> Sequences:
-        values = pixels[images].reshape(-1, numbers).astype(np.float32) / 16
-        rows = Rows(name, images)
-        found = checked(rows, values, np.full(len(images), steps), labels[images], claims)
-        found.scaling = Scaling((0.0,) * numbers, (16.0,) * numbers)
-        return found
-
-    return {name: split(name, images) for name, images in shared_out(labels, (), shares).items()}
+    return {
+        name: reading.sequences(Rows(name, images), pixels[images], labels[images], claims)
+        for name, images in shared_out(labels, (), shares).items()
+    }
 
 
 def sunspots(

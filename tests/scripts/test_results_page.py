@@ -1,0 +1,53 @@
+"""What docs/results.md says of itself is what its tables say."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import results_page  # pyright: ignore[reportMissingImports]
+
+    return results_page
+
+
+def test_the_page_counts_what_it_tests(page: Any) -> None:
+    text = page.PAGE.read_text()
+    tests = list(page.differences(text))
+    counted = re.search(
+        r"(\d+) tests of\s+differences, (\d+)\s+of\s+them\s+bold.*?Hochberg,\s+(\d+)\s+are\s+left",
+        text,
+        re.DOTALL,
+    )
+    assert counted is not None
+    bold = sum(test.bold for test in tests)
+    assert [int(n) for n in counted.groups()] == [len(tests), bold, len(page.left_over(tests))]
+    # The intervals contain what they are of, and no table was passed over.
+    assert all(test.low <= test.value <= test.high for test in tests)
+    assert len(tests) == text.count("] | 0.") + text.count("] | 1.0000")
+
+
+def test_the_procedure_is_that_of_benjamini_and_hochberg(page: Any) -> None:
+    """The first example of their paper (1995, section 4): of 15 p-values, four are rejected."""
+    p = [
+        *(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344),
+        *(0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000),
+    ]
+    tests = [page.Difference("", str(i), "", 1.0, 0.0, 2.0, v, True) for i, v in enumerate(p)]
+    assert [test.p for test in page.left_over(tests[::-1])] == p[:4]
+    assert page.left_over(tests[9:]) == []
+
+
+def test_every_panel_of_the_figure_has_its_table(page: Any, tmp_path: Path) -> None:
+    tests = list(page.differences(page.PAGE.read_text()))
+    for section in page.PANELS:
+        for outcome in ("test ", "mean validation"):
+            assert any(t.section == section and t.outcome.startswith(outcome) for t in tests)
+    page.draw(tests, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000

@@ -158,8 +158,8 @@ class DataModule(L.LightningDataModule):
         """Return the global batches of a training epoch, as far as its limit lets it go.
 
         Lightning's own count would build the loader, and could do so before it has restored the
-        counters of a checkpoint. A limit is so many batches, or (float) a share of them; None is the
-        trainer's.
+        counters of a checkpoint. A limit is a number of batches or (float) a share of them; None is
+        the trainer's.
         """
         batches = len(GlobalBatches(len(self.splits["train"]), self.batch_size, shuffle_seed=None))
         if limit is None:

@@ -64,7 +64,8 @@ def launch(
                 problems.append(f"worker {ending.number} on {ending.host}: {ending.problem}")
                 print(f"error: {problems[-1]}", file=sys.stderr)
     except (KeyboardInterrupt, Interrupted):
-        print("interrupted: the workers are told")
+        if started.stops:
+            print("interrupted: the workers save their runs")
         print(started.leave())
         print(f"the result so far: {later}")
         raise

@@ -30,6 +30,8 @@ class RayTasks:
         ConfigurationError: If Ray is not installed, or no cluster is there.
     """
 
+    stops = True  # when nobody waits for them
+
     def __init__(self, worker: LaunchedWorker, options: RayOptions) -> None:
         try:
             ray = self.ray = import_module("ray")  # by name: nothing here is checked against it

@@ -58,6 +58,11 @@ class SubmititArray:
                 f"submitit cannot submit the jobs: {error}{hint if _lacks_slurm(error) else ''}"
             ) from error
 
+    @property
+    def stops(self) -> bool:
+        """Whether the workers end when nobody waits for them."""
+        return self.options.cluster == "local"
+
     def __str__(self) -> str:
         return f"{len(self.jobs)} jobs of {self.options.cluster}: {_names(self.jobs)}"
 
@@ -74,7 +79,7 @@ class SubmititArray:
 
     def leave(self) -> str:
         """Leave the jobs, and return what becomes of them. Those of this machine are stopped."""
-        if self.options.cluster == "slurm":
+        if not self.stops:
             array = self.jobs[0].job_id.partition("_")[0]
             return (
                 f"the workers go on as the SLURM jobs {_names(self.jobs)}; scancel {array} stops "

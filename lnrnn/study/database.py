@@ -2,6 +2,8 @@
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from optuna.storages import RDBStorage
 
@@ -44,5 +46,35 @@ def open_database(url: str) -> RDBStorage:
     raise AssertionError("the last of so many starts returns or raises")
 
 
-def _first_line(error: Exception) -> str:
+def loss_of(error: BaseException | None) -> str | None:
+    """Return in words that an error is of a database that no longer answers; None if it is not."""
+    from sqlalchemy.exc import DBAPIError
+
+    while error is not None and not isinstance(error, DBAPIError):
+        error = error.__cause__
+    if error is None:
+        return None
+    return (
+        f"the study's database cannot be used any more: {_first_line(error)}\nOnce it can, the "
+        "same command goes on with the study, and with the run from its last checkpoint"
+    )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Say in words that a database no longer answers.
+
+    Raises:
+        ConfigurationError: In place of its error.
+    """
+    try:
+        yield
+    except Exception as error:
+        text = loss_of(error)
+        if text is None:
+            raise
+        raise ConfigurationError(text) from error
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0]

@@ -36,7 +36,7 @@ from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.lock import InUseError, may_live, this_process
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.reporting import best_effort
-from lnrnn.study.database import open_database
+from lnrnn.study.database import loss_of, open_database
 from lnrnn.study.search import OBJECTIVE, Search, Space
 from lnrnn.training import NonFiniteError, train
 
@@ -187,6 +187,8 @@ def work(search: Search, study: optuna.Study) -> None:
         ConfigurationError: If a trial's settings do not fit together.
         CheckpointError: If a checkpoint cannot be written; the trial is taken up again.
         OSError: If another file cannot be written; the trial is taken up again.
+        StorageInternalError: If the database does not answer, or another error of it; ``loss_of``
+            knows them.
         Interrupted: If a signal asked to stop; the run is saved, and its trial taken up again.
     """
     spaces = {key: distribution_of(space) for key, space in search.spaces.items()}
@@ -246,6 +248,8 @@ def make(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
             take_up_again(study, study.trials[trial.number])
         raise
     except Exception as error:  # of one trial's settings, such as memory that is used up
+        if search.storage is not None and loss_of(error):
+            raise
         traceback.print_exc()
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)

@@ -14,6 +14,7 @@ import optuna
 import pytest
 from experiments import QUIET
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lnrnn.cli import tune as command
 from lnrnn.config.compose import compose_experiment
@@ -171,8 +172,6 @@ def test_a_database_that_cannot_be_used_is_an_error_in_words(url, said):
 
 def test_tables_that_another_process_makes_meanwhile_are_passed_over(tmp_path, monkeypatch):
     """As PostgreSQL and SQLite say it."""
-    from sqlalchemy.exc import IntegrityError, OperationalError
-
     errors: list[Exception] = [
         IntegrityError("CREATE TYPE", None, Exception("duplicate key value")),
         OperationalError("CREATE TABLE", None, Exception("table studies already exists")),
@@ -188,6 +187,29 @@ def test_tables_that_another_process_makes_meanwhile_are_passed_over(tmp_path, m
     monkeypatch.setattr(database, "PAUSE", 0.0)
     trials.open_study(read_search([RATE, "study=mine", f"storage=sqlite:///{tmp_path}/x.db"]))
     assert not errors
+
+
+def test_a_database_that_is_lost_during_a_trial_is_an_error_in_words(monkeypatch, capfd, tmp_path):
+    """The trial stays as it is, since nobody can be told; its run goes on with the study."""
+    words = [*SHORT, RATE, "trials=1", f"storage=sqlite:///{tmp_path}/studies.db"]
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *words])
+
+    def lose(*given):
+        original = OperationalError("INSERT", None, Exception("the server closed the connection"))
+        raise optuna.exceptions.StorageInternalError("a commit") from original
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "report", lose)
+        with pytest.raises(SystemExit) as end:
+            command.main()
+    assert "database cannot be used any more" in str(end.value)
+    assert "the server closed the connection" in str(end.value)
+    assert "Traceback" not in capfd.readouterr().err
+    (trial,) = trials.open_study(read_search(words)).trials
+    assert trial.state == TrialState.RUNNING
+    monkeypatch.setattr(trials, "may_live", lambda owner: False)  # as for another process
+    command.main()
+    assert trials.open_study(read_search(words)).best_trial.params == trial.params
 
 
 def test_studies_of_two_data_sets_do_not_meet_in_a_database(tmp_path):

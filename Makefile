@@ -16,9 +16,10 @@ BUILDS := tests/builds
 # Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself
 # changes nothing for those who do not ask for it: torch.compile would take it for a GPU's.
 TRITON := $(VENV)/triton
+RAY := $(VENV)/ray
 WITH_TRITON := PYTHONPATH=$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: install train test test-all test-interp test-aot test-gpu gpu-check gpu-bundle test-torch \
+.PHONY: install train test test-all test-interp test-aot test-ray test-gpu gpu-check gpu-bundle test-torch \
   fuzz results test-originals wheel dockerfile-check aot-table roofline bench docs lint types imports check \
   coverage clean
 
@@ -48,6 +49,11 @@ test-interp: $(TRITON)/.installed
 
 test-aot: $(TRITON)/.installed
 	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/aot $(ARGS)
+
+# A Ray of two nodes. It is a download of 79 MB and 240 MB on disk, which no other test needs, so it
+# lies beside .venv; what else it imports is there.
+test-ray: $(RAY)/.installed
+	PYTHONPATH=$(RAY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/on_ray $(ARGS)
 
 # On a machine with a GPU, which needs no internet: with the Python in .venv, or else the one that is
 # there, if it has a CUDA build of torch, Triton and pytest. The table can be pasted into an issue.
@@ -103,6 +109,11 @@ $(TRITON)/.installed: $(STAMP)
 	@$(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/pip install --quiet \
 	  --disable-pip-version-check --no-deps --upgrade -c constraints.txt --target $(TRITON) triton
 	@mkdir -p $(TRITON) && touch $@
+
+$(RAY)/.installed: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade -c constraints.txt \
+	  --target $(RAY) ray msgpack
+	@touch $@
 
 bench: $(STAMP)
 	$(BIN)/python scripts/benchmark.py $(ARGS)

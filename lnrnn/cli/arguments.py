@@ -6,6 +6,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from lnrnn.config.compose import compose_config
+from lnrnn.config.errors import ConfigurationError
 
 # What a person types for these is taken as it stands, commas, spaces and quotes too: a prompt is
 # any text, and a file may have any name.
@@ -20,7 +21,7 @@ def read_arguments(words: Sequence[str], name: str) -> dict[str, Any]:
         name: The file in ``conf`` that lists the keys.
 
     Raises:
-        ConfigurationError: If there is no such key, or one that is needed is missing.
+        ConfigurationError: If there is no such key, or one that is needed is missing or empty.
     """
     texts, others = {}, []
     for word in words:
@@ -31,7 +32,18 @@ def read_arguments(words: Sequence[str], name: str) -> dict[str, Any]:
         others.append(word)
     config = compose_config(others, name)
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    return {**plain, **texts}
+    found = {**plain, **texts}
+    if "run" in found:
+        check_run(found["run"])
+    return found
+
+
+def check_run(run: Any) -> None:
+    """Raise ConfigurationError where no run is named: a shell's variable may have been empty."""
+    if not str(run).strip():
+        raise ConfigurationError(
+            "run= is empty: give a run's folder, such as runs/japanese_vowels/rnn_ln/seed0"
+        )
 
 
 def _is_text(key: str, value: str) -> bool:

@@ -6,6 +6,7 @@ lnrnn compare 'arms=["lstm","lstm model.eps=1e-3"]' trainer.max_epochs=5 monitor
 lnrnn compare 'arms=[rnn,rnn_ln]' 'lr=[1e-3,3e-3,1e-2]'    each at its own best rate
 lnrnn compare 'arms=[rnn,rnn_ln]' require_speedup=1.2      exit code 1 if it is not
 lnrnn compare seeds=10 worker=true                 one of many, on machines that share the disk
+lnrnn compare seeds=10 launcher=submitit launcher.workers=8    as an array of SLURM jobs; or ray
 lnrnn compare 'arms=[old/rnn,new/rnn]' train=false         folders that hold seed0, ...
 
 The first arm is the baseline. Finished runs are reused, interrupted ones are resumed, failed ones
@@ -33,7 +34,7 @@ ERROR = 2  # Python's own exit code for an exception would say that a speed-up i
 def main() -> None:
     """Train what is missing, then print the comparison and write it."""
     if {"-h", "--help"} & set(sys.argv):
-        print(f"{__doc__}\n" + (CONF / "compare.yaml").read_text().partition("_self_\n\n")[2])
+        print(f"{__doc__}\n" + (CONF / "compare.yaml").read_text().partition("\n\n")[2])
         return
     for number in (signal.SIGTERM, signal.SIGUSR1):  # between runs; a run listens itself
         signal.signal(number, stop)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lnrnn.cli.launching import launch
 from lnrnn.comparison import compare, print_table, write
 from lnrnn.comparison.looks import Look
 from lnrnn.runs.files import open_own
@@ -18,6 +19,7 @@ from lnrnn.runs.lock import InUseError, is_held, locked
 from lnrnn.runs.record import RecordError, parse_json, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
+from lnrnn.study.launcher_options import LauncherOptions
 from lnrnn.study.missing import PAUSE, Failures, name_missing, threads_of_one, train_all
 from lnrnn.study.plan import (
     Runs,
@@ -28,6 +30,7 @@ from lnrnn.study.plan import (
     result_folder,
     result_name,
     tasks_of,
+    tuning_runs,
 )
 from lnrnn.study.pool import WorkerError
 from lnrnn.study.settings import Settings
@@ -65,6 +68,8 @@ def run(settings: Settings) -> int:
     check_files(folder)  # before hours of training
     before = _stamp(folder / "compare.json")
     named = named_primary(folder, settings)
+    if settings.launcher is not None:
+        return run_elsewhere(settings, settings.launcher, folder)
     rates, tuning, failures = tune(settings, console) if settings.rates else ({}, None, [])
     runs = compared_runs(settings, rates)
     tasks = list(tasks_of(runs))
@@ -89,6 +94,25 @@ def run(settings: Settings) -> int:
         except InUseError:  # another worker writes it, or dies of it
             time.sleep(PAUSE)
             is_held(folder, watch)
+
+
+def run_elsewhere(settings: Settings, options: LauncherOptions, folder: Path) -> int:
+    """Let a launcher's workers make the comparison, report what came of it, return the exit code.
+
+    Raises:
+        ConfigurationError: If a run cannot be made, or no worker be started.
+        Interrupted: If a signal asked to stop.
+    """
+    if settings.rates:
+        arms = {name: rates[settings.rates[0]] for name, rates in tuning_runs(settings).items()}
+    else:
+        arms = compared_runs(settings, {})
+    build_once(arms)  # a mistake is told here, and not by every worker
+    problems = launch(settings, options, folder, console)
+    if problems is None:
+        return 0
+    code = run(replace(settings, launcher=None, train=False))
+    return ERROR if problems else code
 
 
 def finish(

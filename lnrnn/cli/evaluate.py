@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lnrnn.cli.arguments import check_run
 from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.other_data import split_changes
@@ -37,6 +38,7 @@ def main() -> None:
     try:
         overrides, changes = split_changes(sys.argv[1:])
         config = compose_config(overrides, "evaluate")
+        check_run(config.run)
         from lnrnn.training import evaluate  # takes seconds, which a misspelt key need not
 
         evaluation = evaluate(

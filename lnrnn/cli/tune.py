@@ -49,6 +49,7 @@ def main() -> None:
         except ImportError as error:
             raise ConfigurationError("lnrnn tune needs pip install 'lnrnn[tune]'") from error
         from lnrnn.runs.checkpoint_files import CheckpointError
+        from lnrnn.study.database import answering
         from lnrnn.study.missing import share_of_threads, threads_of_one
         from lnrnn.study.trials import open_study, work, write_results
 
@@ -58,7 +59,7 @@ def main() -> None:
             print(f"files of your own: {', '.join(map(str, search.own_files))}")
         others = [] if alone else start_others(search, words, share_of_threads(search.jobs))
         try:
-            with threads_of_one(1 if alone else search.jobs):
+            with answering(), threads_of_one(1 if alone else search.jobs):
                 work(search, study)
         except CheckpointError as error:
             for process in others:
@@ -72,8 +73,10 @@ def main() -> None:
             for process in others:
                 process.wait()
         if WORKS_ONLY not in sys.argv:
-            print_best(search, study)
-            for path in write_results(search, study):
+            with answering():
+                print_best(search, study)
+                paths = write_results(search, study)
+            for path in paths:
                 Console().print(f"written: {path}", soft_wrap=True, markup=False, highlight=False)
             check_end(study, [process.returncode for process in others])
     except (ConfigurationError, OSError) as error:

@@ -20,7 +20,7 @@ from lnrnn.comparison.plots.canvas import caption_of
 from lnrnn.comparison.summary import summary
 from lnrnn.comparison.svg import inline_svg
 from lnrnn.comparison.targets import HEADLINE
-from lnrnn.comparison.wording import sentences
+from lnrnn.comparison.wording import sentences, when
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")  # not that in h_0 or 3x
 TEMPLATE = "report.html.jinja"
@@ -137,7 +137,7 @@ def _facts(result: Mapping[str, Any], place: int) -> list[Fact]:
     facts = [
         _fact(title, outcomes[key].rows[place].cells, "difference")
         for key, title in (
-            ("value", f"test {metric} at the end"),
+            ("value", f"test {metric} {when(result)}"),
             ("validation_mean", f"validation {metric} over training"),
         )
     ]

@@ -7,6 +7,7 @@ from lnrnn.comparison import tables
 from lnrnn.comparison.cells import FORMATS, NOTHING, Cell, Formats, text
 from lnrnn.comparison.statistics import LEVEL
 from lnrnn.comparison.tables import Group, Row
+from lnrnn.comparison.wording import when
 
 UNITS = {"steps": "steps", "seconds": "time"}  # the kinds of speed-up, in words
 OUTCOMES = ("value", "best", "validation_mean")  # in the order in which they are shown
@@ -171,7 +172,7 @@ def seeds(result: Mapping[str, Any]) -> Table:
     columns = [(first, "value 0")]
     for place, name in enumerate(others, start=1):
         columns += [(name, f"value {place}"), (f"minus {first}", f"difference {place}")]
-    caption = f"Each seed: test {result['metric'].replace('_', ' ')} at the end"
+    caption = f"Each seed: test {result['metric'].replace('_', ' ')} {when(result)}"
     return _table(caption, "seed", columns, _alone(tables.seeds(result)))
 
 

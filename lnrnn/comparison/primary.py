@@ -14,22 +14,26 @@ from lnrnn.comparison.looks import Look, as_entry
 from lnrnn.comparison.speed import logarithms
 from lnrnn.comparison.statistics import alpha_of, holm
 from lnrnn.comparison.targets import HEADLINE
+from lnrnn.comparison.wording import WHEN
 
 PARTS = {"final": "at_end", "area": "over_training", "steps_to_90": "speed"}  # of a verdict
 ENTRIES = {"final": None, "area": "validation_difference"}  # of a pair; None: its own
 
 
-def describe_primary(endpoint: str, named: str | None, looks: Sequence[Look]) -> dict[str, Any]:
+def describe_primary(
+    endpoint: str, named: str | None, looks: Sequence[Look], tested: str
+) -> dict[str, Any]:
     """Return the entry ``"primary"`` of ``compare.json``.
 
     Args:
         endpoint: One of ``ENDPOINTS``.
         named: The one named before the runs; None where nobody knows.
         looks: The looks at this comparison's result, this one the last.
+        tested: Whose weights the tests had, ``best`` or ``last``.
     """
     return {
         "endpoint": endpoint,
-        "meaning": ENDPOINTS[endpoint],
+        "meaning": ENDPOINTS[endpoint].replace(WHEN["last"], WHEN[tested]),
         "named_before_the_runs": named,
         "looks": [as_entry(look) for look in looks],
         "alpha": alpha_of(len(looks)),

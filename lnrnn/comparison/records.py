@@ -273,3 +273,9 @@ def _read_curves(path: Path, *, finished: bool) -> dict[str, Curve]:
             raise RecordError(f"{path}, line {number}: {rule}, got {step} after {curve[-1][0]}")
         curve.append((step, value))
     return {name: tuple(curve) for name, curve in curves.items()}
+
+
+def tested_weights(runs: Sequence[Run]) -> str:
+    """Return whose weights tests had: ``best`` if all of these runs', else ``last``."""
+    tested = {run.tested == "best" for run in runs if run.status == "finished"}
+    return "best" if tested == {True} else "last"

@@ -40,6 +40,7 @@ from lnrnn.comparison.records import (
     RunOrFolder,
     Unreadable,
     read_runs,
+    tested_weights,
     with_splits,
 )
 from lnrnn.comparison.speed import Cost, speed
@@ -170,7 +171,8 @@ def compare(
         "data": first.data,
         "metric": first.metric,
         "higher_is_better": first.higher_is_better,
-        "primary": describe_primary(primary, named, seen),
+        "primary": describe_primary(primary, named, seen, tested_weights(readable)),
+        "tested": tested_weights(readable),
         "seeds": seeds,
         "splits": splits,
         "commit": _shared([run.commit for run in readable]),
@@ -341,9 +343,10 @@ def _describe_pair(
 ) -> dict[str, Any]:
     failures, succeeded = success
     parts = verdict_parts(known, arm, outcomes, rungs, success)
-    parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
-    level = LEVEL if look == 1 else 1 - alpha_of(look)
     baseline = next(iter(known))
+    parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
+    parts |= {"tested": tested_weights([*known[baseline], *known[arm]])}
+    level = LEVEL if look == 1 else 1 - alpha_of(look)
     compared = [by_seed(known[name], TEST_VALUE) for name in (baseline, arm)]
     seeds = sorted(compared[0].keys() & compared[1].keys())
     return {

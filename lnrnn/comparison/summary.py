@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from lnrnn.comparison.statistics import CLAIM_PAIRS
 from lnrnn.comparison.targets import HEADLINE
-from lnrnn.comparison.wording import decimals, ratio_text
+from lnrnn.comparison.wording import decimals, ratio_text, when
 
 
 class Finding(NamedTuple):
@@ -35,7 +35,7 @@ def summary(result: Mapping[str, Any], place: int) -> str:
     if (same := pair["verdict_parts"]["same_runs"]) is not None:
         return f"{same[0].upper()}{same[1:]}."
     found = {
-        "final": _difference(result, place, "value", "test {} at the end"),
+        "final": _difference(result, place, "value", f"test {{}} {when(result)}"),
         "area": _difference(result, place, "validation_mean", "mean validation {} over training"),
         "steps_to_90": _speed(pair),
     }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lnrnn.comparison.cells import Cell
-from lnrnn.comparison.wording import decimals
+from lnrnn.comparison.wording import decimals, when
 
 Cells = Mapping[str, Cell]  # by column; one that is missing stays empty
 
@@ -41,7 +41,7 @@ def measured(result: Mapping[str, Any]) -> list[Outcome]:
     """Return the outcomes of a comparison."""
     metric = result["metric"].replace("_", " ")
     return [
-        Outcome(f"test {metric} at the end", "value", None),
+        Outcome(f"test {metric} {when(result)}", "value", None),
         Outcome(f"best validation {metric}", "best", "best_difference"),
         Outcome(
             f"mean validation {metric} over training", "validation_mean", "validation_difference"

@@ -9,15 +9,29 @@ from lnrnn.comparison.statistics import CLAIM_PAIRS, LEVEL
 from lnrnn.comparison.targets import HEADLINE
 
 TOO_FEW = "too few pairs to conclude"
+WHEN = {"last": "at the end", "best": "with the best weights"}  # by the weights that were tested
 PARTS = {
     "same_runs": "",
-    "at_end": "at the end, ",
+    "at_end": "{}, ",
     "over_training": "over training, ",
     "speed": "",
     "failures": "",
 }
 """What a verdict says besides its title, in its order, and how its sentence begins; the primary
 part comes before the others."""
+
+
+def when(tested: Mapping[str, Any]) -> str:
+    """Return what the test was of, in words.
+
+    Args:
+        tested: A result, or the parts of a verdict, with the key ``"tested"``.
+
+    Example:
+        >>> when({"tested": "best"}), when({"tested": "last"}), when({})
+        ('with the best weights', 'at the end', 'at the end')
+    """
+    return WHEN[tested.get("tested") or "last"]
 
 
 def decimals(spreads: Sequence[float | None]) -> int:
@@ -80,7 +94,12 @@ def sentences(parts: Mapping[str, str | None]) -> str:
         'over training, b. Secondary: at the end, no difference.'
     """
     primary = parts.get("primary")
-    said = {part: f"{start}{parts[part]}." for part, start in PARTS.items() if parts.get(part)}
+    test = when(parts)
+    said = {
+        part: f"{start.format(test)}{parts[part]}."
+        for part, start in PARTS.items()
+        if parts.get(part)
+    }
     if primary in said:
         (first, *others) = [said.pop(primary), *said.values()]
         if others:

@@ -154,14 +154,16 @@ class DataModule(L.LightningDataModule):
         """Read the data, whatever the stage, unless that is done."""
         self._splits = self.splits
 
-    def batches_per_epoch(self) -> int:
-        """Return the global batches of a training epoch, as far as the trainer's limit lets it go.
+    def batches_per_epoch(self, limit: float | None = None) -> int:
+        """Return the global batches of a training epoch, as far as its limit lets it go.
 
         Lightning's own count would build the loader, and could do so before it has restored the
-        counters of a checkpoint.
+        counters of a checkpoint. A limit is a number of batches or (float) a share of them; None is
+        the trainer's.
         """
         batches = len(GlobalBatches(len(self.splits["train"]), self.batch_size, shuffle_seed=None))
-        limit = self.trainer.limit_train_batches if self.trainer else 1.0
+        if limit is None:
+            limit = self.trainer.limit_train_batches if self.trainer else 1.0
         return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from lnrnn.config.errors import ConfigurationError
+from lnrnn.inference.compared import MOST, lines_of
 from lnrnn.inference.trained_model import TrainedModel
 
 FORMULAS = {
@@ -41,8 +43,10 @@ def model_card(model: TrainedModel, repository: str) -> str:
         "## Measured\n\n" + "\n".join(["| test metric | value |", "| --- | ---: |", *rows])
         if rows
         else "## Measured\n\nNothing: the run has not tested these weights.",
+        *_compared(about.get("compared")),
         f"One run, seed {_text(about.get('seed'))}, after {_text(about.get('steps'))} steps, "
-        f"{_text(about.get('weights'))} weights. One run says nothing of the spread over seeds.",
+        f"{_text(about.get('weights'))} weights. One run says nothing of the spread over seeds"
+        + (", the comparison does." if about.get("compared") else "."),
         f"## The model\n\n{_formula(model)}\n\n{_block(model.nodes['model'])}",
         f"## What it reads and answers\n\n{_block(_answers(model))}",
         "## Made with\n\n"
@@ -55,6 +59,24 @@ def model_card(model: TrainedModel, repository: str) -> str:
         ),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _compared(found: Any) -> list[str]:
+    """Return a section for every comparison that the run was part of.
+
+    Raises:
+        ConfigurationError: If what the model brings along is none.
+    """
+    if not found:
+        return []
+    try:
+        told = [(entry["comparison"], lines_of(entry)) for entry in found[:MOST]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"the model's comparisons are damaged: {error}") from error
+    return [
+        f"## Compared: {_text(name)}\n\n" + "\n".join(f"    {_line(line)}" for line in lines)
+        for name, lines in told
+    ]
 
 
 def _formula(model: TrainedModel) -> str:
@@ -80,6 +102,11 @@ def _block(values: dict[str, Any]) -> str:
     """Show plain values so that nothing in them is taken for Markdown: indented, a line each."""
     lines = (f"    {json.dumps(k)}: {json.dumps(v)}" for k, v in values.items() if v is not None)
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """Show a line inside an indented block, where nothing is taken for Markdown, as one line."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:300]
 
 
 def _text(value: Any) -> str:

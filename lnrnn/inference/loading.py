@@ -13,6 +13,7 @@ from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.values import check_keys, check_nodes
 from lnrnn.inference.build import build_model, explained
+from lnrnn.inference.compared import comparisons_of
 from lnrnn.inference.handed_out import CONFIG, WEIGHTS, is_handed_out, read_handed_out
 from lnrnn.inference.hub import SCHEME, fetch
 from lnrnn.inference.trained_model import TrainedModel
@@ -74,6 +75,7 @@ def load(
     settle_trust(config, trust)
     preparation = preparation_of(folder, config)
     about = describe(folder.read_record(), file)
+    about["compared"] = comparisons_of(folder.path, about["metrics"])
     return assemble(config, preparation, about, read_weights(file), file)
 
 

@@ -1,6 +1,7 @@
 """One folder, one run: who trains in a folder, and whether that process still lives."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from lnrnn.runs.record import parse_json
 from lnrnn.runs.reporting import best_effort
 
 LOCK = "run.lock"
+MACHINE = Path("/etc/machine-id")
 
 
 class InUseError(ConfigurationError):
@@ -100,7 +102,7 @@ def is_held(folder: Path, watch: Watch) -> bool:
         with open_own(path, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             owner, me = _read(file), this_process()
-            elsewhere = owner is not None and owner.get("host") != me["host"]
+            elsewhere = owner is not None and _is_elsewhere(owner, me)
             # Of one that is not leased, nobody can tell.
             if (
                 owner
@@ -187,6 +189,7 @@ def _describe(pid: int) -> dict[str, Any]:
     return {
         "pid": pid,
         "host": socket.gethostname(),
+        "machine": _machine(),
         "started": _start_of(pid),
         "job": os.environ.get("SLURM_JOB_ID"),
         "step": os.environ.get("SLURM_STEP_ID"),
@@ -194,8 +197,26 @@ def _describe(pid: int) -> dict[str, Any]:
     }
 
 
+def _machine() -> str | None:
+    """Return what tells machines of one name apart; None where that cannot be known.
+
+    It is made of the system's id, which is not to be shown.
+    """
+    try:
+        identity = MACHINE.read_text().strip()
+    except OSError:  # no systemd
+        return None
+    return hashlib.sha256(f"lnrnn {identity}".encode()).hexdigest()[:16] if identity else None
+
+
+def _is_elsewhere(owner: dict[str, Any], me: dict[str, Any]) -> bool:
+    """Return whether a process is of another machine, whose processes cannot be seen from here."""
+    machines = owner.get("machine"), me["machine"]  # older versions did not note it
+    return owner.get("host") != me["host"] or (None not in machines and machines[0] != machines[1])
+
+
 def _may_live(owner: dict[str, Any], me: dict[str, Any]) -> bool:
-    if owner.get("host") != me["host"]:
+    if _is_elsewhere(owner, me):
         if owner.get("job") is None or owner["job"] != me["job"]:
             return True
         # A requeued job keeps its number, and runs once at a time; its steps may run side by side.
@@ -231,6 +252,6 @@ def _refusal(path: Path, owner: dict[str, Any], me: dict[str, Any]) -> str:
     text = (
         f"{path.parent} is in use: process {owner.get('pid')} on {owner.get('host')} trains there."
     )
-    if owner.get("host") == me["host"]:
+    if not _is_elsewhere(owner, me):
         return f"{text} Wait for it, or stop it; two runs in one folder would spoil each other."
     return f"{text} Whether it still lives cannot be seen from here; if not, remove {path}."

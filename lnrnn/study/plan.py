@@ -17,7 +17,7 @@ from lnrnn.runs.names import cut, plain, with_hash
 from lnrnn.runs.record import RecordError, parse_json
 from lnrnn.study.settings import FIRST_TUNING_SEED, Settings
 from lnrnn.training.build import build_data, build_task
-from lnrnn.training.freezing import frozen_parameters
+from lnrnn.training.freezing import frozen_parameters, unfreezing_step
 from lnrnn.training.warm_start import names_to_take, read_initial
 
 QUIET = ("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false")
@@ -165,8 +165,11 @@ def build_once(runs: Runs) -> None:
     """
     for arm, (first, *others) in runs.items():
         try:
-            model = build_task(first.config, build_data(first.config)).model
+            data = build_data(first.config)
+            model = build_task(first.config, data).model
             frozen_parameters(first.config, model)
+            limit = first.config.trainer.get("limit_train_batches")
+            unfreezing_step(first.config, data.batches_per_epoch(limit))
             if not all(map(_has_a_checkpoint, (first, *others))):
                 initial = read_initial(first.config)
                 if initial is not None:

@@ -9,29 +9,26 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Pipe, wait
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import lnrnn
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.folder import folder_of
 from lnrnn.runs.interruption import STOPPING, Interrupted, ask_for_requeue
 from lnrnn.runs.lease import TAKEN
 from lnrnn.runs.lock import locked
 from lnrnn.study.attempt import Failure
+from lnrnn.study.child_processes import ending_of, environment_of
 from lnrnn.study.overview import Overview
 from lnrnn.study.plan import Task
 from lnrnn.study.worker import ALONE, READY, SHARED, STOPPED
 
 FALSE_STARTS = 3  # so many say that something is wrong with more than one process
-PACKAGE = Path(lnrnn.__file__).resolve().parents[1]  # the folder that this lnrnn is in
 MODULE = "lnrnn.study.worker"
 
 
@@ -64,7 +61,7 @@ class Worker:
                 str(threads),
                 SHARED if shared else ALONE,
             ],
-            env=_environment(threads),
+            env=environment_of(threads),
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
@@ -101,19 +98,6 @@ class Worker:
         self.connection.close()
         self.process.wait()
         self.output.close()
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Return a worker's variables: OpenMP reads its own once, before torch is imported."""
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")])]
-    if str(PACKAGE) not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        paths.insert(0, str(PACKAGE))  # a worker trains with the lnrnn that asks it to
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
 
 
 class Pool:
@@ -207,7 +191,7 @@ class Pool:
         if self.received is not None:
             return
         if worker.task is not None:
-            lost = f"its process was lost: {_ending(code)}"
+            lost = f"its process was lost: {ending_of(code)}"
             taken = code == TAKEN  # and the record is of whoever took the run
             if not taken:
                 self._note_failure(worker.task, lost)
@@ -216,7 +200,7 @@ class Pool:
         self.workers.remove(worker)
         worker.discard()
         if not worker.ready:
-            self._count_false_start(f"{_ending(code)}\n{output}")
+            self._count_false_start(f"{ending_of(code)}\n{output}")
 
     def _count_false_start(self, why: str) -> None:
         self.false_starts += 1
@@ -252,15 +236,3 @@ class Pool:
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.send_signal(passed)
-
-
-def _ending(code: int) -> str:
-    """Say how a process ended.
-
-    Example:
-        >>> _ending(-9)
-        'killed by SIGKILL, perhaps because memory ran out'
-    """
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL, perhaps because memory ran out"
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -14,6 +14,7 @@ from lnrnn.config.compose import compose_config
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.values import suggest
 from lnrnn.runs.processes import is_first_process, is_only_process
+from lnrnn.study.launcher_options import KINDS, LauncherOptions, read_options
 
 FIRST_TUNING_SEED = 1000
 NOT_FOR_RUNS = {
@@ -45,6 +46,7 @@ class Settings:
         require_speedup: The speed-up below which the exit code is 1; None for none.
         passed: The overrides for the training of all arms.
         command: What was typed, as a shell takes it.
+        launcher: What starts workers on other machines; None: nothing.
     """
 
     arms: tuple[str, ...]
@@ -61,6 +63,7 @@ class Settings:
     require_speedup: float | None
     passed: tuple[str, ...]
     command: str
+    launcher: LauncherOptions | None = None
 
 
 def read_settings(arguments: Sequence[str]) -> Settings:
@@ -70,14 +73,16 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         ConfigurationError: If neither a comparison nor a run has a key, or a value does not fit.
     """
     known = [str(key) for key in OmegaConf.load(CONF / "compare.yaml") if key != "defaults"]
-    own = [text for text in arguments if text.split("=", 1)[0] in known]
+    own = [text for text in arguments if text.split("=", 1)[0] in known or _is_launchers(text)]
     passed = tuple(text for text in arguments if text not in own)
     for text in passed:
         check_is_known(text, known)
     # conf/data is a group, of which a comparison has no file to replace: it only hands the name on.
     data = [text.partition("=")[2] for text in own if text.startswith("data=")]
+    _check_launcher_chosen(own)
     config = compose_config([text for text in own if text[:5] != "data="], "compare")
     rates = _rates(config.lr)
+    launcher = _launcher(own, config)
     check_overrides(passed, "on the command line of lnrnn compare", tuned=bool(rates))
     if not rates and any(text.startswith("tuning_seeds=") for text in own):
         raise ConfigurationError("tuning_seeds has no effect without rates: 'lr=[1e-3,3e-3,1e-2]'")
@@ -86,7 +91,10 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         data=data[-1] if data else config.data,
         seeds=_count(config, "seeds", "how many, from 0 up"),
         splits=_count(config, "splits", "on how many splits of the data every seed is run"),
-        jobs=_count(config, "jobs", "how many runs are trained at a time"),
+        # A launcher's workers are what runs side by side.
+        jobs=1
+        if launcher is not None and not any(text.startswith("jobs=") for text in own)
+        else _count(config, "jobs", "how many runs are trained at a time"),
         train=_switch(config, "train"),
         worker=_switch(config, "worker"),
         rates=rates,
@@ -96,6 +104,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         require_speedup=_speedup(config.require_speedup),
         passed=passed,
         command=shlex.join(["lnrnn", "compare", *arguments]),
+        launcher=launcher,
     )
     _check_splits(settings)
     if settings.tuning_seeds and rates and settings.seeds > FIRST_TUNING_SEED:
@@ -103,9 +112,43 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             f"with tuning_seeds=... seeds must be at most {FIRST_TUNING_SEED}, where the tuning "
             f"seeds begin, got {settings.seeds}"
         )
-    if settings.worker:
+    if settings.worker or settings.launcher is not None:
         check_worker(settings)
     return settings
+
+
+def without_launcher(settings: Settings) -> list[str]:
+    """Return the arguments of a command that had a launcher, for its workers."""
+    arguments = shlex.split(settings.command)[2:]
+    return [
+        text for text in arguments if not _is_launchers(text) and text.split("=", 1)[0] != "worker"
+    ]
+
+
+def _is_launchers(text: str) -> bool:
+    return text.lstrip("+~").split("=", 1)[0].split(".", 1)[0] == "launcher"
+
+
+def _check_launcher_chosen(own: Sequence[str]) -> None:
+    """Raise ConfigurationError where something is asked of no launcher."""
+    asked = [text for text in own if _is_launchers(text)]
+    if asked and not any(text.startswith("launcher=") for text in asked):
+        raise ConfigurationError(
+            f"{asked[0]} has no effect without a launcher: add one of "
+            f"{', '.join(f'launcher={kind}' for kind in KINDS)}"
+        )
+
+
+def _launcher(own: Sequence[str], config: DictConfig) -> LauncherOptions | None:
+    if config.launcher is None:
+        return None
+    kind = [text.partition("=")[2] for text in own if text.startswith("launcher=")][-1]
+    if config.worker is True:
+        raise ConfigurationError(
+            f"launcher={kind} starts workers, and worker=true makes this process one: leave one of "
+            "the two out"
+        )
+    return read_options(kind, config.launcher)
 
 
 def _check_splits(settings: Settings) -> None:
@@ -131,6 +174,10 @@ def _check_splits(settings: Settings) -> None:
 
 def check_worker(settings: Settings) -> None:
     """Raise ConfigurationError where a process cannot be one of those that share a comparison."""
+    if not settings.train and settings.launcher is not None:
+        raise ConfigurationError(
+            "a launcher's workers train, and train=false trains nothing: leave one of the two out"
+        )
     if not settings.train:
         raise ConfigurationError(
             "worker=true trains runs that no other process is training, and train=false trains "

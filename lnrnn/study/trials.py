@@ -36,12 +36,14 @@ from lnrnn.runs.interruption import Interrupted
 from lnrnn.runs.lock import InUseError, may_live, this_process
 from lnrnn.runs.metrics import read_metrics
 from lnrnn.runs.reporting import best_effort
+from lnrnn.study.database import loss_of, open_database
 from lnrnn.study.search import OBJECTIVE, Search, Space
 from lnrnn.training import NonFiniteError, train
 
 JOURNAL = "journal.log"
 OWNER, OVERRIDES, FOLDER, ERROR, AGAIN = "owner", "overrides", "folder", "error", "taken up again"
 SEARCHED = "searched"  # what a study was made for
+PATIENCE = 10.0  # seconds from a study's making until it must say what it searches
 PAUSE = 1.0  # seconds before other values are drawn, where another process is at these
 
 
@@ -104,41 +106,49 @@ def open_study(search: Search) -> optuna.Study:
     """Return the study, which is made if it is not there.
 
     Raises:
-        ConfigurationError: If a study of that name searches something else.
+        ConfigurationError: If a study of that name searches something else; or the database cannot
+            be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage: Any = search.storage
-    if storage is None:
-        search.folder.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(search.folder / JOURNAL)))
     name = search.folder.name
-    if search.storage is not None:  # a database holds the studies of all data sets
+    if search.storage is None:
+        search.folder.mkdir(parents=True, exist_ok=True)
+        storage: Any = JournalStorage(JournalFileBackend(str(search.folder / JOURNAL)))
+    else:  # a database holds the studies of all data sets
         name = f"{search.folder.parent.parent.name}/{name}"
+        storage = open_database(search.storage)
     with quiet_optuna():
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            sampler=optuna.samplers.TPESampler(constant_liar=True),  # others are at work
-            pruner=optuna.pruners.MedianPruner(),
-            direction="minimize",
-            load_if_exists=True,
-        )
+        try:  # of several that start at once, one makes it, and notes what it is for
+            study = optuna.create_study(
+                storage=storage, study_name=name, direction="minimize", load_if_exists=False
+            )
+            study.set_user_attr(SEARCHED, searched(search))
+        except optuna.exceptions.DuplicatedStudyError:
+            study = optuna.load_study(storage=storage, study_name=name)
+        study.sampler = optuna.samplers.TPESampler(constant_liar=True)  # others are at work
+        study.pruner = optuna.pruners.MedianPruner()
     check_search(search, study)
     return study
 
 
+def searched(search: Search) -> list[str]:
+    """Return what a study notes of its search, a line for each key."""
+    wanted = {key: f"{space.kind}({_listed(space)})" for key, space in search.spaces.items()}
+    said = (text.partition("=") for text in search.shared)
+    shared = [f"{key}={value}" for key, _, value in said if not is_without_effect(key.lstrip("+~"))]
+    return sorted([*(f"{key}={space}" for key, space in wanted.items()), *shared])
+
+
 def check_search(search: Search, study: optuna.Study) -> None:
-    """Check that a study is of this search, which a new one notes.
+    """Check that a study is of this search.
 
     Raises:
         ConfigurationError: If it is of another.
     """
-    wanted = {key: f"{space.kind}({_listed(space)})" for key, space in search.spaces.items()}
-    said = (text.partition("=") for text in search.shared)
-    shared = [f"{key}={value}" for key, _, value in said if not is_without_effect(key.lstrip("+~"))]
-    lines = sorted([*(f"{key}={space}" for key, space in wanted.items()), *shared])
-    known = study.user_attrs.get(SEARCHED)
-    if known is None:
+    lines, deadline = searched(search), time.monotonic() + PATIENCE
+    while (known := study.user_attrs.get(SEARCHED)) is None and time.monotonic() < deadline:
+        time.sleep(PAUSE / 10)  # whoever made it a moment ago is about to note it
+    if known is None:  # it was killed in between
         study.set_user_attr(SEARCHED, lines)
     elif known != lines:
         changes = [f"  {text}: then" for text in known if text not in lines]
@@ -177,6 +187,8 @@ def work(search: Search, study: optuna.Study) -> None:
         ConfigurationError: If a trial's settings do not fit together.
         CheckpointError: If a checkpoint cannot be written; the trial is taken up again.
         OSError: If another file cannot be written; the trial is taken up again.
+        StorageInternalError: If the database does not answer, or another error of it; ``loss_of``
+            knows them.
         Interrupted: If a signal asked to stop; the run is saved, and its trial taken up again.
     """
     spaces = {key: distribution_of(space) for key, space in search.spaces.items()}
@@ -236,6 +248,8 @@ def make(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
             take_up_again(study, study.trials[trial.number])
         raise
     except Exception as error:  # of one trial's settings, such as memory that is used up
+        if search.storage is not None and loss_of(error):
+            raise
         traceback.print_exc()
         trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}")
         study.tell(trial, state=TrialState.FAIL)

@@ -64,7 +64,9 @@ class Freezing(Callback):
             parameter.requires_grad_(trains)
 
 
-def freeze(config: DictConfig, model: nn.Module, trainer: Trainer, batches: int) -> list[Callback]:
+def freeze(
+    config: DictConfig, model: nn.Module, trainer: Trainer, batches: int, step: int
+) -> list[Callback]:
     """Freeze what a configuration says; return what keeps it so, nothing if it says nothing.
 
     Args:
@@ -72,6 +74,7 @@ def freeze(config: DictConfig, model: nn.Module, trainer: Trainer, batches: int)
         model: The model.
         trainer: Knows when training ends.
         batches: Training batches of an epoch.
+        step: Optimizer steps that were done before.
 
     Raises:
         ConfigurationError: If a part does not exist, nothing is left to be trained, or training
@@ -81,11 +84,13 @@ def freeze(config: DictConfig, model: nn.Module, trainer: Trainer, batches: int)
     if not patterns:
         return []
     frozen = frozen_parameters(config, model)
-    until = _step_of(config.get("unfreeze_at"), trainer, batches)
+    until = unfreezing_step(config, batches)
     count = sum(parameter.numel() for parameter in {*frozen.values()})
     if trainer.is_global_zero:
-        when = "" if until is None else f" up to step {until}"
-        say(f"frozen{when}: {', '.join(frozen)} ({count:,} parameters)")
+        when = "frozen" if until is None else f"frozen up to step {until}"
+        if until is not None and step >= until:
+            when = f"trained since step {until}"
+        say(f"{when}: {', '.join(frozen)} ({count:,} parameters)")
     return [Freezing([*frozen.values()], ", ".join(patterns), until, trainer.world_size)]
 
 
@@ -109,14 +114,24 @@ def frozen_parameters(config: DictConfig, model: nn.Module) -> dict[str, nn.Para
     return {name: parameter for name, parameter in known.items() if parameter in chosen}
 
 
-def _step_of(when: int | str | None, trainer: Trainer, batches: int) -> int | None:
-    """Return after how many optimizer steps ``unfreeze_at`` is; None for never."""
+def unfreezing_step(config: DictConfig, batches: int) -> int | None:
+    """Return after how many optimizer steps ``unfreeze_at`` is; None for never.
+
+    Args:
+        config: With the keys ``unfreeze_at`` and ``trainer``.
+        batches: Training batches of an epoch.
+
+    Raises:
+        ConfigurationError: If training ends before.
+    """
+    when, trainer = config.get("unfreeze_at"), config.trainer
     if when is None:
         return None
+    per_epoch = steps_per_epoch(trainer.get("accumulate_grad_batches") or 1, batches)
     epochs = EPOCHS.fullmatch(str(when))
-    step = int(epochs[1]) * steps_per_epoch(trainer, batches) if epochs else int(when)
+    step = int(epochs[1]) * per_epoch if epochs else int(when)
     limited = trainer.max_steps > 0 or (trainer.max_epochs or 0) > 0
-    if limited and step >= (last := last_step(trainer, batches)):
+    if limited and step >= (last := last_step(trainer.max_steps, trainer.max_epochs, per_epoch)):
         raise ConfigurationError(
             f"unfreeze_at={when} is after step {step}, but training ends after step {last}: leave "
             "unfreeze_at out, or train for longer"

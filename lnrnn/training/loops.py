@@ -80,21 +80,27 @@ def use_own_loops(trainer: Trainer) -> None:
     trainer.fit_loop.epoch_loop = EpochLoop(trainer, epoch.min_steps, epoch.max_steps)
 
 
-def steps_per_epoch(trainer: Trainer, batches: int) -> int:
-    """Return how many optimizer steps so many batches make; the last may be of fewer batches."""
-    return math.ceil(batches / trainer.accumulate_grad_batches)
+def steps_per_epoch(accumulated: int, batches: int) -> int:
+    """Return how many optimizer steps so many batches make; the last may be of fewer batches.
+
+    Args:
+        accumulated: Batches of a step.
+        batches: Those of an epoch.
+    """
+    return math.ceil(batches / accumulated)
 
 
-def last_step(trainer: Trainer, batches: int) -> int:
+def last_step(max_steps: int, max_epochs: int | None, per_epoch: int) -> int:
     """Return the optimizer step at which training ends, by the first of its limits.
 
     Args:
-        trainer: With at least one limit, in epochs or steps.
-        batches: Training batches of an epoch.
+        max_steps: Not above 0 for no limit.
+        max_epochs: None, or not above 0, for no limit. One of the two is a limit.
+        per_epoch: Optimizer steps of an epoch.
     """
-    limits = [trainer.max_steps] if trainer.max_steps > 0 else []
-    if (trainer.max_epochs or 0) > 0:
-        limits.append(cast(int, trainer.max_epochs) * steps_per_epoch(trainer, batches))
+    limits = [max_steps] if max_steps > 0 else []
+    if max_epochs is not None and max_epochs > 0:
+        limits.append(max_epochs * per_epoch)
     return min(limits)
 
 
@@ -108,9 +114,10 @@ def first_limit(trainer: Trainer, batches: int) -> str | None:
     epochs, steps = trainer.max_epochs or 0, trainer.max_steps
     if epochs <= 0 or steps <= 0:
         return None
-    of_epochs = epochs * steps_per_epoch(trainer, batches)
+    per_epoch = steps_per_epoch(trainer.accumulate_grad_batches, batches)
+    of_epochs = epochs * per_epoch
     first = "max_steps" if steps <= of_epochs else "max_epochs"
     return (
         f"trainer.max_epochs={epochs} is {of_epochs} steps and trainer.max_steps={steps}: training "
-        f"ends after {last_step(trainer, batches)}, by {first}"
+        f"ends after {last_step(steps, epochs, per_epoch)}, by {first}"
     )

@@ -174,7 +174,7 @@ def find_rate(config: DictConfig, *, lowest: float, highest: float, steps: int) 
         task = trainer.precision_plugin.convert_module(task)
         if (initial := read_initial(config)) is not None:
             start_from(initial, task.model, config)
-        trainer.callbacks += freeze(config, task.model, trainer, data.batches_per_epoch())
+        trainer.callbacks += freeze(config, task.model, trainer, data.batches_per_epoch(), 0)
         try:
             with explained_loaders(data.num_workers):
                 trainer.fit(task, datamodule=data, weights_only=True)

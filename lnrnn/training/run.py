@@ -179,7 +179,7 @@ def _train(
         if initial is not None:  # in the numbers that training is in, or their ends would be lost
             task = cast(SequenceTask, trainer.precision_plugin.convert_module(task))
         origin = start_from(initial, task.model, config) if initial is not None else {}
-        trainer.callbacks[:0] = freeze(config, task.model, trainer, batches)  # pyright: ignore[reportAttributeAccessIssue]
+        trainer.callbacks[:0] = freeze(config, task.model, trainer, batches, step or 0)  # pyright: ignore[reportAttributeAccessIssue]
         trainer.callbacks += [*callbacks, agreement, status]  # pyright: ignore[reportAttributeAccessIssue]
         with training.signals:  # from before the record says "running": what stops it says so too
             if trainer.is_global_zero:

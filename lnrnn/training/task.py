@@ -16,7 +16,7 @@ from lnrnn.models import ClassificationHead, RegressionHead, SequenceModel, Toke
 from lnrnn.training.ahead import Flag, keep_kernel, use_fused
 from lnrnn.training.class_metrics import build_confusion
 from lnrnn.training.finite import NonFiniteError, bad_activation, bad_gradient
-from lnrnn.training.loops import last_step
+from lnrnn.training.loops import last_step, steps_per_epoch
 from lnrnn.training.metrics import build_metrics, sum_loss, update_metrics
 from lnrnn.training.ranks import average, gather, joined_state, share_of_state
 
@@ -270,7 +270,9 @@ class SequenceTask(LightningModule):
     def _last_step(self) -> int:
         """Return the optimizer step at which training ends."""
         data = cast(DataModule, self.trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]
-        return last_step(self.trainer, data.batches_per_epoch())
+        trainer = self.trainer
+        per_epoch = steps_per_epoch(trainer.accumulate_grad_batches, data.batches_per_epoch())
+        return last_step(trainer.max_steps, trainer.max_epochs, per_epoch)
 
     def configure_gradient_clipping(
         self,

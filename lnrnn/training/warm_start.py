@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.transfer import names_of
 from lnrnn.inference.handed_out import WEIGHTS, is_handed_out
+from lnrnn.inference.hub import SCHEME, fetch
+from lnrnn.runs.best_files import read_best
 from lnrnn.runs.files import open_own
 from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RunRecord
@@ -47,8 +49,9 @@ def read_initial(config: DictConfig) -> InitialWeights | None:
 
     Args:
         config: With the key ``init_from``: a run's folder, of which the weights are taken that it
-            has tested; a file of its ``checkpoints``; or a folder that ``lnrnn export
-            format=safetensors`` has written.
+            has tested; a file of its ``checkpoints``; a folder that ``lnrnn export
+            format=safetensors`` has written; or ``hf://user/name[@revision]``, a repository of the
+            Hugging Face hub.
 
     Raises:
         ConfigurationError: If there is no such thing, or it is damaged or something else.
@@ -56,6 +59,8 @@ def read_initial(config: DictConfig) -> InitialWeights | None:
     given = config.get("init_from")
     if given is None:
         return None
+    if given.startswith(SCHEME):
+        return _read_from_hub(given)
     source = Path(given).expanduser()
     if source.is_dir() and is_handed_out(source):
         path = source / WEIGHTS
@@ -67,14 +72,28 @@ def read_initial(config: DictConfig) -> InitialWeights | None:
         raise ConfigurationError(
             f"init_from={given}: there is no such run. Give a run's folder such as "
             "runs/japanese_vowels/rnn_ln/seed0, a file in its checkpoints (.ckpt, .safetensors), "
-            "or a folder of lnrnn export format=safetensors"
+            "a folder of lnrnn export format=safetensors, or hf://user/name"
         )
+    return InitialWeights(given, path, _sha256(given, path), read_weights(path))
+
+
+def _read_from_hub(given: str) -> InitialWeights:
+    """Return the weights of a repository of the hub; nothing else of it is read."""
+    address, at, revision = given.partition("@")
+    if at and not revision:
+        raise ConfigurationError(
+            f"init_from={given}: behind the @ is a commit, a branch or a tag: {address}@main"
+        )
+    path = fetch(address, revision or None)[1]
+    return InitialWeights(given, path, _sha256(given, path), read_best(path))
+
+
+def _sha256(given: str, path: Path) -> str:
     try:
         with open_own(path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigurationError(f"init_from={given}: {error}") from error
-    return InitialWeights(given, path, sha256, read_weights(path))
 
 
 def start_from(initial: InitialWeights, model: nn.Module, config: DictConfig) -> dict[str, Any]:

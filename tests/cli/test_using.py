@@ -8,7 +8,7 @@ import pytest
 from experiments import compose
 
 import lnrnn
-from lnrnn.cli import export, generate, predict
+from lnrnn.cli import evaluate, export, generate, predict, push
 from lnrnn.cli.arguments import read_arguments
 from lnrnn.training import train
 
@@ -84,6 +84,16 @@ def test_predict_refuses(call, runs, tmp_path, monkeypatch, words, said):
     assert said in str(code)
     assert {*tmp_path.iterdir()} == {new, empty}
     assert new.read_text() == "fine\n"
+
+
+@pytest.mark.parametrize("module", [evaluate, predict, generate, export, push])
+@pytest.mark.parametrize("word", ["run=", "run=  "])
+def test_a_run_that_is_not_named_is_said(call, module, word):
+    """Such as by a variable of the shell that is empty: it is not the current folder."""
+    others = {generate: ["prompt=x"], predict: ["files=x"], push: ["repo=me/x"]}
+    others |= {export: ["format=onnx", "out=x.onnx"]}
+    code, _ = call(module, word, *others.get(module, []))
+    assert "run= is empty: give a run's folder" in str(code)
 
 
 def test_a_language_model_is_refused_before_a_file_is_made(call, runs, tmp_path):

@@ -3,8 +3,10 @@ from dataclasses import replace
 
 from comparison.sample import COST, sample_runs
 
-from lnrnn.comparison import compare
+from lnrnn.comparison import compare, html_tables
 from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
+from lnrnn.comparison.summary import summary
+from lnrnn.comparison.tables import measured
 
 CLIPPED = "monitor/clipped"
 
@@ -60,3 +62,24 @@ def test_tests_of_best_and_of_last_weights_are_told_apart():
     # A record that lacks the entry is of a version that tested the last weights.
     last = {**runs, "lstm": [replace(run, tested="last") for run in runs["lstm"]]}
     assert not any(told in text for text in compare(last)["warnings"])
+
+
+def test_what_the_best_weights_had_is_not_said_to_be_at_the_end():
+    runs = sample_runs(seeds=6, monitor=False)
+    best = {arm: [replace(run, tested="best") for run in members] for arm, members in runs.items()}
+    for tested, words in (
+        (compare(runs), "at the end"),
+        (compare(best), "with the best weights"),
+    ):
+        other = {"at the end": "with the best weights"}.get(words, "at the end")
+        said = [
+            tested["primary"]["meaning"],
+            *(pair["verdict"] for pair in tested["pairs"]),
+            *(summary(tested, place) for place in range(1, len(tested["arms"]))),
+            *(outcome.title for outcome in measured(tested)[:1]),
+            str(html_tables.seeds(tested).caption),
+        ]
+        assert all(words in text for text in said), said
+        assert not any(other in text for text in said), said
+    assert compare(best)["tested"] == "best"
+    assert compare({**best, "lstm": runs["lstm"]})["tested"] == "last"

@@ -96,8 +96,9 @@ def test_every_figure_is_there_once_with_words_for_those_who_cannot_see_it(parse
 def test_the_verdict_has_numbers_intervals_and_whether_they_are_supported(parsed, result):
     for pair in result["pairs"]:
         parts = {key: text for key, text in pair["verdict_parts"].items() if text}
-        assert list(parts) == ["title", "at_end", "over_training", "speed", "primary"]
+        assert list(parts) == ["title", "at_end", "over_training", "speed", "primary", "tested"]
         assert parts.pop("primary") == "at_end"
+        assert parts.pop("tested") == "last"
         assert parts.pop("title") == f"{pair['arm']} against lstm"
         assert all(text[1:] in parsed.text for text in parts.values())
     place = parsed.text.index("Verdict")

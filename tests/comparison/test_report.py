@@ -39,6 +39,7 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
             "metric",
             "higher_is_better",
             "primary",
+            "tested",
             "seeds",
             "splits",
             "commit",
@@ -83,7 +84,8 @@ def test_keys_are_those_of_the_design_and_what_is_added(three_arms):
     assert list(pair) == ["baseline", "arm", *statistics, *added, *words]
     assert list(pair["validation_difference"]) == statistics
     assert list(pair["best_difference"]) == statistics
-    parts = ["title", "same_runs", "at_end", "over_training", "speed", "failures", "primary"]
+    parts = ["title", "same_runs", "at_end", "over_training", "speed", "failures"]
+    parts += ["primary", "tested"]
     assert list(pair["verdict_parts"]) == parts
     rung = pair["speed"][0]
     assert list(rung) == ["target", "share", "steps", "seconds", "reached", "of"]

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from comparison_results import result_in
 from same_runs import assert_same_run
 
 from lnrnn.training import RunFolder
@@ -20,7 +20,6 @@ COMMAND = (
 )
 NAME = "{}-hidden_size-8-log_every_n_steps-5-max_epochs-30/seed{}"
 RUNS = [NAME.format(arm, seed) for seed in range(2) for arm in ("rnn", "rnn_ln")]
-TIMES = {"seconds_per_step", "seconds_per_save", "seconds", "command"}
 # A process that takes itself for another machine, and waits for others a moment only.
 ELSEWHERE = """
 import socket, sys
@@ -56,18 +55,6 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 def folder(place: Path, name: str) -> RunFolder:
     return RunFolder(place / "runs" / "japanese_vowels" / name)
-
-
-def result_in(place: Path) -> Any:
-    (path,) = list(place.glob("runs/japanese_vowels/compare/*/compare.json"))
-    assert not (path.parent / "run.lock").exists()
-    return without_times(json.loads(path.read_text()))
-
-
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
 def wait_for(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -1,5 +1,6 @@
 """Models on the hub, against a local stand-in: pushed by the command, loaded by another process."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,8 +16,8 @@ from lnrnn.training import ConfigurationError
 
 
 @pytest.fixture
-def hub():
-    with running_hub() as hub:
+def hub(request):
+    with running_hub(getattr(request, "param", None)) as hub:
         yield hub
 
 
@@ -27,6 +28,7 @@ def call(hub, tmp_path):
     def call(*arguments: str, **environment: str) -> tuple[int, str]:
         own = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN}
         own |= {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        own |= {"HF_HUB_DISABLE_XET": "1"}  # of LFS's protocol, which the stand-in speaks
         answer = subprocess.run(
             [sys.executable, *arguments],
             env={**os.environ, **own, **environment},
@@ -44,7 +46,9 @@ def call(hub, tmp_path):
 LOAD = "import lnrnn; m = lnrnn.load('hf://me/reviews'{}); print(m.predict('fine, lovely').labels)"
 
 
+@pytest.mark.parametrize("hub", [None, 1000], ids=["whole", "pieces"], indirect=True)
 def test_pushed_and_loaded(made, reviews, hub, call):
+    """The weights go to another place than the rest, whole or in pieces, and come from there."""
     folder = made(*reviews)
     code, said = call("-m", "lnrnn", "push", f"run={folder.path}", "repo=me/reviews")
     assert code == 0, said
@@ -52,6 +56,10 @@ def test_pushed_and_loaded(made, reviews, hub, call):
     assert hub.private["me/reviews"]
     assert f"/me/reviews/commit/{commit}" in said
     assert files.keys() == {CONFIG, WEIGHTS, "README.md"}
+    assert [*hub.objects.values()] == [files[WEIGHTS]]
+    assert sum("PUT /pieces/" in line for line in hub.asked) == (
+        0 if hub.part is None else -(-len(files[WEIGHTS]) // hub.part)
+    )
     expected = lnrnn.load(folder.path).predict("fine, lovely").labels
     code, said = call("-c", LOAD.format(""))
     assert (code, said) == (0, f"{expected}\n")
@@ -87,6 +95,41 @@ def test_nothing_from_the_hub_is_executed(made, reviews, hub, call, tmp_path):
     assert (code, "os.system" in said) == (1, True)
     assert not (tmp_path / "executed").exists()
     assert not any("lnrnn.py" in line for line in hub.asked)  # only the two files are asked for
+
+
+START = """
+import sys
+from experiments import compose
+from lnrnn.training import ConfigurationError, train
+words = [*sys.argv[2:], f"init_from='{sys.argv[1]}'", f"name={sys.argv[1][-1].strip('@')}x"]
+try:
+    print(train(compose(*words, "seed=5", "trainer.max_steps=2"))[1].init_from)
+except ConfigurationError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_run_starts_with_weights_of_the_hub(made, reviews, hub, call):
+    folder = made(*reviews)
+    code, said = call("-m", "lnrnn", "push", f"run={folder.path}", "repo=me/reviews")
+    assert code == 0, said
+    commit, files = hub.repositories["me/reviews"][0]
+    hostile = {**files, CONFIG: b'{"_target_": "os.system"}', "lnrnn.py": b"raise SystemExit(99)"}
+    hub.repositories["me/reviews"] += [("e" * 40, hostile), ("d" * 40, {**files, WEIGHTS: b"no"})]
+    paths = os.pathsep.join(sys.path)
+    words = [*(w for w in reviews if not w.startswith("name=")), "model.hidden_size=8"]
+    for revision in (commit, "e" * 40):  # of the second, too, nothing but the tensors is read
+        address = f"hf://me/reviews@{revision}"
+        code, said = call("-c", START, address, *words, PYTHONPATH=paths)
+        assert code == 0, said
+        assert hashlib.sha256(files[WEIGHTS]).hexdigest() in said
+        assert f"'given': '{address}'" in said
+    code, said = call("-c", START, "hf://me/reviews", *words, PYTHONPATH=paths)
+    assert (code, "Traceback" in said) == (1, False), said
+    assert "is damaged or not in safetensors" in said
+    code, said = call("-c", START, "hf://me/reviews@", *words, PYTHONPATH=paths)
+    assert (code, "behind the @ is a commit, a branch or a tag" in said) == (1, True), said
+    assert not any("lnrnn.py" in line for line in hub.asked)
 
 
 def test_what_the_hub_refuses_is_said(made, reviews, call):

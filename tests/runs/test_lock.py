@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from experiments import compose
 
+from lnrnn.runs import lock
 from lnrnn.runs.lock import LOCK, locked
 from lnrnn.training import ConfigurationError, train
 
@@ -123,6 +124,39 @@ def test_another_host_may_live(tmp_path):
     leave(tmp_path, host="elsewhere")
     with pytest.raises(ConfigurationError, match=f"if not, remove .*{LOCK}"):
         locked(tmp_path).__enter__()
+
+
+def test_a_machine_of_the_same_name_is_another_and_older_locks_are_read(tmp_path, monkeypatch):
+    """Its dead process may live, and the one of this machine with its id is no owner."""
+    leave(tmp_path, pid=2**22 + 1, machine="of another")
+    with pytest.raises(ConfigurationError, match="cannot be seen from here"):
+        locked(tmp_path).__enter__()
+    leave_older(tmp_path, pid=2**22 + 1)
+    with locked(tmp_path):
+        assert owner(tmp_path)["pid"] == os.getpid()
+    (tmp_path / LOCK).unlink(missing_ok=True)
+    leave(tmp_path, pid=2**22 + 1, machine="of another")
+    monkeypatch.setattr(lock, "MACHINE", tmp_path / "none")  # who has no id goes by the name alone
+    with locked(tmp_path):
+        assert owner(tmp_path)["machine"] is None
+
+
+def leave_older(tmp_path, **changes) -> None:
+    """Leave a lock as it was before machines were noted."""
+    (tmp_path / LOCK).unlink()
+    with locked(tmp_path):
+        mine = owner(tmp_path)
+    del mine["machine"]
+    (tmp_path / LOCK).write_text(json.dumps({**mine, **changes}))
+
+
+def test_the_systems_id_is_not_shown(tmp_path, monkeypatch):
+    (tmp_path / "machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    monkeypatch.setattr(lock, "MACHINE", tmp_path / "machine-id")
+    with locked(tmp_path / "run"):
+        text = (tmp_path / "run" / LOCK).read_text()
+    assert len(json.loads(text)["machine"]) == 16
+    assert "0123456789" not in text
 
 
 def test_a_requeued_job_takes_its_own_lock_over_on_another_host(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from lnrnn.study import attempt as attempting
 from lnrnn.study import cost as costing
 from lnrnn.study import pool as pooling
 from lnrnn.study.attempt import Failure, attempt
+from lnrnn.study.child_processes import ending_of
 from lnrnn.study.folders import are_folders
 from lnrnn.study.missing import name_missing, sort_out
 from lnrnn.study.overview import Overview, share_done
@@ -36,7 +37,6 @@ from lnrnn.study.plan import (
     tasks_of,
     tuning_runs,
 )
-from lnrnn.study.pool import _ending
 from lnrnn.study.settings import read_settings
 from lnrnn.study.speedup import unmet
 from lnrnn.training import (
@@ -540,6 +540,6 @@ def test_a_signal_is_passed_on_and_a_requeue_asked_for_once(number, passed, aske
 
 
 def test_how_a_process_ended_is_said_in_words():
-    assert "memory" in _ending(-9)
-    assert _ending(-11) == "killed by SIGSEGV"
-    assert _ending(3) == "exit code 3"
+    assert "memory" in ending_of(-9)
+    assert ending_of(-11) == "killed by SIGSEGV"
+    assert ending_of(3) == "exit code 3"

@@ -27,6 +27,8 @@ def source(tmp_path_factory) -> RunFolder:
         (("freeze=encodr",), "the arm 'warm': freeze=encodr.*Did you mean encoder"),
         (("freeze=[encoder,head]",), "the arm 'warm': .*leaves nothing to be trained"),
         (("init_from={}", "model.hidden_size=9"), r"the arm 'warm': .*\(8, 12\) in the file"),
+        (("freeze=head", "unfreeze_at=3"), "the arm 'warm': unfreeze_at=3 is after step 3, but"),
+        (("freeze=head", "unfreeze_at=1epoch"), "the arm 'warm': unfreeze_at=1epoch is after st"),
         (("init_from={}", "init_parts=haed"), "the arm 'warm': init_parts=haed.*Did you mean head"),
     ],
 )

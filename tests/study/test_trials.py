@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import optuna
 import pytest
 from experiments import QUIET
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lnrnn.cli import tune as command
 from lnrnn.config.compose import compose_experiment
@@ -20,7 +23,7 @@ from lnrnn.runs.checkpoint_files import CheckpointError
 from lnrnn.runs.folder import RunFolder, folder_of
 from lnrnn.runs.lock import InUseError, this_process
 from lnrnn.runs.record import read_record
-from lnrnn.study import trials
+from lnrnn.study import database, trials
 from lnrnn.study.search import Space, read_search
 from lnrnn.training import SequenceTask
 
@@ -118,6 +121,95 @@ def test_a_study_of_that_name_that_searches_something_else_is_named(words):
     trials.open_study(read_search([*same, "data.num_workers=1"]))  # which changes no number
     with pytest.raises(ConfigurationError, match="study mine searches something else"):
         trials.open_study(read_search([*SHORT, *words, "study=mine"]))
+
+
+@pytest.mark.parametrize("storage", [[], ["storage=sqlite:///studies.db"]])
+def test_of_two_searches_that_begin_one_study_at_once_one_is_refused(storage, monkeypatch):
+    """The second comes in between the making of the study and the note of what it is for."""
+    one, other = (
+        read_search([*SHORT, f"model.eps=choice({eps},1e-3)", "study=mine", *storage])
+        for eps in ("1e-4", "1e-5")
+    )
+    original, seconds = optuna.Study.set_user_attr, []
+
+    def note(study, key, value):
+        if key == trials.SEARCHED and not seconds:
+            seconds.append(pool.submit(trials.open_study, other))
+            time.sleep(0.5)
+        original(study, key, value)
+
+    monkeypatch.setattr(optuna.Study, "set_user_attr", note)
+    with ThreadPoolExecutor(1) as pool:
+        trials.open_study(one)
+        with pytest.raises(ConfigurationError, match="study mine searches something else"):
+            seconds[0].result()
+    assert trials.open_study(one).user_attrs[trials.SEARCHED] == trials.searched(one)
+
+
+def test_a_study_whose_maker_died_before_its_note_is_taken(monkeypatch):
+    search = read_search([*SHORT, "model.eps=choice(1e-4,1e-3)", "study=mine"])
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, "set_user_attr", lambda *given: None)
+        patched.setattr(trials, "PATIENCE", 0.0)
+        assert trials.SEARCHED not in trials.open_study(search).user_attrs
+    monkeypatch.setattr(trials, "PATIENCE", 0.2)
+    assert trials.open_study(search).user_attrs[trials.SEARCHED] == trials.searched(search)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+nothing://me:secret@127.0.0.1/x", "needs the driver|cannot be used|nothing"),
+        ("sqlite:////nowhere/x.db", "unable to open"),
+        ("nonsense", "storage=nonsense"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_an_error_in_words(url, said):
+    with pytest.raises(ConfigurationError, match=said) as error:
+        trials.open_study(read_search([RATE, "study=mine", f"storage={url}"]))
+    assert "secret" not in str(error.value)
+
+
+def test_tables_that_another_process_makes_meanwhile_are_passed_over(tmp_path, monkeypatch):
+    """As PostgreSQL and SQLite say it."""
+    errors: list[Exception] = [
+        IntegrityError("CREATE TYPE", None, Exception("duplicate key value")),
+        OperationalError("CREATE TABLE", None, Exception("table studies already exists")),
+    ]
+    original = database.RDBStorage
+
+    def connect(*given, **settings):
+        if errors:
+            raise errors.pop()
+        return original(*given, **settings)
+
+    monkeypatch.setattr(database, "RDBStorage", connect)
+    monkeypatch.setattr(database, "PAUSE", 0.0)
+    trials.open_study(read_search([RATE, "study=mine", f"storage=sqlite:///{tmp_path}/x.db"]))
+    assert not errors
+
+
+def test_a_database_that_is_lost_during_a_trial_is_an_error_in_words(monkeypatch, capfd, tmp_path):
+    """The trial stays as it is, since nobody can be told; its run goes on with the study."""
+    words = [*SHORT, RATE, "trials=1", f"storage=sqlite:///{tmp_path}/studies.db"]
+    monkeypatch.setattr(sys, "argv", ["lnrnn tune", *words])
+
+    def lose(*given):
+        original = OperationalError("INSERT", None, Exception("the server closed the connection"))
+        raise optuna.exceptions.StorageInternalError("a commit") from original
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "report", lose)
+        with pytest.raises(SystemExit) as end:
+            command.main()
+    assert "database cannot be used any more" in str(end.value)
+    assert "the server closed the connection" in str(end.value)
+    assert "Traceback" not in capfd.readouterr().err
+    (trial,) = trials.open_study(read_search(words)).trials
+    assert trial.state == TrialState.RUNNING
+    monkeypatch.setattr(trials, "may_live", lambda owner: False)  # as for another process
+    command.main()
+    assert trials.open_study(read_search(words)).best_trial.params == trial.params
 
 
 def test_studies_of_two_data_sets_do_not_meet_in_a_database(tmp_path):

@@ -119,6 +119,17 @@ def test_after_an_interruption_it_is_the_same_step(extra, interruptions, tmp_pat
     assert_same_run(again, whole)
 
 
+@pytest.mark.parametrize(
+    ("step", "said"), [(3, "frozen up to step 5: encoder"), (6, "trained since step 5: encoder")]
+)
+def test_a_resumed_run_says_what_holds_now(step, said, tmp_path, monkeypatch, capsys):
+    words = (*SHORT, "freeze=encoder", "unfreeze_at=5")
+    run(words, tmp_path, ("training_step", step), monkeypatch=monkeypatch)
+    printed = capsys.readouterr().out
+    assert printed.count("frozen up to step 5") == (2 if step < 5 else 1)
+    assert said in printed
+
+
 def test_a_frozen_part_stays_frozen_after_an_interruption(tmp_path, monkeypatch):
     words = (*SHORT, "freeze=encoder", "checkpoint_every_n_steps=3")
     whole = run(words, tmp_path / "whole", monkeypatch=monkeypatch)

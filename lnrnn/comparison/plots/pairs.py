@@ -21,6 +21,7 @@ from lnrnn.comparison.plots.canvas import (
     panel_title,
     wrap,
 )
+from lnrnn.comparison.wording import when
 
 SLOPE, DIFFERENCE, HEIGHT = 1.35, 0.85, 1.75  # inches
 LEFT, BETWEEN, PANEL_GAP, ROW_GAP = 0.78, 0.22, 1.6, 0.85
@@ -73,7 +74,7 @@ def _row(result: Mapping[str, Any], pair: Mapping[str, Any]) -> list[Panel]:
     arms = {arm["name"]: arm for arm in result["arms"]}
     names = (pair["baseline"], pair["arm"])
     outcomes = (
-        ("at the end (test)", "value", pair),
+        (f"{when(result)} (test)", "value", pair),
         ("over training (validation)", "validation_mean", pair["validation_difference"]),
     )
     look = looks(arms)[pair["arm"]]

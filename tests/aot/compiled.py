@@ -56,6 +56,7 @@ DEFAULTS = {cell: Case(cell, CellNorm()) for cell in CELLS}
 KERNELS = [f"{cell}_{way}" for cell in CELLS for way in ("forward", "backward")]
 BATCH = 64
 
+_INSTRUCTION = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)"
 _TOOLS = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin"
 
 
@@ -199,14 +200,11 @@ class Resources:
 
 def resources(kernel: Any) -> Resources:
     """Return what a kernel for an NVIDIA GPU takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(kernel.asm["cubin"])
-        usage = _tool("cuobjdump", "-res-usage", str(path))
-        code = _tool("nvdisasm", "-c", str(path))
+    with _cubin(kernel) as path:
+        usage = _tool("cuobjdump", "-res-usage", path)
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found is not None, usage
-    names = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", code, re.M)
+    names = re.findall(_INSTRUCTION, disassembled(kernel), re.M)
     counts = collections.Counter(name.split(".")[0] for name in names)
     return Resources(
         registers=int(found[1]),
@@ -217,6 +215,37 @@ def resources(kernel: Any) -> Resources:
         loads=collections.Counter(_width(name) for name in names if name.startswith("LDG")),
         warps=kernel.metadata.num_warps,
     )
+
+
+def disassembled(kernel: Any) -> str:
+    """Return a kernel's machine code for an NVIDIA GPU as text."""
+    with _cubin(kernel) as path:
+        return _tool("nvdisasm", "-c", path)
+
+
+def longest_loop(kernel: Any) -> tuple[int, int]:
+    """Return how many instructions, and how many barriers of them, a kernel's longest loop has."""
+    labels: dict[str, int] = {}
+    names: list[str] = []
+    loops = [(0, 0)]
+    for line in disassembled(kernel).splitlines():
+        if label := re.match(r"(\.L_\w+):", line):
+            labels[label[1]] = len(names)
+        elif name := re.match(_INSTRUCTION, line):
+            names.append(name[1].split(".")[0])
+            target = re.search(r"\.L_\w+", line)
+            if names[-1] == "BRA" and target and target[0] in labels:
+                inside = names[labels[target[0]] :]
+                loops.append((len(inside), inside.count("BAR")))
+    return max(loops)
+
+
+@contextlib.contextmanager
+def _cubin(kernel: Any) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(kernel.asm["cubin"])
+        yield str(path)
 
 
 def _width(load: str) -> int:

@@ -56,7 +56,8 @@ Results ln_gru(
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h) {
+    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
+    const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -110,7 +111,8 @@ Gradients ln_gru_backward(
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
-    const Maybe& cuts, const Maybe& reset_h) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
+    const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);

@@ -95,7 +95,9 @@ Results ln_lstm(
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep,
-    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
+    const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
+    double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -236,7 +238,9 @@ Gradients ln_lstm_backward(
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
-    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
+    const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
+    double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);

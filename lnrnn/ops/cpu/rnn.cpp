@@ -19,7 +19,8 @@ Results ln_rnn(
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h) {
+    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
+    double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -75,7 +76,8 @@ Gradients ln_rnn_backward(
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
-    const Maybe& cuts, const Maybe& reset_h) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
+    double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);

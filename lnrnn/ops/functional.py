@@ -351,7 +351,7 @@ def ln_gru(
     return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, random, options, project, recurrence)
 
 
-WITHOUT_NOISE = ("cpu", "cuda")  # devices whose kernels draw nothing inside the steps
+WITHOUT_NOISE = ("cpu",)  # devices whose kernels draw nothing inside the steps
 
 
 def _lacking(

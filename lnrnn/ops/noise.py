@@ -15,6 +15,7 @@ Reference:
     Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -147,6 +148,11 @@ _LIBRARY = torch.library.Library("lnrnn", "FRAGMENT")
 _LIBRARY.define(MASK_SCHEMA)
 _LIBRARY.impl("keep_mask", keep_mask, "CompositeExplicitAutograd")
 torch.library.register_fake("lnrnn::keep_mask", _fake_mask, lib=_LIBRARY)
+
+
+def implement(function: Callable[..., Tensor], key: str) -> None:
+    """Make a function what ``lnrnn::keep_mask`` runs under a dispatch key."""
+    _LIBRARY.impl("keep_mask", function, key)
 
 
 class Drawn(NamedTuple):

@@ -109,6 +109,7 @@ def gru_persistent_forward(
             inside,
             mask,
             around,
+            None,
             H,
             SPANS,
             CENTERED,
@@ -209,7 +210,7 @@ def gru_persistent_backward(
             reset_sum += tl.where(cut, d, 0.0)
             d = tl.where(cut, 0.0, d)
         d_before, d_inputs, d_u, hats = gru_cell_backward(
-            v, inputs, found, d + put_out, means, scales, gains, biases, mask, FAST
+            v, inputs, found, d + put_out, means, scales, gains, biases, mask, None, FAST
         )
         d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)

@@ -230,8 +230,11 @@ def test_a_call_fits_by_what_the_gpu_says(
     monkeypatch.setattr(triton_persistent, "FLOAT32", True)
     assert FITS(x, h_0.float(), weight_hh.float()) is fitting
     assert not FITS(x, h_0.double(), weight_hh.double())
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    assert not FITS(x, h_0.float(), weight_hh.float())
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert not FITS(x, h_0.float(), weight_hh.float())
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
     triton_persistent.shared_memory.cache_clear()
 
 

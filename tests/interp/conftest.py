@@ -20,7 +20,7 @@ import pytest
 import torch
 from interp import strict
 
-from lnrnn.ops import choice, cuda, functional, triton_steps
+from lnrnn.ops import choice, cuda, triton_steps
 from lnrnn.ops.triton_steps import Tile
 
 cuda.register("CPU")
@@ -43,7 +43,6 @@ def cpu_tensors_take_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     monkeypatch.setitem(choice.BACKENDS, "cpu", cuda)
     monkeypatch.setattr(cuda, "missing", lambda: None)  # it would look for a GPU
-    monkeypatch.setattr(functional, "WITHOUT_NOISE", ())
 
 
 @pytest.fixture(autouse=True)

@@ -132,8 +132,10 @@ def test_masks_move_through_replayed_windows(
     """A graph sees the masks of its window, other masks at its next replay, other rates."""
     if case.proj_size and sizes:
         pytest.skip("steps with a projection are not replayed where rows are masked")
+    monkeypatch.setattr(triton_graphs, "LEAST", 1)
     args = arguments(case, steps=5, batch=5, sizes=sizes)
     packed = None if sizes is None else torch.tensor(sizes)
+    recorded = 0
     for turn in range(3):
         rates = {name: RATES[name] / (turn + 1) for name in OF_CELL[case.cell]}
         drawn = Noise(**rates, seed=SEED + turn)
@@ -143,5 +145,6 @@ def test_masks_move_through_replayed_windows(
             truth = output_and_grads(run, args)
         for value, expected in zip(output_and_grads(run, args), truth, strict=True):
             assert_close(value, expected, EXACT)
-    assert cuda.recorded == 2  # forward and backward, once
+        recorded = recorded or cuda.recorded
+    assert cuda.recorded == recorded >= 2  # forward and backward, once
     assert cuda.replayed > 4

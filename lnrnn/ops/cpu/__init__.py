@@ -37,6 +37,7 @@ HEADERS = (
     "bfloat16.hpp",
     "product.hpp",
     "inputs.hpp",
+    "noise.hpp",
     "resets.hpp",
     "sequence.hpp",
 )

@@ -215,10 +215,8 @@ def draw(
         step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)  # (T, 1)
         row = rows
     else:
-        sizes = torch.tensor(batch_sizes, device=x.device)
-        step = torch.arange(len(batch_sizes), device=x.device).repeat_interleave(sizes)  # (N,)
-        first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        row = rows[torch.arange(len(step), device=x.device) - first]
+        step, place = _rows_of(batch_sizes, x.device)
+        row = rows[place]
     masks = Masks(
         _mask(noise, noise.zoneout, ZONEOUT, step, row, recurrent),
         _mask(noise, noise.zoneout_c, ZONEOUT_C, step, row, hidden),
@@ -227,6 +225,18 @@ def draw(
     start = torch.zeros_like(rows)
     seen = _mask(noise, noise.variational_dropout, SEEN_STATE, start, rows, recurrent)
     return Drawn(noise, masks, seen)
+
+
+def _rows_of(batch_sizes: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the time step of each packed row, (N,), and the place in it; no GPU is waited for."""
+    sizes = torch.tensor(batch_sizes, device="cpu")
+    step = torch.arange(len(batch_sizes), device="cpu").repeat_interleave(sizes)
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    numbers = torch.stack([step, torch.arange(len(step), device="cpu") - first])
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()
+    step, place = numbers.to(device, non_blocking=True)
+    return step, place
 
 
 def _mask(

@@ -267,10 +267,13 @@ def waiting_is_an_error() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_replays_wait_for_nothing() -> None:
+@pytest.mark.parametrize("sizes", [None, [5] * 20 + [3] * 20], ids=["padded", "packed"])
+@pytest.mark.parametrize("noise", [None, Noise(0.1, 0.2, 0.3, 0.4, seed=5)], ids=["plain", "noise"])
+def test_replays_wait_for_nothing(sizes: list[int] | None, noise: Noise | None) -> None:
     """No value comes back to the host in the loop."""
-    args = on_gpu(LSTM)
-    function = op(LSTM, fused=True)
+    args = on_gpu(LSTM, sizes=sizes)
+    packed = None if sizes is None else torch.tensor(sizes)
+    function = op(LSTM, fused=True, noise=noise, batch_sizes=packed)
     with torch.no_grad():
         function(*args)
         torch.cuda.synchronize()

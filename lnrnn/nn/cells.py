@@ -3,17 +3,30 @@
 A cell takes the names of `torch.nn`'s cells (``weight_ih``, ``gain_ih``: no ``_l0``) and computes
 the numbers of the layer, so that a layer's parameters run in a cell once ``_l0`` is cut off.
 
-A layer with zoneout stays a layer: zoneout acts in evaluation too, and cells have none.
+A layer trained with zoneout, which acts in evaluation too, runs in a cell with the same zoneout.
+While a cell is trained, each call draws masks of its own.
 
 Dimensions: B sequences, I input features, H hidden units.
 """
+
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
+from lnrnn.nn.options import (
+    GRUCellOptions,
+    LSTMCellOptions,
+    RNNCellOptions,
+    check_regularizers,
+    read_options,
+)
 from lnrnn.nn.presets import FromPreset
+from lnrnn.nn.regularizers import Regularizers
+from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
@@ -26,7 +39,10 @@ class _Cell(FromPreset, tools.Recurrent):
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
-    _gains_seen = False  # of modules pickled without it too
+    # Of modules pickled without them too.
+    _gains_seen = False
+    regularizers = Regularizers()
+    starts = Starts()
 
     def __init__(
         self,
@@ -38,6 +54,7 @@ class _Cell(FromPreset, tools.Recurrent):
         norm: str | CellNorm | None,
         eps: float,
         fused: bool | None,
+        options: Mapping[str, Any],
     ) -> None:
         super().__init__()
         cell = self._cell
@@ -45,6 +62,7 @@ class _Cell(FromPreset, tools.Recurrent):
         inputs.check_switches(bias=bias)
         inputs.check_fused(fused)
         check_eps(eps)
+        self.regularizers, self.starts = read_options(options, cell, bias, step=True)
         if norm == "output":
             raise ValueError(
                 'a cell has no norm="output": what it outputs is the state it carries, which that '
@@ -83,6 +101,12 @@ class _Cell(FromPreset, tools.Recurrent):
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
         self._start_preset()
+        self.starts.apply(self, "", self._cell, self._cell_norm, weights=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "regularizers":
+            check_regularizers(value, self._cell, step=True)
+        super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -93,7 +117,25 @@ class _Cell(FromPreset, tools.Recurrent):
                 parts.append(f"{name}={value}")
         if self.norm is not None:
             parts += [f"norm={self.norm!r}", f"eps={self.eps}"]
-        return ", ".join(parts)
+        options = self.regularizers.given() | self.starts.given()
+        return ", ".join([*parts, *(f"{name}={value!r}" for name, value in options.items())])
+
+    @property
+    def _interrupts(self) -> bool:
+        return self.regularizers.act(self.training)
+
+    @property
+    def _runs_in_ops(self) -> bool:
+        """Whether `lnrnn.ops` runs the step, rather than torch's own cell."""
+        return self._cell_norm is not None or self._interrupts
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what every cell's step in `lnrnn.ops` takes by keyword."""
+        settings: dict[str, Any] = {"eps": self.eps, "fused": self.fused}
+        if self._interrupts:
+            seed = self.regularizers.draw_seed() if self.training else None
+            settings["noise"] = self.regularizers.noise(seed, 0, None)
+        return settings
 
     def _run(self, input: Tensor, state: State | None) -> State:
         """Run one step on (B, I) or (I,) and return the states, (B, H) or (H,)."""
@@ -136,6 +178,7 @@ class RNNCell(_Cell, cell="rnn"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.RNNCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -160,9 +203,10 @@ class RNNCell(_Cell, cell="rnn"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[RNNCellOptions],
     ) -> None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -182,7 +226,7 @@ class RNNCell(_Cell, cell="rnn"):
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             tanh = self.nonlinearity == "tanh"
             torch_cell = torch._VF.rnn_tanh_cell if tanh else torch._VF.rnn_relu_cell
             return (torch_cell(x, state[0], *self._torch_weights()),)
@@ -192,8 +236,7 @@ class RNNCell(_Cell, cell="rnn"):
             state[0],
             self._cell_norm,
             nonlinearity=self.nonlinearity,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]
 
 
@@ -209,6 +252,7 @@ class LSTMCell(_Cell, cell="lstm"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.LSTMCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -236,8 +280,9 @@ class LSTMCell(_Cell, cell="lstm"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[LSTMCellOptions],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -258,12 +303,12 @@ class LSTMCell(_Cell, cell="lstm"):
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
-        if self._cell_norm is not None:
+        if self._runs_in_ops:
             c = c.to(inputs.carried_dtype(None if hx is None else hx[1], self.weight_hh.dtype))
         return h, c
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             return torch._VF.lstm_cell(x, state, *self._torch_weights())
         return direction.run_lstm(
             direction.Direction.of(self, ""),
@@ -271,8 +316,7 @@ class LSTMCell(_Cell, cell="lstm"):
             state[0],
             state[1],
             self._cell_norm,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]
 
 
@@ -288,6 +332,7 @@ class GRUCell(_Cell, cell="gru"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.GRUCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -311,8 +356,9 @@ class GRUCell(_Cell, cell="gru"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[GRUCellOptions],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next hidden state, (B, H) or (H,).
@@ -331,13 +377,12 @@ class GRUCell(_Cell, cell="gru"):
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             return (torch._VF.gru_cell(x, state[0], *self._torch_weights()),)
         return direction.run_gru(
             direction.Direction.of(self, ""),
             x.unsqueeze(0),
             state[0],
             self._cell_norm,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]

@@ -88,6 +88,7 @@ def keep_mask(
             torch.full((1,), round(probability * 2**32), dtype=torch.int64, device=step.device),
             GROUPS=GROUPS,
             num_warps=4,
+            enable_fp_fusion=True,
         )
     return kept.view(torch.bool)
 

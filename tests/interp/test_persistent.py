@@ -27,6 +27,7 @@ from numerics import (
 from recurrences import arguments, distinct, names, op, op_with, reset_mask, with_states
 
 from lnrnn.ops import triton_persistent
+from lnrnn.ops.noise import Noise
 from lnrnn.ops.triton_steps import Steps
 
 LAUNCHES = {
@@ -245,3 +246,10 @@ def test_where_rows_are_does_not_follow_the_default_device() -> None:
         found = triton_persistent.sequences_of(order, torch.device("cpu"))
     assert found.firsts is not None
     assert found.firsts.tolist() == [0, 3]
+
+
+@few
+def test_noise_goes_step_by_step(case: Case, launched: list[str]) -> None:
+    compare(case, {"steps": 2, "batch": 3}, noise=Noise(zoneout=0.3, seed=5))
+    compare(case, {"steps": 2, "batch": 3}, noise=Noise(zoneout=0.3))
+    assert not launched

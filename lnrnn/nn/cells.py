@@ -122,17 +122,17 @@ class _Cell(FromPreset, tools.Recurrent):
 
     @property
     def _interrupts(self) -> bool:
-        return self.regularizers.act(self.training)
+        return self.training and self.regularizers.act(training=True)
 
     @property
     def _runs_in_ops(self) -> bool:
         """Whether `lnrnn.ops` runs the step, rather than torch's own cell."""
-        return self._cell_norm is not None or self._interrupts
+        return self._cell_norm is not None or self.regularizers.act(self.training)
 
     def _settings(self) -> dict[str, Any]:
         """Return what every cell's step in `lnrnn.ops` takes by keyword."""
         settings: dict[str, Any] = {"eps": self.eps, "fused": self.fused}
-        if self._interrupts:
+        if self.regularizers.act(self.training):
             seed = self.regularizers.draw_seed() if self.training else None
             settings["noise"] = self.regularizers.noise(seed, 0, None)
         return settings

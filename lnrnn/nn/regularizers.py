@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lnrnn.nn import tools
 from lnrnn.ops.checks import check_number
-from lnrnn.ops.noise import Noise, keep_mask
+from lnrnn.ops.noise import Noise
 
 HERE = (
     "its masks are drawn anew at every call; record the layer in evaluation mode, layer.eval(), "
@@ -112,7 +112,7 @@ class Regularizers:
             return weight
         row = torch.arange(len(weight), device=weight.device)
         purpose = 4 * 2**20 + stream  # beyond all that masks inside the steps are for
-        kept = keep_mask(
+        kept = torch.ops.lnrnn.keep_mask(
             self.weight_drop, seed, purpose, torch.zeros_like(row), row, weight.shape[1]
         )
         return weight * kept / (1 - self.weight_drop)

@@ -87,6 +87,8 @@ class Stack(Layers, FromPreset, tools.Recurrent):
 
     @property
     def _interrupts(self) -> bool:
+        if not self.training:
+            return self._runs_in_python  # zoneout's expectation is in the kernels
         return self._runs_in_python or self._regularized
 
     def __setattr__(self, name: str, value: Any) -> None:

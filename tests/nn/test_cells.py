@@ -191,7 +191,8 @@ def twins(cell: str, norm: Any, dtype: torch.dtype = torch.float64) -> tuple[Any
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_trained_layer_with_zoneout_runs_step_by_step(cell: str, norm: Any) -> None:
     layer, alone = twins(cell, norm)
-    layer.eval(), alone.eval()
+    layer.eval()
+    alone.eval()
     x, state = torch.randn(5, 2, 3, dtype=torch.float64), None
     output = layer(x)[0]
     for x_t, expected in zip(x, output, strict=True):

@@ -178,7 +178,7 @@ def test_a_captured_graph_would_repeat_one_mask(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("option", "graphs_in_training", "graphs_in_evaluation"),
-    [("recurrent_dropout", 0, 1), ("weight_drop", 0, 1), ("zoneout", 0, 0)],
+    [("recurrent_dropout", 0, 1), ("weight_drop", 0, 1), ("zoneout", 0, 1)],
 )
 def test_a_layer_interrupts_a_graph_where_something_acts(
     option: str, graphs_in_training: int, graphs_in_evaluation: int

@@ -41,9 +41,11 @@ def test_an_exported_layer_has_one_node_a_direction(cell: str, bidirectional: bo
     assert_equal(program.module()(x), model(x))
 
 
+@pytest.mark.parametrize("zoneout", [0.0, 0.3])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_steps_and_batch_may_be_left_open(cell: str) -> None:
-    model = _Output(randomized(LAYERS[cell](5, 7, norm="cell", fused=True))).eval()
+def test_steps_and_batch_may_be_left_open(cell: str, zoneout: float) -> None:
+    layer = LAYERS[cell](5, 7, norm="cell", fused=True, zoneout=zoneout)
+    model = _Output(randomized(layer)).eval()
     open_ = {"x": {0: torch.export.Dim("steps", min=2), 1: torch.export.Dim("batch", min=2)}}
     program = torch.export.export(model, (torch.randn(6, 3, 5),), dynamic_shapes=open_)
     assert nodes(program) == [f"lnrnn.ln_{cell}.default"]

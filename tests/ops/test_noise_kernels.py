@@ -1,6 +1,6 @@
 """Zoneout and dropout inside the steps: kernels against the reference, with the same masks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from norm_cases import FEW, Case
 from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op, op_with, reset_mask, with_states
 
-from lnrnn.ops import cpu, noise
+from lnrnn.ops import cpu, fused, noise
 from lnrnn.ops.noise import Noise
 
 RATES: dict[str, dict[str, Any]] = {
@@ -169,6 +169,32 @@ def test_a_unit_that_is_kept_is_kept_whatever_the_new_one_is() -> None:
     assert kept.any()
     for output in results:
         assert_equal(output[0][kept], named["h_0"][kept])
+
+
+@few
+@seeds
+def test_operators_are_what_their_schemas_say(
+    case: Case, seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, calls = next(acting(case.cell, seed)), []
+    for name, suffix in (("_forward", ""), ("_backward", "_backward")):
+
+        def watched(which: fused.Op, suffix: str = suffix) -> Callable[..., Any]:
+            operator = getattr(torch.ops.lnrnn, f"{which.name}{suffix}").default
+
+            def run(*args: Any) -> Any:
+                calls.append((operator, args))
+                return operator(*args)
+
+            return run
+
+        monkeypatch.setattr(fused, name, watched)
+    output_and_grads(op(case, noise=given, fused=True), arguments(case))
+    (forward, args), (backward, back_args) = calls
+    assert [type(arg) for arg in args[-len(RATES[case.cell]) :]] == [float] * len(RATES[case.cell])
+    torch.library.opcheck(forward, args, test_utils=("test_schema", "test_faketensor"))
+    if all(t is not None for t in args[: len(names(case))]):  # of the others nothing is promised
+        torch.library.opcheck(backward, back_args, test_utils=("test_schema",))
 
 
 @pytest.mark.parametrize("units", [1, 3, 4, 63, 64, 65, 130])

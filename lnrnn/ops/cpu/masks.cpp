@@ -11,38 +11,69 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
+
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
+#include <immintrin.h>
+#endif
 
 namespace lnrnn {
 namespace {
 
 using at::Tensor;
 
-constexpr int64_t kLanes = 16;       // groups of four units that are drawn together
-constexpr int64_t kGrain = 1 << 14;  // units that are worth a thread: some ten microseconds
+constexpr int64_t kGroups = 16;      // of four units, which are drawn together
+constexpr int64_t kGrain = 1 << 15;  // units that are worth a thread: some ten microseconds
 
-// The four words of kLanes neighboring groups, the first of which is `group`.
+// Words of 32 bits, each the lower half of a lane of 64: what the upper one holds is never read.
+#ifdef CPU_CAPABILITY_AVX512
+constexpr int64_t kBytes = 64;
+#elif defined(CPU_CAPABILITY_AVX2)
+constexpr int64_t kBytes = 32;
+#else
+constexpr int64_t kBytes = 16;
+#endif
+typedef uint64_t Lanes __attribute__((vector_size(kBytes)));
+constexpr int64_t kParts = kGroups * 8 / kBytes, kWidth = kBytes / 8;
+
+// The products of words, of which compilers make multiplications of 64 bits by themselves.
+inline Lanes multiply(Lanes words, uint32_t factor) {
+#ifdef CPU_CAPABILITY_AVX512
+  return reinterpret_cast<Lanes>(
+      _mm512_mul_epu32(reinterpret_cast<__m512i>(words), _mm512_set1_epi64(factor)));
+#elif defined(CPU_CAPABILITY_AVX2)
+  return reinterpret_cast<Lanes>(
+      _mm256_mul_epu32(reinterpret_cast<__m256i>(words), _mm256_set1_epi64x(factor)));
+#else
+  return (words & 0xFFFFFFFFu) * uint64_t{factor};
+#endif
+}
+
+// The four words of neighboring groups, the first of which is `group`, as lower halves.
 inline void draw(
     uint32_t group, uint32_t row, uint32_t step, uint32_t purpose, uint64_t seed,
-    uint32_t (&words)[4][kLanes]) {
-  for (int64_t i = 0; i < kLanes; i++) {
-    words[0][i] = group + static_cast<uint32_t>(i);
-    words[1][i] = row;
-    words[2][i] = step;
-    words[3][i] = purpose;
+    uint64_t (&words)[4][kGroups]) {
+  Lanes c[4][kParts];
+  for (int64_t p = 0; p < kParts; p++) {
+    for (int64_t i = 0; i < kWidth; i++) c[0][p][i] = group + static_cast<uint64_t>(p * kWidth + i);
+    c[1][p] = Lanes{} + uint64_t{row};
+    c[2][p] = Lanes{} + uint64_t{step};
+    c[3][p] = Lanes{} + uint64_t{purpose};
   }
   uint32_t key_0 = static_cast<uint32_t>(seed), key_1 = static_cast<uint32_t>(seed >> 32);
+#pragma GCC unroll 10
   for (int round = 0; round < 10; round++, key_0 += 0x9E3779B9u, key_1 += 0xBB67AE85u) {
-    for (int64_t i = 0; i < kLanes; i++) {
-      const uint64_t a = uint64_t{0xD2511F53u} * words[0][i], b = uint64_t{0xCD9E8D57u} * words[2][i];
-      const uint32_t first = static_cast<uint32_t>(b >> 32) ^ words[1][i] ^ key_0;
-      const uint32_t third = static_cast<uint32_t>(a >> 32) ^ words[3][i] ^ key_1;
-      words[0][i] = first;
-      words[1][i] = static_cast<uint32_t>(b);
-      words[2][i] = third;
-      words[3][i] = static_cast<uint32_t>(a);
+#pragma GCC unroll 8
+    for (int64_t p = 0; p < kParts; p++) {
+      const Lanes a = multiply(c[0][p], 0xD2511F53u), b = multiply(c[2][p], 0xCD9E8D57u);
+      c[0][p] = (b >> 32) ^ c[1][p] ^ uint64_t{key_0};
+      c[1][p] = b;
+      c[2][p] = (a >> 32) ^ c[3][p] ^ uint64_t{key_1};
+      c[3][p] = a;
     }
   }
+  std::memcpy(words, c, sizeof words);
 }
 
 Tensor keep_mask(
@@ -58,19 +89,22 @@ Tensor keep_mask(
   bool* const kept = mask.data_ptr<bool>();
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, units));
   at::parallel_for(0, step.numel(), grain, [&](int64_t low, int64_t high) {
-    uint32_t words[4][kLanes];
-    bool above[4 * kLanes];
+    uint64_t words[4][kGroups];
+    uint32_t above[kGroups];  // four units each, a byte a unit
     for (int64_t n = low; n < high; n++) {
       bool* const to = kept + n * units;
-      for (int64_t unit = 0; unit < units; unit += 4 * kLanes) {
+      for (int64_t unit = 0; unit < units; unit += 4 * kGroups) {
         draw(
             static_cast<uint32_t>(unit / 4), static_cast<uint32_t>(rows[n]),
             static_cast<uint32_t>(steps[n]), static_cast<uint32_t>(purpose),
             static_cast<uint64_t>(seed), words);
-        for (int64_t i = 0; i < kLanes; i++) {
-          for (int64_t w = 0; w < 4; w++) above[4 * i + w] = words[w][i] >= below;
+        for (int64_t i = 0; i < kGroups; i++) {
+          above[i] = 0;
+          for (int64_t w = 0; w < 4; w++) {
+            above[i] |= uint32_t{static_cast<uint32_t>(words[w][i]) >= below} << (8 * w);
+          }
         }
-        std::copy_n(above, std::min(units - unit, 4 * kLanes), to + unit);
+        std::memcpy(to + unit, above, std::min(units - unit, 4 * kGroups));
       }
     }
   });

@@ -20,7 +20,6 @@ from lnrnn.nn.presets import FromPreset
 from lnrnn.nn.resets import Resets, packed_rows
 from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import check_eps
-from lnrnn.ops.functional import WITHOUT_NOISE
 
 
 class Stack(Layers, FromPreset, tools.Recurrent):
@@ -88,7 +87,7 @@ class Stack(Layers, FromPreset, tools.Recurrent):
 
     @property
     def _interrupts(self) -> bool:
-        if not self.training and self.weight_hh_l0.device.type not in WITHOUT_NOISE:
+        if not self.training:
             return self._runs_in_python  # zoneout's expectation is in the kernels
         return self._runs_in_python or self._regularized
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.ops import fused
+from lnrnn.ops import fused, noise
 from lnrnn.ops.backend import Prepared
 
 # What Triton raises where it, a driver or a compiler is missing.
 _FAILURES = ImportError, OSError, RuntimeError, AssertionError, subprocess.SubprocessError
 CAPABILITY = 8, 0  # the least that Triton supports: Ampere
+_NOISE = (*fused.NOISE, *fused.NOISE.values())
 
 
 # What is multiplied with one another at every step, and before the first.
@@ -135,6 +136,7 @@ def register(key: str) -> None:
     from lnrnn.ops import (
         triton_gru,
         triton_lstm,
+        triton_noise,
         triton_persistent_gru,
         triton_persistent_lstm,
         triton_persistent_rnn,
@@ -149,15 +151,23 @@ def register(key: str) -> None:
         forward = _whole_or_steps(whole.forward, steps.forward)
         backward = _whole_or_steps(whole.backward, steps.backward, backward=True)
         fused.implement(op, _alone(forward), _alone(backward), key)
+    noise.implement(triton_noise.keep_mask, key)
 
 
 def _whole_or_steps(
     whole: Callable[..., Any], steps: Callable[..., Any], *, backward: bool = False
 ) -> Callable[..., Any]:
-    """Compute sequences in one launch where that is faster, and step by step elsewhere."""
-    from lnrnn.ops import triton_persistent
+    """Compute sequences in one launch where that is faster, and step by step elsewhere.
+
+    What is random inside the steps has no kernel but the steps'.
+    """
+    from lnrnn.ops import triton_noise, triton_persistent
 
     def call(*, x: Tensor, h_0: Tensor, weight_hh: Tensor, **rest: Any) -> Any:
+        random = {name: rest.pop(name) for name in _NOISE if name in rest}
+        if any(random[name] for name in fused.NOISE.values() if name in random):
+            rest["noise"] = triton_noise.step_noise(h_0, **random)
+            return steps(x=x, h_0=h_0, weight_hh=weight_hh, **rest)
         fits = triton_persistent.fits(
             x,
             h_0,

@@ -138,7 +138,7 @@ def ln_rnn(
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(x, gain, noise)):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
     random = kernels.Random.of(kernels.RNN, drawn)
@@ -248,7 +248,7 @@ def ln_lstm(
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    lacking = _lacking(x, gain, noise, cell=cell, clip=cell_clip)
+    lacking = _lacking(gain, cell=cell, clip=cell_clip)
     if not takes_kernel(kernels.LSTM, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
@@ -343,7 +343,7 @@ def ln_gru(
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(x, gain, noise, joint_gru=joint)):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
@@ -351,23 +351,15 @@ def ln_gru(
     return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, random, options, project, recurrence)
 
 
-WITHOUT_NOISE = ("cuda",)  # devices whose kernels draw nothing inside the steps
-
-
 def _lacking(
-    x: Tensor,
     gain: Tensor | None,
-    noise: Noise | None,
     *,
     joint_gru: bool = False,
     cell: str | None = None,
     clip: float | None = None,
 ) -> str | None:
     """Return what of a call no kernel computes, if anything."""
-    acting = [] if noise is None else [name for name in noise._fields[:4] if getattr(noise, name)]
     found = {
-        f"{' with '.join(acting)} inside the steps on {x.device.type}": bool(acting)
-        and x.device.type in WITHOUT_NOISE,
         "a recurrence without a norm on its recurrent side": gain is None,
         "a norm of the sum in a GRU": joint_gru,
         "a cell state that is carried normalized and seen as it was": cell == "carried",

@@ -235,12 +235,10 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     ``narrow`` and ``needed``, and return the schema's results without the same.
     """
     left_out = {*(name.rstrip("?") for name in INPUTS), *PROJECTION, *OF_THE_CPU, "needed"}
-    left_out |= {*NOISE, *NOISE.values()}
     found = [name for name in op.results if name not in PROJECTION]
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
         given = by_name(op.takes, args)
-        _refuse_noise(op, given)
         values = forward(**{name: given[name] for name in given if name not in left_out})
         results = dict(zip(found, values, strict=True))
         width = given["weight_hh"].shape[0]
@@ -255,16 +253,6 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
 
     _LIBRARY.impl(op.name, whole, key)
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
-
-
-def _refuse_noise(op: Op, given: dict[str, Any]) -> None:
-    """Refuse what `implement` leaves out, which only a program from another device can ask for."""
-    acting = [NOISE[name] for name in op.masks if given[NOISE[name]]]
-    if acting:
-        raise NotImplementedError(
-            f"a saved program asks {op.name} for {acting[0]} on {given['x'].device.type}, whose "
-            "kernels have none; run it on the CPU"
-        )
 
 
 def implement_everywhere(name: str, function: Callable[..., Any]) -> None:

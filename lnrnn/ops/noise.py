@@ -15,6 +15,7 @@ Reference:
     Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -149,6 +150,11 @@ _LIBRARY.impl("keep_mask", keep_mask, "CompositeExplicitAutograd")
 torch.library.register_fake("lnrnn::keep_mask", _fake_mask, lib=_LIBRARY)
 
 
+def implement(function: Callable[..., Tensor], key: str) -> None:
+    """Make a function what ``lnrnn::keep_mask`` runs under a dispatch key."""
+    _LIBRARY.impl("keep_mask", function, key)
+
+
 class Drawn(NamedTuple):
     """What is random inside the steps of one call, drawn.
 
@@ -209,10 +215,8 @@ def draw(
         step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)  # (T, 1)
         row = rows
     else:
-        sizes = torch.tensor(batch_sizes, device=x.device)
-        step = torch.arange(len(batch_sizes), device=x.device).repeat_interleave(sizes)  # (N,)
-        first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-        row = rows[torch.arange(len(step), device=x.device) - first]
+        step, place = _rows_of(batch_sizes, x.device)
+        row = rows[place]
     masks = Masks(
         _mask(noise, noise.zoneout, ZONEOUT, step, row, recurrent),
         _mask(noise, noise.zoneout_c, ZONEOUT_C, step, row, hidden),
@@ -221,6 +225,18 @@ def draw(
     start = torch.zeros_like(rows)
     seen = _mask(noise, noise.variational_dropout, SEEN_STATE, start, rows, recurrent)
     return Drawn(noise, masks, seen)
+
+
+def _rows_of(batch_sizes: list[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the time step of each packed row, (N,), and the place in it; no GPU is waited for."""
+    sizes = torch.tensor(batch_sizes, device="cpu")
+    step = torch.arange(len(batch_sizes), device="cpu").repeat_interleave(sizes)
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    numbers = torch.stack([step, torch.arange(len(step), device="cpu") - first])
+    if device.type == "cuda":
+        numbers = numbers.pin_memory()
+    step, place = numbers.to(device, non_blocking=True)
+    return step, place
 
 
 def _mask(

@@ -18,6 +18,17 @@ import triton.language as tl
 from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_noise import (
+    NO_NOISE,
+    StepNoise,
+    candidate_scale,
+    fresh_part,
+    load_d_h,
+    scaled,
+    store_seen,
+    with_old_part,
+    zoned_out,
+)
 from lnrnn.ops.triton_norm import (
     add_to_own_row,
     affine,
@@ -70,6 +81,7 @@ def gru_cell(
     inside,
     mask,
     around,  # means that those of the gates are near, or None
+    scale,  # of the candidate, or None
     H: tl.constexpr,
     SPANS: tl.constexpr,
     CENTERED: tl.constexpr,
@@ -85,7 +97,7 @@ def gru_cell(
     u = affine(normalized(v, mask, means, scales), gains, biases)
     r = sigmoid(inputs[0] + u[0], FAST)
     z = sigmoid(inputs[1] + u[1], FAST)
-    n = tanh(inputs[2] + r * u[2], FAST)
+    n = scaled(tanh(inputs[2] + r * u[2], FAST), scale)
     return n + z * (before - n), means, scales
 
 
@@ -100,6 +112,7 @@ def gru_cell_backward(
     gains,
     biases,
     mask,
+    scale,  # of the candidate, or None
     FAST: tl.constexpr,
 ):
     """Return the gradients of the state found but by way of W h, of x and of u; N(v).
@@ -111,8 +124,8 @@ def gru_cell_backward(
     r = sigmoid(inputs[0] + u[0], FAST)
     z = sigmoid(inputs[1] + u[1], FAST)
     n = tanh(inputs[2] + r * u[2], FAST)
-    d_n = d * (1.0 - z) * (1.0 - n * n)
-    d_z = d * (before - n) * z * (1.0 - z)
+    d_n = scaled(d * (1.0 - z) * (1.0 - n * n), scale)
+    d_z = d * (before - scaled(n, scale)) * z * (1.0 - z)
     d_r = d_n * u[2] * r * (1.0 - r)
     d_u = (d_r, d_z, d_n * r)
     return d * z, (d_r, d_z, d_n), d_u, hats
@@ -130,6 +143,13 @@ def gru_forward(
     stats,  # (N, 6), or None
     cuts,  # (N, 1), or None: where the next step finds the reset state
     reset_h,  # (B, H), or None for zeros
+    fresh_h,  # (N, H), or None: which units of the state are new, if not all
+    zoneout,  # (1, 1), or None: share of the old state
+    kept_candidate,  # (N, H), or None: which units of n are kept
+    candidate_share,  # (1, 1), or None: how many on average
+    h_seen,  # (B, H), written: what the next product reads of h, or None for all
+    seen_h,  # (B, H), or None: which units it reads
+    seen_share,  # (1, 1), or None: how many on average
     alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
@@ -160,6 +180,7 @@ def gru_forward(
         inside,
         mask,
         None,
+        candidate_scale(kept_candidate, candidate_share, rows * H + columns, mask),
         H,
         SPANS,
         CENTERED,
@@ -170,8 +191,10 @@ def gru_forward(
     )
     if side is not None:
         save_moments(stats, rows * 6, exists, means, scales)
+    y = zoned_out(y, h, sequences * H + columns, fresh_h, rows * H + columns, zoneout, mask)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
+    store_seen(h_seen, seen_h, seen_share, h, sequences * H + columns, found, mask)
     tl.store(output + rows * H + columns, y, mask=mask)
 
 
@@ -192,6 +215,12 @@ def gru_backward(
     sums,  # (programs, 6H), added to: gradients of gain and bias
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None
+    fresh_h,  # (N, H), or None
+    zoneout,  # (1, 1), or None
+    kept_candidate,  # (N, H), or None
+    candidate_share,  # (1, 1), or None
+    seen_h,  # (B, H), or None
+    seen_share,  # (1, 1), or None
     alive,  # (N, 1), or None
     first,
     live,
@@ -215,15 +244,17 @@ def gru_backward(
         v = load_gates(side, rows * (3 * H) + columns, mask, 3, H, ACC)
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
         earlier = tl.load(before + rows * H + columns, mask=mask, other=0.0).to(ACC)
-        d = tl.load(d_direct + sequences * H + columns, mask=mask, other=0.0)
-        d += tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d = load_d_h(d_h, d_direct, seen_h, seen_share, sequences * H, columns, mask, ACC)
         d = taken_back(d, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
         means, scales = load_moments(stats, rows * 6, exists, 0, 3, ACC)
 
+        scale = candidate_scale(kept_candidate, candidate_share, rows * H + columns, mask)
+        d_new = fresh_part(d, fresh_h, rows * H + columns, zoneout, mask)
         d_before, d_inputs, d_u, hats = gru_cell_backward(
-            v, inputs, earlier, d, means, scales, gains, biases, mask, False
+            v, inputs, earlier, d_new, means, scales, gains, biases, mask, scale, False
         )
+        d_before = with_old_part(d_before, d, fresh_h, rows * H + columns, zoneout, mask)
         tl.store(d_direct + sequences * H + columns, d_before, mask=mask)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
         affine_sums = sum_rows(affine_sums, d_u, hats)
@@ -248,6 +279,7 @@ def forward(
     keep: bool,
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_gru``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
@@ -260,15 +292,17 @@ def forward(
         name="ln_gru",
         step=product_then(gru_forward),
         constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, EPS=eps),
-        read={"x": flat(x), "cuts": byte_rows(cuts)},
+        read={"x": flat(x), "cuts": byte_rows(cuts), **noise.rows("fresh_h", "kept_candidate")},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
-        state={"h": h},
+        state={"h": h, "h_seen": noise.seen(h)},
         scratch={"product": h_0.new_empty(order.batch, 3 * hidden)},
         fixed={
             "weight": plain(weight_hh),
             "gain": plain(gain),
             "bias": plain(bias_hh),
             "reset_h": plain(reset_h),
+            **noise.of_h,
+            "candidate_share": noise.candidate_share,
         },
     )
     GRAPHS.run(loop, order)
@@ -294,13 +328,15 @@ def backward(
     eps: float,
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_gru_backward``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
     wide, (programs, blocks) = widened(dtype), blocks_of(order.batch, hidden)
     before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
     # Apart, so that what does not pass through the product is not narrowed at every step.
-    d_h, d_direct = copied(d_h_n, dtype), h_0.new_zeros(h_0.shape, dtype=wide)
+    d_h, d_direct = noise.d_states(d_h_n, dtype)
+    d_direct = h_0.new_zeros(h_0.shape, dtype=wide) if d_direct is None else d_direct
     d_reset_h = zeros_of(reset_h)
     sums = h_0.new_zeros(programs, 6 * hidden, dtype=wide)
     d_x, d_side = x.new_empty(order.total, 3 * hidden), h_0.new_empty(order.total, 3 * hidden)
@@ -309,17 +345,29 @@ def backward(
         name="ln_gru_backward",
         step=then_product(gru_backward),
         constants=constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, blocks=blocks),
-        read={**read, "side": side, "stats": stats, "cuts": byte_rows(cuts)},
+        read={
+            **read,
+            "side": side,
+            "stats": stats,
+            "cuts": byte_rows(cuts),
+            **noise.rows("fresh_h", "kept_candidate"),
+        },
         written={"d_x": d_x, "d_side": d_side},
         state={"d_h": d_h, "d_direct": d_direct, "sums": sums, "d_reset_h": d_reset_h},
         scratch={"d_product": h_0.new_empty(order.batch, 3 * hidden)},
-        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+        fixed={
+            "weight": plain(weight_hh),
+            "gain": plain(gain),
+            "bias": plain(bias_hh),
+            **noise.of_h,
+            "candidate_share": noise.candidate_share,
+        },
     )
     GRAPHS.run(loop, order, backward=True)
     return (
         d_x.view(x.shape),
-        (d_direct + d_h).to(dtype),
-        d_side.t().mm(before),
+        noise.d_h_0(d_h, d_direct),
+        d_side.t().mm(noise.seen_before(before, order)),
         *summed(sums, [3 * hidden, 3 * hidden], [gain, bias_hh]),
         sum_of(d_reset_h, reset_h, x),
     )

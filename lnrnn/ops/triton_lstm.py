@@ -23,6 +23,17 @@ import triton.language as tl
 from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_noise import (
+    NO_NOISE,
+    StepNoise,
+    candidate_scale,
+    fresh_part,
+    load_d_h,
+    scaled,
+    store_seen,
+    with_old_part,
+    zoned_out,
+)
 from lnrnn.ops.triton_norm import (
     add_gates,
     add_to_own_row,
@@ -54,6 +65,7 @@ from lnrnn.ops.triton_steps import (
     flat,
     launch,
     plain,
+    product,
     product_back,
     spans_of,
     sum_of,
@@ -63,6 +75,9 @@ from lnrnn.ops.triton_steps import (
 )
 
 MOMENTS = 5  # of four gates and the cell
+# What is random inside the steps: a row for each of N, and what does not concern h.
+MASKS = ("fresh_h", "fresh_c", "kept_candidate")
+OF_C = ("zoneout_c", "candidate_share")
 
 
 @triton.jit
@@ -78,6 +93,7 @@ def lstm_cell(
     inside,
     mask,
     around,  # means that those of the gates and of the cell are near, or None
+    scale,  # of the candidate, or None
     H: tl.constexpr,
     SPANS: tl.constexpr,
     JOINT: tl.constexpr,
@@ -104,7 +120,8 @@ def lstm_cell(
     if not JOINT:
         z = add_gates(z, inputs)
 
-    state = sigmoid(z[1], FAST) * before + sigmoid(z[0], FAST) * tanh(z[2], FAST)
+    g = scaled(tanh(z[2], FAST), scale)
+    state = sigmoid(z[1], FAST) * before + sigmoid(z[0], FAST) * g
     state = tl.where(mask, state, 0.0)
     seen = state
     if CELL is not None:
@@ -135,6 +152,7 @@ def lstm_cell_backward(
     gains_c,
     shifts_c,
     mask,
+    scale,  # of the candidate, or None
     H: tl.constexpr,
     JOINT: tl.constexpr,
     CELL: tl.constexpr,
@@ -156,7 +174,7 @@ def lstm_cell_backward(
     f = sigmoid(z[1], FAST)
     g = tanh(z[2], FAST)
     o = sigmoid(z[3], FAST)
-    state = tl.where(mask, f * before + i * g, 0.0)
+    state = tl.where(mask, f * before + i * scaled(g, scale), 0.0)
 
     seen = state
     hat_c = (state,)
@@ -174,9 +192,9 @@ def lstm_cell_backward(
         d_state += later
 
     d_z = (
-        d_state * g * i * (1.0 - i),
+        d_state * scaled(g, scale) * i * (1.0 - i),
         d_state * before * f * (1.0 - f),
-        d_state * i * (1.0 - g * g),
+        scaled(d_state * i * (1.0 - g * g), scale),
         d_y * bent * o * (1.0 - o),
     )
     return d_state * f, d_z, d_seen, hats, hat_c, o * bent
@@ -199,6 +217,15 @@ def lstm_forward(
     cuts,  # (N, 1), or None: where the next step finds the reset states
     reset_h,  # (B, H), or None for zeros; not looked at where h is projected
     reset_c,  # (B, H), or None for zeros
+    fresh_h,  # (N, H), or None: which units of the hidden state are new, if not all
+    fresh_c,  # (N, H), or None: the same of the cell state
+    zoneout,  # (1, 1), or None: share of the old hidden state
+    zoneout_c,  # (1, 1), or None
+    kept_candidate,  # (N, H), or None: which units of g are kept
+    candidate_share,  # (1, 1), or None: how many on average
+    h_seen,  # (B, H), written: what the next product reads of h, or None for all
+    seen_h,  # (B, H), or None: which units it reads
+    seen_share,  # (1, 1), or None: how many on average
     alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
@@ -234,6 +261,7 @@ def lstm_forward(
         inside,
         mask,
         None,
+        candidate_scale(kept_candidate, candidate_share, rows * H + columns, mask),
         H,
         SPANS,
         JOINT,
@@ -246,12 +274,17 @@ def lstm_forward(
     )
     if side is not None:
         save_moments(stats, rows * 10, exists, means, scales)
+    state = zoned_out(
+        state, c, sequences * H + columns, fresh_c, rows * H + columns, zoneout_c, mask
+    )
     state = handed_on(state, cuts, reset_c, rows, sequences * H + columns, exists, mask)
     tl.store(c + sequences * H + columns, state, mask=mask)
     found = y
     if output is not None:
+        y = zoned_out(y, h, sequences * H + columns, fresh_h, rows * H + columns, zoneout, mask)
         found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
+    store_seen(h_seen, seen_h, seen_share, h, sequences * H + columns, found, mask)
     if output is not None:
         tl.store(output + rows * H + columns, y, mask=mask)
 
@@ -259,7 +292,8 @@ def lstm_forward(
 @triton.jit(do_not_specialize=["first", "live"])
 def lstm_backward(
     d_output,  # (N, H), gradient of what the step put out; None if it was projected
-    d_h,  # (B, H), the same from the next step (or from the projection)
+    d_h,  # (B, H), the same from the next step, by way of its W h (or from the projection)
+    d_direct,  # (B, H), the rest of it, replaced by that of the state before; None if there is none
     d_c,  # (B, H), gradient of the cell state that the step left, replaced by that of the found
     x,  # (N, 4H)
     side,  # (N, 4H)
@@ -277,6 +311,14 @@ def lstm_backward(
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None; not looked at where h was projected
     d_reset_c,  # (B, H), added to, or None
+    fresh_h,  # (N, H), or None
+    fresh_c,  # (N, H), or None
+    zoneout,  # (1, 1), or None
+    zoneout_c,  # (1, 1), or None
+    kept_candidate,  # (N, H), or None
+    candidate_share,  # (1, 1), or None
+    seen_h,  # (B, H), or None
+    seen_share,  # (1, 1), or None
     alive,  # (N, 1), or None
     first,
     live,
@@ -307,16 +349,21 @@ def lstm_backward(
         before = tl.load(cells + rows * H + columns, mask=mask, other=0.0)
         later = tl.load(d_c + sequences * H + columns, mask=mask, other=0.0)
         later = taken_back(later, cuts, d_reset_c, rows, sequences * H + columns, exists, mask)
-        d_y = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d_new = fresh_part(later, fresh_c, rows * H + columns, zoneout_c, mask)
+        d_y = load_d_h(d_h, d_direct, seen_h, seen_share, sequences * H, columns, mask, ACC)
         if d_output is not None:
             d_y = taken_back(d_y, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
             d_y += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        if d_direct is not None:
+            old = with_old_part(tl.zeros_like(d_y), d_y, fresh_h, rows * H + columns, zoneout, mask)
+            tl.store(d_direct + sequences * H + columns, old, mask=mask)
+        d_y = fresh_part(d_y, fresh_h, rows * H + columns, zoneout, mask)
         means, scales = load_moments(stats, rows * 10, exists, 0, 5, ACC)
         d_before, d_z, d_seen, hats, hat_c, put_out = lstm_cell_backward(
             v,
             inputs,
             before,
-            later,
+            d_new,
             d_y,
             means,
             scales,
@@ -325,6 +372,7 @@ def lstm_backward(
             gains_c,
             shifts_c,
             mask,
+            candidate_scale(kept_candidate, candidate_share, rows * H + columns, mask),
             H,
             JOINT,
             CELL,
@@ -333,6 +381,7 @@ def lstm_backward(
         )
         if y is not None:
             tl.store(y + rows * H + columns, put_out, mask=mask)
+        d_before = with_old_part(d_before, later, fresh_c, rows * H + columns, zoneout_c, mask)
         tl.store(d_c + sequences * H + columns, d_before, mask=mask)
         if not JOINT:
             store_gates(d_x, rows * (4 * H) + columns, mask, d_z, H)
@@ -370,6 +419,7 @@ def forward(
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
     reset_c: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_lstm``."""
     order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
@@ -387,15 +437,17 @@ def forward(
         constants=constants(
             dtype, hidden, SPANS=spans_of(spans), JOINT=joint, CELL=cell, CENTERED=centered, EPS=eps
         ),
-        read={"x": flat(x), "cuts": byte_rows(cuts)},
+        read={"x": flat(x), "cuts": byte_rows(cuts), **noise.rows(*MASKS)},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
-        state={"h": h, "c": c},
+        state={"h": h, "h_seen": noise.seen(h), "c": c},
         scratch={
             "product": h_0.new_empty(order.batch, 4 * hidden),
             "y": None if weight_hr is None else h_0.new_empty(order.batch, hidden),
         },
         fixed={
             **_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+            **noise.of_h,
+            **noise.rows(*OF_C),
             "reset_h": plain(reset_h),
             "reset_c": plain(reset_c),
         },
@@ -434,13 +486,14 @@ def backward(
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
     reset_c: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_lstm_backward``."""
     order, hidden = Steps(x, batch_sizes, reverse), c_0.shape[1]
     dtype, wide = h_0.dtype, widened(h_0.dtype)
     batch, total, projected = order.batch, order.total, weight_hr is not None
     programs, blocks = blocks_of(batch, hidden)
-    d_h, d_c = copied(d_h_n, dtype), copied(d_c_n, wide)
+    (d_h, d_direct), d_c = noise.d_states(d_h_n, dtype), copied(d_c_n, wide)
     d_resets = {"d_reset_h": zeros_of(reset_h), "d_reset_c": zeros_of(reset_c)}
     sums = h_0.new_zeros(programs, 10 * hidden, dtype=wide)
     d_x = None if joint else x.new_empty(total, 4 * hidden)
@@ -466,15 +519,20 @@ def backward(
             "cells": cells,
             "stats": stats,
             "cuts": byte_rows(cuts),
+            **noise.rows(*MASKS),
         },
         written={"d_x": d_x, "d_side": d_side, "d_projected": d_projected, "y": y},
-        state={"d_h": d_h, "d_c": d_c, "sums": sums, **d_resets},
+        state={"d_h": d_h, "d_direct": d_direct, "d_c": d_c, "sums": sums, **d_resets},
         scratch={
             "d_product": h_0.new_empty(batch, 4 * hidden),
             "d_sum": h_0.new_empty(batch, h_0.shape[1]) if projected else None,
             "d_y": h_0.new_empty(batch, hidden) if projected else None,
         },
-        fixed=_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+        fixed={
+            **_fixed(weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr),
+            **noise.of_h,
+            **noise.rows(*OF_C),
+        },
         masks=not projected,
     )
     GRAPHS.run(loop, order, backward=True)
@@ -484,9 +542,9 @@ def backward(
     )
     return (
         (d_side.to(x.dtype) if d_x is None else d_x).view(x.shape),
-        d_h,
+        noise.d_h_0(d_h, d_direct),
         d_c.to(c_0.dtype),
-        d_side.t().mm(before),
+        d_side.t().mm(noise.seen_before(before, order)),
         *affine_grads,
         h_0.new_empty(0) if d_projected is None or y is None else d_projected.t().mm(y),
         sum_of(d_resets["d_reset_h"], reset_h, x),
@@ -511,19 +569,34 @@ def _forward_step(
     constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int
 ) -> None:
     t = tensors
-    torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
+    product(t, live)
     if t["y"] is None:
         launch(lstm_forward, constants, t, first, live)
         return
-    launch(lstm_forward, constants, {**t, "h": t["y"], "output": None}, first, live)
-    torch.mm(t["y"][:live], t["weight_hr"].t(), out=t["h"][:live])
-    t["output"][first : first + live].copy_(t["h"][:live])
+    launch(lstm_forward, constants, _apart_from_h(t, h=t["y"], output=None), first, live)
+    here, h = slice(first, first + live), t["h"][:live]
+    y, weight_hr, share = t["y"][:live], t["weight_hr"].t(), t["zoneout"]
+    if t["fresh_h"] is not None:
+        h.copy_(torch.where(t["fresh_h"][here] != 0, y.mm(weight_hr), h))
+    elif share is not None:
+        h.copy_(torch.lerp(y.mm(weight_hr).to(share.dtype), h.to(share.dtype), share))
+    else:
+        torch.mm(y, weight_hr, out=h)
+    t["output"][here].copy_(h)
     if t["cuts"] is not None:
-        h, cut = t["h"][:live], t["cuts"][first : first + live] != 0
+        cut = t["cuts"][here] != 0
         if t["reset_h"] is None:
             h.masked_fill_(cut, 0)
         else:
             h.copy_(torch.where(cut, t["reset_h"][:live], h))
+    if t["h_seen"] is not None:
+        t["h_seen"][:live].copy_(h * t["seen_h"][:live] / t["seen_share"])
+
+
+def _apart_from_h(t: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the tensors of a kernel that does not see h, which is projected after it."""
+    of_h = ("fresh_h", "zoneout", "h_seen", "seen_h", "seen_share", "d_direct")
+    return {**t, **dict.fromkeys(of_h), **more}
 
 
 def _backward_step(
@@ -534,13 +607,38 @@ def _backward_step(
         launch(lstm_backward, constants, t, first, live)
     else:
         here = slice(first, first + live)
+        d_h = _d_of_h(t, live)
         if t["cuts"] is not None:
-            d_h, cut = t["d_h"][:live], t["cuts"][here] != 0
+            cut = t["cuts"][here] != 0
             if t["d_reset_h"] is not None:
                 t["d_reset_h"][:live] += d_h.masked_fill(~cut, 0)
             d_h.masked_fill_(cut, 0)
-        torch.add(t["d_h"][:live], t["d_output"][here], out=t["d_sum"][:live])
+        if t["d_direct"] is None:
+            torch.add(d_h, t["d_output"][here], out=t["d_sum"][:live])
+        else:
+            t["d_sum"][:live].copy_(_fresh(t, d_h + t["d_output"][here], here, live))
         t["d_projected"][here].copy_(t["d_sum"][:live])
         torch.mm(t["d_sum"][:live], t["weight_hr"], out=t["d_y"][:live])
-        launch(lstm_backward, constants, {**t, "d_h": t["d_y"], "d_output": None}, first, live)
+        launch(lstm_backward, constants, _apart_from_h(t, d_h=t["d_y"], d_output=None), first, live)
     product_back(t, first, live)
+
+
+def _d_of_h(t: dict[str, Any], live: int) -> Tensor:
+    """Return the gradient of h from the next step, which may be written to."""
+    d_h = t["d_h"][:live]
+    if t["d_direct"] is None:
+        return d_h
+    if t["seen_h"] is not None:
+        d_h = d_h * t["seen_h"][:live] / t["seen_share"]
+    return t["d_direct"][:live] + d_h
+
+
+def _fresh(t: dict[str, Any], d: Tensor, here: slice, live: int) -> Tensor:
+    """Return the gradient of what was projected, and leave the old state's to the step before."""
+    old = torch.zeros_like(d)
+    if t["fresh_h"] is not None:
+        old = d.masked_fill(t["fresh_h"][here] != 0, 0)
+    if t["zoneout"] is not None:
+        old = d * t["zoneout"]
+    t["d_direct"][:live].copy_(old)
+    return d - old

@@ -36,7 +36,12 @@ PACKED = False  # as right as padded ones, but not measured
 STAGES = 3  # steps whose rows are there at once, or on their way
 TILE = 16  # sequences of a program: what a matrix unit multiplies at least
 WIDEST = 256  # units
-NARROW = (torch.bfloat16, torch.float16)  # what matrix units multiply as it is
+NARROW = (torch.bfloat16, torch.float16)
+FLOAT32 = False  # as right as 16 bits, but not measured
+# What matrix units multiply as it is. All else is multiplied number by number, by threads that hold
+# whole rows: without a barrier a sum over them, so that norms can take two passes, but with as many
+# registers as they have, so that there is one place for a product.
+MATRIX = NARROW
 ROWS, CHUNKS = 32, 256  # of a kernel that adds up rows: rows at a time, and programs a gate
 
 
@@ -249,7 +254,8 @@ def fits(
         return False
     if x.device.type != "cuda" or weight_hr is not None:
         return False
-    if dtype not in NARROW or hidden > WIDEST or h_0.shape[0] == 0:
+    exact = dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32
+    if not (dtype in NARROW or (FLOAT32 and exact)) or hidden > WIDEST or h_0.shape[0] == 0:
         return False
     gates = weight_hh.shape[0] // hidden
     return bytes_needed(gates, hidden, x.dtype, dtype, backward) <= shared_memory(x.device)

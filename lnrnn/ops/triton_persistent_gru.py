@@ -69,6 +69,7 @@ def gru_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    MATRIX: tl.constexpr,
     FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
@@ -86,11 +87,17 @@ def gru_persistent_forward(
     after = load_reset(reset_h, hidden, at, known & inside)
     own = steps_of_program(steps, lengths)
     means = means_of((tl.zeros_like(hidden.to(ACC)),) * 3, H)
-    v = products(hidden, weights, ACC)
+    if MATRIX:
+        v = products(hidden, weights, ACC)
     for i in tl.range(0, own, num_stages=STAGES):
         t = own - 1 - i if REVERSE else i
         rows, exists = rows_of_step(t, sequences, known, firsts, lives, batch)
         mask = exists & inside
+        around = None
+        if MATRIX:
+            around = means
+        else:
+            v = products(hidden, weights, ACC)
         inputs = load_gates(x, rows * (3 * H) + columns, mask, 3, H, ACC)
         y, means, _ = gru_cell(
             v,
@@ -101,7 +108,8 @@ def gru_persistent_forward(
             columns,
             inside,
             mask,
-            means,
+            around,
+            None,
             H,
             SPANS,
             CENTERED,
@@ -116,7 +124,8 @@ def gru_persistent_forward(
         if lives is not None:  # a sequence that is not live keeps its state
             put_out = tl.where(exists, put_out, hidden)
         hidden = put_out
-        v = products(hidden, weights, ACC)
+        if MATRIX:  # here: rows that are read for a product are copied in ahead of time
+            v = products(hidden, weights, ACC)
     tl.store(h + at, hidden, mask=known & inside)
 
 
@@ -201,7 +210,7 @@ def gru_persistent_backward(
             reset_sum += tl.where(cut, d, 0.0)
             d = tl.where(cut, 0.0, d)
         d_before, d_inputs, d_u, hats = gru_cell_backward(
-            v, inputs, found, d + put_out, means, scales, gains, biases, mask, FAST
+            v, inputs, found, d + put_out, means, scales, gains, biases, mask, None, FAST
         )
         d_v = norm_backward(d_u, gains, hats, scales, H, SPANS, CENTERED)
         store_gates(d_x, rows * (3 * H) + columns, mask, d_inputs, H)
@@ -242,7 +251,7 @@ def forward(
     compiled = constants(dtype, hidden, SPANS=spans_of(spans), CENTERED=centered, EPS=eps)
     persistent.launch(
         gru_persistent_forward,
-        {**compiled, "REVERSE": reverse},
+        {**compiled, "REVERSE": reverse, "MATRIX": dtype in persistent.MATRIX},
         {
             "x": flat(x),
             "weight": plain(weight_hh),

@@ -77,6 +77,7 @@ def lstm_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    MATRIX: tl.constexpr,
     FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
@@ -98,12 +99,17 @@ def lstm_persistent_forward(
     after_c = load_reset(reset_c, state, at, known & inside)
     means = means_of((tl.zeros_like(state),) * 4 + (state,), H)
     own = steps_of_program(steps, lengths)
-    # At the end of a step: rows that are read for a product are copied in ahead of time.
-    v = products(hidden, weights, ACC)
+    if MATRIX:
+        v = products(hidden, weights, ACC)
     for i in tl.range(0, own, num_stages=STAGES):
         t = own - 1 - i if REVERSE else i
         rows, exists = rows_of_step(t, sequences, known, firsts, lives, batch)
         mask = exists & inside
+        around = None
+        if MATRIX:
+            around = means
+        else:
+            v = products(hidden, weights, ACC)
         inputs = load_gates(x, rows * (4 * H) + columns, mask, 4, H, ACC)
         if cells is not None:
             tl.store(cells + rows * H + columns, state, mask=mask)
@@ -118,7 +124,8 @@ def lstm_persistent_forward(
             columns,
             inside,
             mask,
-            means,
+            around,
+            None,
             H,
             SPANS,
             JOINT,
@@ -138,7 +145,8 @@ def lstm_persistent_forward(
             put_out = tl.where(exists, put_out, hidden)
         state = new
         hidden = put_out
-        v = products(hidden, weights, ACC)
+        if MATRIX:  # here: rows that are read for a product are copied in ahead of time
+            v = products(hidden, weights, ACC)
     tl.store(h + at, hidden, mask=known & inside)
     tl.store(c + at, state, mask=known & inside)
 
@@ -182,6 +190,7 @@ def lstm_moments(
         columns,
         inside,
         mask,
+        None,
         None,
         H,
         SPANS,
@@ -279,6 +288,7 @@ def lstm_persistent_backward(
             gains_c,
             shifts_c,
             mask,
+            None,
             H,
             JOINT,
             CELL,
@@ -345,7 +355,7 @@ def forward(
     affine = {"gain": plain(gain), "bias": plain(bias_hh)}
     persistent.launch(
         lstm_persistent_forward,
-        {**compiled, "REVERSE": reverse},
+        {**compiled, "REVERSE": reverse, "MATRIX": dtype in persistent.MATRIX},
         {
             **affine,
             "x": rows,

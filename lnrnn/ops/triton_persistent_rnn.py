@@ -68,6 +68,7 @@ def rnn_persistent_forward(
     CENTERED: tl.constexpr,
     EPS: tl.constexpr,
     REVERSE: tl.constexpr,
+    MATRIX: tl.constexpr,
     FAST: tl.constexpr,
     ACC: tl.constexpr,
     BB: tl.constexpr,
@@ -85,11 +86,17 @@ def rnn_persistent_forward(
     after = load_reset(reset_h, hidden, at, known & inside)
     own = steps_of_program(steps, lengths)
     means = means_of((tl.zeros_like(hidden.to(ACC)),), H)
-    v = products(hidden, weights, ACC)
+    if MATRIX:
+        v = products(hidden, weights, ACC)
     for i in tl.range(0, own, num_stages=STAGES):
         t = own - 1 - i if REVERSE else i
         rows, exists = rows_of_step(t, sequences, known, firsts, lives, batch)
         mask = exists & inside
+        around = None
+        if MATRIX:
+            around = means
+        else:
+            v = products(hidden, weights, ACC)
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
         y, means, _ = rnn_cell(
             v,
@@ -99,7 +106,7 @@ def rnn_persistent_forward(
             columns,
             inside,
             mask,
-            means,
+            around,
             H,
             JOINT,
             RELU,
@@ -115,7 +122,8 @@ def rnn_persistent_forward(
         if lives is not None:  # a sequence that is not live keeps its state
             put_out = tl.where(exists, put_out, hidden)
         hidden = put_out
-        v = products(hidden, weights, ACC)
+        if MATRIX:  # here: rows that are read for a product are copied in ahead of time
+            v = products(hidden, weights, ACC)
     tl.store(h + at, hidden, mask=known & inside)
 
 
@@ -256,7 +264,7 @@ def forward(
     compiled = constants(dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, EPS=eps)
     persistent.launch(
         rnn_persistent_forward,
-        {**compiled, "REVERSE": reverse},
+        {**compiled, "REVERSE": reverse, "MATRIX": dtype in persistent.MATRIX},
         {
             "x": rows,
             "weight": plain(weight_hh),

@@ -18,6 +18,15 @@ import triton.language as tl
 from torch import Tensor
 
 from lnrnn.ops.triton_graphs import GRAPHS
+from lnrnn.ops.triton_noise import (
+    NO_NOISE,
+    StepNoise,
+    fresh_part,
+    load_d_h,
+    store_seen,
+    with_old_part,
+    zoned_out,
+)
 from lnrnn.ops.triton_norm import (
     add_gates,
     add_to_own_row,
@@ -137,6 +146,11 @@ def rnn_forward(
     stats,  # (N, 2), or None
     cuts,  # (N, 1), or None: where the next step finds the reset state
     reset_h,  # (B, H), or None for zeros
+    fresh_h,  # (N, H), or None: which units of the state are new, if not all
+    zoneout,  # (1, 1), or None: share of the old state
+    h_seen,  # (B, H), written: what the next product reads of h, or None for all
+    seen_h,  # (B, H), or None: which units it reads
+    seen_share,  # (1, 1), or None: how many on average
     alive,  # (N, 1), or None: which rows there are, if not all
     first,  # row of this step's first sequence in what has N rows
     live,  # sequences of this step
@@ -177,15 +191,18 @@ def rnn_forward(
     )
     if side is not None:
         save_moments(stats, rows * 2, exists, means, scales)
+    y = zoned_out(y, h, sequences * H + columns, fresh_h, rows * H + columns, zoneout, mask)
     found = handed_on(y, cuts, reset_h, rows, sequences * H + columns, exists, mask)
     tl.store(h + sequences * H + columns, found, mask=mask)
+    store_seen(h_seen, seen_h, seen_share, h, sequences * H + columns, found, mask)
     tl.store(output + rows * H + columns, y, mask=mask)
 
 
 @triton.jit(do_not_specialize=["first", "live"])
 def rnn_backward(
     d_output,  # (N, H)
-    d_h,  # (B, H), gradient of the state from the next step
+    d_h,  # (B, H), gradient of the state from the next step, by way of its W h
+    d_direct,  # (B, H), the rest of it, replaced by that of the state before; None if there is none
     x,  # (N, H)
     side,  # (N, H)
     stats,  # (N, 2)
@@ -197,6 +214,10 @@ def rnn_backward(
     sums,  # (programs, 2H), added to: gradients of gain and bias
     cuts,  # (N, 1), or None
     d_reset_h,  # (B, H), added to, or None
+    fresh_h,  # (N, H), or None
+    zoneout,  # (1, 1), or None
+    seen_h,  # (B, H), or None
+    seen_share,  # (1, 1), or None
     alive,  # (N, 1), or None
     first,
     live,
@@ -220,9 +241,13 @@ def rnn_backward(
 
         v = load_gates(side, rows * H + columns, mask, 1, H, ACC)
         inputs = load_gates(x, rows * H + columns, mask, 1, H, ACC)
-        d = tl.load(d_h + sequences * H + columns, mask=mask, other=0.0).to(ACC)
+        d = load_d_h(d_h, d_direct, seen_h, seen_share, sequences * H, columns, mask, ACC)
         d = taken_back(d, cuts, d_reset_h, rows, sequences * H + columns, exists, mask)
         d += tl.load(d_output + rows * H + columns, mask=mask, other=0.0).to(ACC)
+        if d_direct is not None:
+            old = with_old_part(tl.zeros_like(d), d, fresh_h, rows * H + columns, zoneout, mask)
+            tl.store(d_direct + sequences * H + columns, old, mask=mask)
+        d = fresh_part(d, fresh_h, rows * H + columns, zoneout, mask)
         means, scales = load_moments(stats, rows * 2, exists, 0, 1, ACC)
 
         d_z, hats = rnn_cell_backward(
@@ -253,6 +278,7 @@ def forward(
     keep: bool,
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_rnn``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
@@ -265,15 +291,16 @@ def forward(
         name="ln_rnn",
         step=product_then(rnn_forward),
         constants=constants(dtype, hidden, JOINT=joint, RELU=relu, CENTERED=centered, EPS=eps),
-        read={"x": flat(x), "cuts": byte_rows(cuts)},
+        read={"x": flat(x), "cuts": byte_rows(cuts), **noise.rows("fresh_h")},
         written={"output": output, **(saved if keep else dict.fromkeys(saved))},
-        state={"h": h},
+        state={"h": h, "h_seen": noise.seen(h)},
         scratch={"product": h_0.new_empty(order.batch, hidden)},
         fixed={
             "weight": plain(weight_hh),
             "gain": plain(gain),
             "bias": plain(bias_hh),
             "reset_h": plain(reset_h),
+            **noise.of_h,
         },
     )
     GRAPHS.run(loop, order)
@@ -300,11 +327,12 @@ def backward(
     eps: float,
     cuts: Tensor | None = None,
     reset_h: Tensor | None = None,
+    noise: StepNoise = NO_NOISE,
 ) -> tuple[Tensor, ...]:
     """Run ``lnrnn::ln_rnn_backward``."""
     order, hidden, dtype = Steps(x, batch_sizes, reverse), h_0.shape[1], h_0.dtype
     programs, blocks = blocks_of(order.batch, hidden)
-    d_h, d_reset_h = copied(d_h_n, dtype), zeros_of(reset_h)
+    (d_h, d_direct), d_reset_h = noise.d_states(d_h_n, dtype), zeros_of(reset_h)
     sums = h_0.new_zeros(programs, 2 * hidden, dtype=widened(dtype))
     d_side = h_0.new_empty(order.total, hidden)
     d_x = None if joint else x.new_empty(order.total, hidden)
@@ -320,18 +348,24 @@ def backward(
             "side": side,
             "stats": stats,
             "cuts": byte_rows(cuts),
+            **noise.rows("fresh_h"),
         },
         written={"d_x": d_x, "d_side": d_side},
-        state={"d_h": d_h, "sums": sums, "d_reset_h": d_reset_h},
+        state={"d_h": d_h, "d_direct": d_direct, "sums": sums, "d_reset_h": d_reset_h},
         scratch={"d_product": h_0.new_empty(order.batch, hidden)},
-        fixed={"weight": plain(weight_hh), "gain": plain(gain), "bias": plain(bias_hh)},
+        fixed={
+            "weight": plain(weight_hh),
+            "gain": plain(gain),
+            "bias": plain(bias_hh),
+            **noise.of_h,
+        },
     )
     GRAPHS.run(loop, order, backward=True)
     before = order.before(order.handed_on(flat(output), cuts, reset_h), h_0)
     return (
         (d_side.to(x.dtype) if d_x is None else d_x).view(x.shape),
-        d_h,
-        d_side.t().mm(before),
+        noise.d_h_0(d_h, d_direct),
+        d_side.t().mm(noise.seen_before(before, order)),
         *summed(sums, [hidden, hidden], [gain, bias_hh]),
         sum_of(d_reset_h, reset_h, x),
     )

@@ -181,11 +181,16 @@ def product_then(kernel: Any) -> Step:
     """Return a forward step: W h, then the kernel."""
 
     def step(constants: dict[str, Any], tensors: dict[str, Any], first: int, live: int) -> None:
-        t = tensors
-        torch.mm(t["h"][:live], t["weight"].t(), out=t["product"][:live])
-        launch(kernel, constants, t, first, live)
+        product(tensors, live)
+        launch(kernel, constants, tensors, first, live)
 
     return step
+
+
+def product(t: dict[str, Any], live: int) -> None:
+    """Make W h, of what the product reads of h."""
+    read = t["h"] if t["h_seen"] is None else t["h_seen"]
+    torch.mm(read[:live], t["weight"].t(), out=t["product"][:live])
 
 
 def then_product(kernel: Any) -> Step:

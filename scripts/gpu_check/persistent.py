@@ -11,34 +11,39 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from benchmark_cuda import CELLS, MODES, clear_graphs
+from benchmark_cuda import CELLS, MODES, clear_graphs, use_tf32
 
 from gpu_check.accuracy import compare
 from gpu_check.kernels import kernels_of
 from gpu_check.sizes import DEVICE, FUSED, REHEARSED, SIZES, median_milliseconds
 
 UNITS = {"rnn": (64, 128, 256), "gru": (64, 128), "lstm": (64, 128)}
+UNITS_FLOAT32 = {"rnn": 128, "gru": 64, "lstm": 64}
 BATCHES = (1, 64, 1024, 4096)
-DTYPES = (torch.bfloat16, torch.float16)
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 LAYOUTS = ((12, 33, 64), (9, 17, 128), (7, 3, 5))  # T, B, H of what is compared
 SHOWN = 4  # kernels
 
 
 def main() -> None:
     """Print what is right, then a row a cell, size and mode."""
-    print("| cell | B, H | mode | torch | steps | whole |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    sizes = [(cell, SIZES.batch, hidden) for cell, units in UNITS.items() for hidden in units]
-    sizes += [("gru", batch, 64) for batch in BATCHES]
-    for (cell, batch, hidden), mode in itertools.product(sizes[:1] if REHEARSED else sizes, MODES):
-        times = [
-            measured(cell, batch, hidden, mode, which) for which in ("torch", "steps", "whole")
-        ]
+    use_tf32(False)
+    print("| cell | B, H | weights | mode | torch | steps | whole |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    bf16, fp32 = torch.bfloat16, torch.float32
+    sizes = [(cell, SIZES.batch, hidden, bf16) for cell, units in UNITS.items() for hidden in units]
+    sizes += [("gru", batch, 64, bf16) for batch in BATCHES]
+    sizes += [(cell, SIZES.batch, hidden, fp32) for cell, hidden in UNITS_FLOAT32.items()]
+    for size, mode in itertools.product(sizes[:1] if REHEARSED else sizes, MODES):
+        times = [measured(*size, mode, which) for which in ("torch", "steps", "whole")]
         shown = " | ".join(f"{time:.2f} ({time / times[0]:.2f})" for time in times)
-        print(f"| {cell} | {batch}, {hidden} | {mode} | {shown} |", flush=True)
+        cell, batch, hidden, dtype = size
+        weights = {bf16: "bf16", fp32: "fp32"}[dtype]
+        print(f"| {cell} | {batch}, {hidden} | {weights} | {mode} | {shown} |", flush=True)
     for cell, hidden in () if REHEARSED else (("lstm", 64), ("gru", 128), ("rnn", 128)):
         with switched(True):
-            found = kernels_of(runs(cell, SIZES.batch, hidden, "training", "whole"))
+            run = runs(cell, SIZES.batch, hidden, torch.bfloat16, "training", "whole")
+            found = kernels_of(run)
         print(f"\n{cell} H={hidden}, a training step's longest kernels:")
         for kernel in found[:SHOWN]:
             print(f"  {kernel.milliseconds:8.3f} ms  {kernel.name[:90]}", flush=True)
@@ -68,19 +73,23 @@ def switched(on: bool) -> Iterator[None]:
         return
     from lnrnn.ops import triton_persistent
 
-    with mock.patch.object(triton_persistent, "ENABLED", on):
+    with mock.patch.multiple(triton_persistent, ENABLED=on, FLOAT32=on):
         yield
 
 
-def measured(cell: str, batch: int, hidden: int, mode: str, which: str) -> float:
+def measured(
+    cell: str, batch: int, hidden: int, dtype: torch.dtype, mode: str, which: str
+) -> float:
     """Return the median milliseconds of one way."""
     clear_graphs()
     with switched(which == "whole"):
-        return median_milliseconds(runs(cell, batch, hidden, mode, which))
+        return median_milliseconds(runs(cell, batch, hidden, dtype, mode, which))
 
 
-def runs(cell: str, batch: int, hidden: int, mode: str, which: str) -> Callable[[], None]:
-    """Return a layer's forward pass, and in training its backward pass, under autocast."""
+def runs(
+    cell: str, batch: int, hidden: int, dtype: torch.dtype, mode: str, which: str
+) -> Callable[[], None]:
+    """Return a layer's forward pass, and in training its backward: in float32, or by autocast."""
     theirs, ours = CELLS[cell]
     torch.manual_seed(0)
     more = {} if which == "torch" else {"norm": "cell", "fused": FUSED}
@@ -91,7 +100,7 @@ def runs(cell: str, batch: int, hidden: int, mode: str, which: str) -> Callable[
 
     def run() -> None:
         with torch.set_grad_enabled(mode == "training"):
-            with torch.autocast(x.device.type, torch.bfloat16):
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
                 output = layer(x)[0]
             if mode == "training":
                 layer.zero_grad()

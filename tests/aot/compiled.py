@@ -30,11 +30,13 @@ from lnrnn.ops import (
     reference,
     triton_gru,
     triton_lstm,
+    triton_noise,
     triton_persistent_gru,
     triton_persistent_lstm,
     triton_persistent_rnn,
     triton_rnn,
 )
+from lnrnn.ops.fused import NOISE
 from lnrnn.ops.gates import GATES
 
 TARGETS = {
@@ -56,6 +58,7 @@ DEFAULTS = {cell: Case(cell, CellNorm()) for cell in CELLS}
 KERNELS = [f"{cell}_{way}" for cell in CELLS for way in ("forward", "backward")]
 BATCH = 64
 
+_INSTRUCTION = r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)"
 _TOOLS = Path(str(triton.__file__)).parent / "backends" / "nvidia" / "bin"
 
 
@@ -121,6 +124,7 @@ def compile_kernel(
     case: Case | None = None,
     *,
     resets: bool = False,
+    noise: str | None = None,
 ) -> Any:
     """Return a kernel as a layer's call compiles it.
 
@@ -131,6 +135,7 @@ def compile_kernel(
         hidden: H.
         case: The variant, `CellNorm()` if not given.
         resets: Whether the state is reset inside the sequences, to a given one.
+        noise: "masks" or "shares" for all that is random inside the steps, drawn or on average.
     """
     cell = kernel.partition("_")[0]
     case = case or DEFAULTS[cell]
@@ -138,13 +143,27 @@ def compile_kernel(
     module, states = (CELLS if kernel in KERNELS else PERSISTENT)[cell], 2 if cell == "lstm" else 1
     cuts = torch.zeros(1, BATCH, dtype=torch.bool)
     last = (cuts, *tensors[1 : 1 + states]) if resets else ()  # shaped as the initial states
+    random = {} if noise is None else {"noise": _noise(cell, tensors, noise == "masks")}
     with launches(target, kernel) as found:
-        results = module.forward(*tensors, None, False, *options, 1e-5, True, *last)
+        results = module.forward(*tensors, None, False, *options, 1e-5, True, *last, **random)
         if kernel.endswith("backward") or kernel == "sum_gates":
             grads = results[: 1 + states]
-            module.backward(*grads, *tensors, *results, None, False, *options, 1e-5, *last)
+            given = (*grads, *tensors, *results, None, False, *options, 1e-5, *last)
+            module.backward(*given, **random)
     (compiled,) = found
     return compiled
+
+
+def _noise(cell: str, tensors: list[Any], masks: bool) -> triton_noise.StepNoise:
+    """Return what is random inside the steps of a cell."""
+    h_0, of_lstm = tensors[1], cell == "lstm"
+    recurrent = torch.zeros(1, BATCH, h_0.shape[1], dtype=torch.bool)
+    units = torch.zeros(1, BATCH, tensors[2].shape[1] if of_lstm else h_0.shape[1]).bool()
+    drawn: dict[str, Any] = {"fresh_h": recurrent, "seen_h": recurrent[0]}
+    drawn |= {"fresh_c": units} if of_lstm else {}
+    drawn |= {} if cell == "rnn" else {"kept_candidate": units}
+    rates = {NOISE[name]: 0.25 for name in drawn if masks or name.startswith("fresh")}
+    return triton_noise.step_noise(h_0, **rates, **(drawn if masks else {}))
 
 
 def _call(case: Case, dtype: torch.dtype, hidden: int) -> tuple[list[Any], list[Any]]:
@@ -199,14 +218,11 @@ class Resources:
 
 def resources(kernel: Any) -> Resources:
     """Return what a kernel for an NVIDIA GPU takes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernel.cubin"
-        path.write_bytes(kernel.asm["cubin"])
-        usage = _tool("cuobjdump", "-res-usage", str(path))
-        code = _tool("nvdisasm", "-c", str(path))
+    with _cubin(kernel) as path:
+        usage = _tool("cuobjdump", "-res-usage", path)
     found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
     assert found is not None, usage
-    names = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]+)", code, re.M)
+    names = re.findall(_INSTRUCTION, disassembled(kernel), re.M)
     counts = collections.Counter(name.split(".")[0] for name in names)
     return Resources(
         registers=int(found[1]),
@@ -217,6 +233,37 @@ def resources(kernel: Any) -> Resources:
         loads=collections.Counter(_width(name) for name in names if name.startswith("LDG")),
         warps=kernel.metadata.num_warps,
     )
+
+
+def disassembled(kernel: Any) -> str:
+    """Return a kernel's machine code for an NVIDIA GPU as text."""
+    with _cubin(kernel) as path:
+        return _tool("nvdisasm", "-c", path)
+
+
+def longest_loop(kernel: Any) -> tuple[int, int]:
+    """Return how many instructions, and how many barriers of them, a kernel's longest loop has."""
+    labels: dict[str, int] = {}
+    names: list[str] = []
+    loops = [(0, 0)]
+    for line in disassembled(kernel).splitlines():
+        if label := re.match(r"(\.L_\w+):", line):
+            labels[label[1]] = len(names)
+        elif name := re.match(_INSTRUCTION, line):
+            names.append(name[1].split(".")[0])
+            target = re.search(r"\.L_\w+", line)
+            if names[-1] == "BRA" and target and target[0] in labels:
+                inside = names[labels[target[0]] :]
+                loops.append((len(inside), inside.count("BAR")))
+    return max(loops)
+
+
+@contextlib.contextmanager
+def _cubin(kernel: Any) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(kernel.asm["cubin"])
+        yield str(path)
 
 
 def _width(load: str) -> int:

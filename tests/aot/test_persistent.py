@@ -23,6 +23,14 @@ WIDEST = {
     "gru_persistent_forward": 128,
     "gru_persistent_backward": 128,
 }
+WIDEST_FLOAT32 = {
+    "rnn_persistent_forward": 128,
+    "rnn_persistent_backward": 128,
+    "lstm_persistent_forward": 64,
+    "lstm_persistent_backward": 64,
+    "gru_persistent_forward": 64,
+    "gru_persistent_backward": 64,
+}
 # Bytes of a thread's registers that go to memory.
 SPILLED = {
     "rnn_persistent_backward": 8,
@@ -30,6 +38,7 @@ SPILLED = {
     "lstm_persistent_backward": 8,
     "gru_persistent_backward": 16,
 }
+SPILLED_FLOAT32 = 32  # in four releases of Triton; in 3.6 and 3.7 forward kernels spill nothing
 KERNELS = [f"{cell}_persistent_{way}" for cell in PERSISTENT for way in ("forward", "backward")]
 VARIANTS = [
     Case("rnn", CellNorm(inputs="separate", kind="rms"), bias=False, nonlinearity="relu"),
@@ -40,18 +49,18 @@ VARIANTS = [
 ]
 
 
-def needed(kernel: str, hidden: int) -> int:
-    """Return the shared memory that a call under autocast is taken to need.
+def needed(kernel: str, hidden: int, dtype: torch.dtype = torch.bfloat16) -> int:
+    """Return the shared memory that a call under autocast, or in float32, is taken to need.
 
     There x is of 16 bits where it is added to W h before the norm, as an RNN's is.
     """
     cell, backward = kernel.partition("_")[0], kernel.endswith("backward")
-    x = torch.bfloat16 if DEFAULTS[cell].norm.is_joint(cell) else torch.float32
-    return triton_persistent.bytes_needed(len(GATES[cell]), hidden, x, torch.bfloat16, backward)
+    x = dtype if DEFAULTS[cell].norm.is_joint(cell) else torch.float32
+    return triton_persistent.bytes_needed(len(GATES[cell]), hidden, x, dtype, backward)
 
 
-def fitting(target: str, kernel: str, hidden: int) -> bool:
-    return needed(kernel, hidden) <= SHARED[target]
+def fitting(target: str, kernel: str, hidden: int, dtype: torch.dtype = torch.bfloat16) -> bool:
+    return needed(kernel, hidden, dtype) <= SHARED[target]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -62,6 +71,23 @@ def test_what_fits_compiles_and_takes_no_more_than_was_thought(target: str, kern
         found = resources(compile_kernel(kernel, target, torch.bfloat16, hidden))
         assert found.shared <= needed(kernel, hidden) <= SHARED[target]
         assert found.spilled <= SPILLED.get(kernel, 0)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("resets", [False, True], ids=["plain", "resets"])
+def test_float32_fits_as_it_is(target: str, kernel: str, resets: bool) -> None:
+    """Multiplied as float32, with rows copied in ahead, and next to no register in memory."""
+    sizes = [h for h in (32, 64, 128) if fitting(target, kernel, h, torch.float32)]
+    for hidden in {min(32, sizes[-1]), sizes[-1]}:
+        compiled = compile_kernel(kernel, target, torch.float32, hidden, resets=resets)
+        found = resources(compiled)
+        assert found.shared <= needed(kernel, hidden, torch.float32)
+        assert found.spilled <= SPILLED_FLOAT32
+        assert "tf32" not in compiled.asm["ptx"]
+        loop = compiled.asm["ttgir"]
+        loop = loop[loop.index("scf.for") :]
+        assert "tt.load" not in loop[: loop.index("scf.yield")]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -77,6 +103,9 @@ def test_the_widest_fit_on_hopper_and_no_wider() -> None:
     for kernel, hidden in WIDEST.items():
         assert fitting("sm_90", kernel, hidden)
         assert not fitting("sm_90", kernel, hidden + 1)
+    for kernel, hidden in WIDEST_FLOAT32.items():
+        assert fitting("sm_90", kernel, hidden, torch.float32)
+        assert not fitting("sm_90", kernel, hidden + 1, torch.float32)
 
 
 @pytest.mark.parametrize("case", VARIANTS, ids=str)

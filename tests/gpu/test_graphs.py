@@ -16,6 +16,7 @@ from recurrences import arguments, op
 from torch import Tensor
 
 from lnrnn.ops.gates import GATES
+from lnrnn.ops.noise import Noise
 
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
@@ -266,10 +267,13 @@ def waiting_is_an_error() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_replays_wait_for_nothing() -> None:
+@pytest.mark.parametrize("sizes", [None, [5] * 20 + [3] * 20], ids=["padded", "packed"])
+@pytest.mark.parametrize("noise", [None, Noise(0.1, 0.2, 0.3, 0.4, seed=5)], ids=["plain", "noise"])
+def test_replays_wait_for_nothing(sizes: list[int] | None, noise: Noise | None) -> None:
     """No value comes back to the host in the loop."""
-    args = on_gpu(LSTM)
-    function = op(LSTM, fused=True)
+    args = on_gpu(LSTM, sizes=sizes)
+    packed = None if sizes is None else torch.tensor(sizes)
+    function = op(LSTM, fused=True, noise=noise, batch_sizes=packed)
     with torch.no_grad():
         function(*args)
         torch.cuda.synchronize()
@@ -300,6 +304,19 @@ def test_graphs_are_recorded_after_all_were_given_up(cache: Any) -> None:
         torch.cuda.synchronize()
         cache.windows.clear()
         gc.collect()
+
+
+@few
+def test_masks_move_through_replayed_windows(case: Case, cache: Any) -> None:
+    """A graph sees the masks of its window, other masks at its next replay, and other rates."""
+    args = on_gpu(case)
+    for turn in range(3):
+        rates = {"zoneout": 0.3 / (turn + 1), "variational_dropout": 0.2 / (turn + 1)}
+        rates |= {} if case.cell == "rnn" else {"recurrent_dropout": 0.1 / (turn + 1)}
+        drawn = Noise(**rates, seed=2**40 + turn, stream=0, order=None)
+        truth = plainly(case, args, noise=drawn)
+        check(output_and_grads(op(case, fused=True, noise=drawn), args), truth)
+    assert graphs(cache) == 2  # forward and backward
 
 
 def test_graphs_follow_the_switch_for_tf32(cache: Any) -> None:

@@ -91,8 +91,10 @@ def test_resets_and_lengths(cell: str, norm: Any) -> None:
 def test_masks_are_those_of_a_cpu(cell: str, norm: Any, training: bool) -> None:
     options = {name: value for name, value in RANDOM.items() if name in OPTIONS[cell]}
     layer = build(cell, norm, **options).train(training)
-    both(layer, inputs())
-    both(layer, pack_padded_sequence(inputs(), LENGTHS, enforce_sorted=False))
+    fused = True if inside(norm) else None
+    both(layer, inputs(), fused=fused)
+    both(layer, pack_padded_sequence(inputs(), LENGTHS, enforce_sorted=False), fused=fused)
+    both(layer, inputs(), resets=torch.rand(STEPS, BATCH) < 0.2, fused=fused)
 
 
 @every_cell
@@ -101,13 +103,24 @@ def test_dropped_weights_run_in_kernels(cell: str) -> None:
     both(layer, inputs(), fused=True)
 
 
-def test_a_mask_is_the_same_on_every_device() -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**40 + 5, 2**63 - 1])
+@pytest.mark.parametrize("units", [1, 37, 1024])
+def test_a_mask_is_the_same_on_every_device(seed: int, units: int) -> None:
+    """By its definition on both devices, and by the kernel of each."""
+    from lnrnn.ops import triton_noise
+
     step, row = torch.arange(50).unsqueeze(1), torch.arange(7)
-    kept = [
-        keep_mask(0.3, 2**40 + 5, 2, step.to(device), row.to(device), 37)
-        for device in ("cpu", "cuda")
-    ]
-    assert_equal(kept[1].cpu(), kept[0])
+    truth = keep_mask(0.3, seed, 2, step, row, units)
+    there = (0.3, seed, 2, step.cuda(), row.cuda(), units)
+    for draw in (keep_mask, triton_noise.keep_mask, torch.ops.lnrnn.keep_mask):
+        assert_equal(draw(*there).cpu(), truth)
+    assert_equal(torch.ops.lnrnn.keep_mask(0.3, seed, 2, step, row, units), truth)
+
+
+def test_a_projection_with_masks() -> None:
+    layer = build("lstm", "cell", proj_size=PROJ_SIZE, **RANDOM)
+    both(layer, inputs(), fused=True)
+    both(layer.eval(), inputs(), fused=True)
 
 
 def test_a_projection() -> None:

@@ -16,6 +16,8 @@ from numerics import (
 from recurrences import arguments, distinct, names, op
 from torch import Tensor
 
+from lnrnn.ops.noise import Noise
+
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
@@ -87,6 +89,20 @@ def test_results_repeat_bit_for_bit(case: Case, reverse: bool, layout: dict[str,
     for other in others:
         for value, truth in zip(other, first, strict=True):
             assert_equal(value, truth)
+
+
+@few
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_noise_is_as_accurate(case: Case, dtype: torch.dtype, training: bool) -> None:
+    rates = {"zoneout": 0.3, "variational_dropout": 0.2}
+    rates |= {} if case.cell == "rnn" else {"recurrent_dropout": 0.1}
+    rates |= {"zoneout_c": 0.4} if case.cell == "lstm" else {}
+    drawn = Noise(**rates, seed=2**40 + 1 if training else None, stream=0, order=None)
+    args = on_gpu(case, steps=7, batch=5, hidden=37, dtype=dtype)
+    kernel, reference = (op(case, noise=drawn, fused=fused) for fused in (True, False))
+    named = dict(zip(names(case), args, strict=True))
+    assert_as_accurate(kernel, reference, named, alike=[nudged(reference, k) for k in range(8)])
 
 
 @few

@@ -14,7 +14,8 @@ from torch import Tensor
 pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
-few = pytest.mark.parametrize("case", [c for c in FEW if not c.proj_size], ids=str)
+WHOLE = [case for case in FEW if not case.proj_size]
+few = pytest.mark.parametrize("case", WHOLE, ids=str)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 LAYOUTS: dict[str, dict[str, Any]] = {
     "H5": {"steps": 7, "batch": 3},
@@ -38,6 +39,7 @@ def turned_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(triton_persistent, "ENABLED", True)
     monkeypatch.setattr(triton_persistent, "PACKED", True)
+    monkeypatch.setattr(triton_persistent, "FLOAT32", True)
     monkeypatch.setattr(triton_persistent, "launch", noted)
     yield launched
     assert launched
@@ -67,17 +69,40 @@ def test_every_size_is_as_accurate(
     compare(case, dtype, layout, reverse=reverse)
 
 
+@few
+@both_ways
+@pytest.mark.parametrize("name", ["H5", "H64", "ragged"])
+def test_float32_is_as_accurate(case: Case, reverse: bool, name: str) -> None:
+    compare(case, torch.float32, LAYOUTS[name], reverse=reverse)
+
+
+def test_float32_of_the_widest_is_as_accurate() -> None:
+    rnn = next(case for case in WHOLE if case.cell == "rnn")
+    compare(rnn, torch.float32, LAYOUTS["H128"])
+
+
 @pytest.mark.parametrize("case", [c for c in distinct() if not c.proj_size], ids=str)
 def test_every_variant_is_as_accurate(case: Case) -> None:
     compare(case, torch.bfloat16, {"steps": 4, "batch": 3})
 
 
-@few
+@pytest.mark.parametrize(
+    ("case", "hidden"),
+    [
+        (case, hidden)
+        for case in WHOLE
+        for hidden in (None, 128, 256)
+        if case.cell == "rnn" or hidden != 256  # the others are too wide for one launch
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("sizes", [None, [5, 5, 3, 1]], ids=["padded", "packed"])
-def test_resets_are_as_accurate(case: Case, sizes: list[int] | None) -> None:
+def test_resets_are_as_accurate(case: Case, hidden: int | None, sizes: list[int] | None) -> None:
+    """At the widest too, where shared memory is full of W_hh and the rows to come."""
     resets = reset_mask((4, 5) if sizes is None else (sum(sizes),)).cuda()
-    drawn = arguments(case, steps=4, batch=5, sizes=sizes, dtype=torch.bfloat16)
-    args = [a.cuda() for a in with_states(case, drawn)]
+    wide = {} if hidden is None else {"hidden": hidden}
+    drawn = on_gpu(case, torch.bfloat16, steps=4, batch=5, sizes=sizes, **wide)
+    args = with_states(case, drawn)
     packed = None if sizes is None else torch.tensor(sizes)
     build = partial(op_with, case, resets, batch_sizes=packed)
     labels = [*names(case), *(f"reset {i}" for i in range(len(args) - len(drawn)))]

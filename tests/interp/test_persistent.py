@@ -27,12 +27,13 @@ from numerics import (
 from recurrences import arguments, distinct, names, op, op_with, reset_mask, with_states
 
 from lnrnn.ops import triton_persistent
+from lnrnn.ops.noise import Noise
 from lnrnn.ops.triton_steps import Steps
 
 LAUNCHES = {
     name: getattr(triton_persistent, name) for name in ("launch", "launch_rows", "launch_sums")
 }
-FITS = triton_persistent.fits
+FITS, MATRIX = triton_persistent.fits, triton_persistent.MATRIX
 WHOLE = [case for case in FEW if not case.proj_size]
 few = pytest.mark.parametrize("case", WHOLE, ids=str)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -45,6 +46,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "full pack": {"sizes": [3, 3]},
     "two programs, packed": {"sizes": [20, 17, 16, 3], "hidden": 6},
 }
+
+
+@pytest.fixture(autouse=True, params=["matrix units"])
+def multiplied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have float64 multiplied as 16 bits are, or as float32 is."""
+    if request.param == "matrix units":
+        monkeypatch.setattr(triton_persistent, "MATRIX", (*MATRIX, torch.float64))
+
+
+either = pytest.mark.parametrize("multiplied", ["matrix units", "threads"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +93,7 @@ def compare(case: Case, layout: dict[str, Any], **more: Any) -> None:
         assert_close(value, truth, EXACT, label)
 
 
+@either
 @pytest.mark.parametrize("case", [c for c in distinct() if not c.proj_size], ids=str)
 def test_every_variant_is_exact_in_float64(case: Case, launched: list[str]) -> None:
     compare(case, {"steps": 2, "batch": 3})
@@ -93,6 +105,7 @@ def test_every_variant_is_exact_in_float64(case: Case, launched: list[str]) -> N
 
 @few
 @both_ways
+@either
 @pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=list(LAYOUTS))
 def test_every_size_is_exact_in_float64(case: Case, reverse: bool, layout: dict[str, Any]) -> None:
     compare(case, layout, reverse=reverse)
@@ -102,6 +115,7 @@ def test_every_size_is_exact_in_float64(case: Case, reverse: bool, layout: dict[
 @pytest.mark.parametrize("given", [True, False], ids=["to a state", "to zeros"])
 @pytest.mark.parametrize("sizes", [None, [5, 5, 3, 1]], ids=["padded", "packed"])
 @both_ways
+@either
 def test_resets_equal_the_reference(
     case: Case, reverse: bool, sizes: list[int] | None, given: bool
 ) -> None:
@@ -115,8 +129,8 @@ def test_resets_equal_the_reference(
 
 
 @few
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-def test_narrow_storage_is_as_accurate(case: Case, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_every_dtype_is_as_accurate(case: Case, dtype: torch.dtype) -> None:
     layout: dict[str, Any] = {"steps": 4, "batch": 4, "hidden": 13}
     named = dict(zip(names(case), arguments(case, **layout, dtype=dtype), strict=True))
     kernel, reference = op(case, fused=True), op(case, fused=False)
@@ -214,6 +228,14 @@ def test_a_call_fits_by_what_the_gpu_says(
     assert not FITS(x, h_0.float(), weight_hh.float())
     assert not FITS(x, h_0, weight_hh, packed=True)
     assert not FITS(x, h_0[:0], weight_hh)
+    monkeypatch.setattr(triton_persistent, "FLOAT32", True)
+    assert FITS(x, h_0.float(), weight_hh.float()) is fitting
+    assert not FITS(x, h_0.double(), weight_hh.double())
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert not FITS(x, h_0.float(), weight_hh.float())
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
     triton_persistent.shared_memory.cache_clear()
 
 
@@ -224,3 +246,10 @@ def test_where_rows_are_does_not_follow_the_default_device() -> None:
         found = triton_persistent.sequences_of(order, torch.device("cpu"))
     assert found.firsts is not None
     assert found.firsts.tolist() == [0, 3]
+
+
+@few
+def test_noise_goes_step_by_step(case: Case, launched: list[str]) -> None:
+    compare(case, {"steps": 2, "batch": 3}, noise=Noise(zoneout=0.3, seed=5))
+    compare(case, {"steps": 2, "batch": 3}, noise=Noise(zoneout=0.3))
+    assert not launched

@@ -64,36 +64,6 @@ void forward_row(
   });
 }
 
-// One row backward: from d_h + d_out, the gradient of the hidden state, to d_a and d_v, those of the
-// gates before they bend, from either side, and in d_h what the update gate passes on of it. `before`
-// is the hidden state that the step found.
-template <bool kDrops, typename T>
-void backward_row(
-    const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m, const Moments<T>* of_a,
-    const T* before, const T* d_out, T* d_h, T* d_a, T* d_v, const T* scales) {
-  const int64_t hidden = layer.norms.hidden;
-  sweep<T>(hidden, [&](int64_t j, auto lanes) {
-    const Vec<T> one(T(1));
-    const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m, of_a);
-    const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
-    Vec<T> added = n, d_added = d;
-    if constexpr (kDrops) {
-      added = n * lanes.load(scales + j);
-      d_added = d * lanes.load(scales + j);
-    }
-    const Vec<T> d_n = d_added * (one - z) * (one - n * n);
-    const Vec<T> d_z = d * (lanes.load(before + j) - added) * z * (one - z);
-    const Vec<T> d_r = d_n * u_n * r * (one - r);
-    lanes.store(d_h + j, d * z);
-    lanes.store(d_a + j, d_r);
-    lanes.store(d_a + hidden + j, d_z);
-    lanes.store(d_a + 2 * hidden + j, d_n);
-    lanes.store(d_v + j, d_r);
-    lanes.store(d_v + hidden + j, d_z);
-    lanes.store(d_v + 2 * hidden + j, d_n * r);
-  });
-}
-
 Results ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
@@ -221,8 +191,27 @@ Gradients ln_gru_backward(
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
         if constexpr (kDrops) dropout.scales(row, scales);
-        backward_row<kDrops, T>(
-            layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, scales);
+        const T* d_out = to.above(row);
+        sweep<T>(hidden, [&](int64_t j, auto lanes) {
+          const Vec<T> one(T(1));
+          const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m, of_a);
+          const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
+          Vec<T> added = n, d_added = d;
+          if constexpr (kDrops) {
+            added = n * lanes.load(scales + j);
+            d_added = d * lanes.load(scales + j);
+          }
+          const Vec<T> d_n = d_added * (one - z) * (one - n * n);
+          const Vec<T> d_z = d * (lanes.load(before + j) - added) * z * (one - z);
+          const Vec<T> d_r = d_n * u_n * r * (one - r);
+          lanes.store(d_h + j, d * z);
+          lanes.store(d_a + j, d_r);
+          lanes.store(d_a + hidden + j, d_z);
+          lanes.store(d_a + 2 * hidden + j, d_n);
+          lanes.store(d_v + j, d_r);
+          lanes.store(d_v + hidden + j, d_z);
+          lanes.store(d_v + 2 * hidden + j, d_n * r);
+        });
         norms.backward(d_v, d_v, v, m, layer.gain, v_sums);
         layer.in.backward(d_a, a, of_a, a_sums);
       }

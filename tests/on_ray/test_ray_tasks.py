@@ -58,7 +58,7 @@ def test_tasks_of_two_nodes_make_the_result_of_one_process(address, tmp_path):
     first = begin(tmp_path / "ray", *words)
     deadline = time.monotonic() + 200
     while not any(
-        run.newest_checkpoint() for run in runs_in(tmp_path / "ray") if run.path.exists()
+        run.newest_checkpoint() for run in runs_in(tmp_path / "ray") if run.checkpoints.exists()
     ):
         assert first.poll() is None, first.communicate()[0]
         assert time.monotonic() < deadline

@@ -53,7 +53,7 @@ test-aot: $(TRITON)/.installed
 # A Ray of two nodes. It is a download of 79 MB and 240 MB on disk, which no other test needs, so it
 # lies beside .venv; what else it imports is there.
 test-ray: $(RAY)/.installed
-	PYTHONPATH=$(RAY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/on_ray $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(RAY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/on_ray $(ARGS)
 
 # On a machine with a GPU, which needs no internet: with the Python in .venv, or else the one that is
 # there, if it has a CUDA build of torch, Triton and pytest. The table can be pasted into an issue.

@@ -16,10 +16,10 @@ from lnrnn.training import RunFolder
 
 COMMAND = (
     *("arms=[rnn,rnn_ln]", "seeds=1", "cost=false", "model.hidden_size=8", "jobs=1"),
-    *("trainer.max_epochs=30", "trainer.log_every_n_steps=5", "checkpoint_every_n_steps=30"),
+    *("trainer.max_epochs=60", "trainer.log_every_n_steps=5", "checkpoint_every_n_steps=30"),
 )
 HERE = ("launcher=submitit", "launcher.cluster=local", "launcher.workers=2")
-RUNS = [f"{arm}-hidden_size-8-log_every_n_steps-5-max_epochs-30" for arm in ("rnn", "rnn_ln")]
+RUNS = [f"{arm}-hidden_size-8-log_every_n_steps-5-max_epochs-60" for arm in ("rnn", "rnn_ln")]
 
 
 def begin(place: Path, *words: str) -> subprocess.Popen[str]:
@@ -68,12 +68,15 @@ def alone(tmp_path_factory) -> Path:
 def test_interrupted_workers_have_saved_and_the_same_command_ends_as_one_process(alone, tmp_path):
     """One worker is warned of its timeout on the way, and is queued again."""
     first = begin(tmp_path, *HERE)
-    wait_until(lambda: all(map(is_in_the_middle, runs_in(tmp_path))), first)
+    wait_until(lambda: any(map(is_in_the_middle, runs_in(tmp_path))), first)
     first.send_signal(signal.SIGTERM)
     said = first.communicate(timeout=200)[0]
     assert first.returncode == 128 + signal.SIGTERM, said
     assert "the workers have saved their runs and ended" in said
-    assert {run.read_record().status for run in runs_in(tmp_path)} == {"interrupted"}
+    begun = [run for run in runs_in(tmp_path) if run.path.exists()]
+    stopped = [run for run in begun if run.read_record().status != "finished"]
+    assert stopped
+    assert all(run.read_record().status == "interrupted" for run in stopped)
     assert not list(tmp_path.rglob("run.lock"))
 
     second = begin(tmp_path, *HERE)
@@ -81,16 +84,16 @@ def test_interrupted_workers_have_saved_and_the_same_command_ends_as_one_process
 
     def are_at_work() -> bool:
         warned[:] = [task for job in children_of(second.pid) for task in children_of(job)]
-        locks = len(list(tmp_path.rglob("seed0/run.lock")))
-        return len(warned) == 2 and locks == 2 and all(map(children_of, warned))
+        locks = list(tmp_path.rglob("seed0/run.lock"))
+        return len(warned) == 2 and bool(locks) and all(map(children_of, warned))
 
     wait_until(are_at_work, second)
     os.kill(warned[0], signal.SIGUSR2)
     said = second.communicate(timeout=300)[0]
     assert second.returncode == 0, said
     assert result_in(tmp_path) == result_in(alone)
+    assert all(run.read_record().resumed for run in stopped)
     for run, other in zip(runs_in(tmp_path), runs_in(alone), strict=True):
-        assert run.read_record().resumed
         assert_same_run(run, other)
     logs = [path.read_text() for path in tmp_path.rglob("*_log.err")]
     assert sum("Caught signal SIGUSR2" in log for log in logs) == 1

@@ -18,9 +18,9 @@ cluster_utils = pytest.importorskip("ray.cluster_utils", reason="make test-ray")
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 COMMAND = (
     *("arms=[rnn,rnn_ln]", "seeds=1", "cost=false", "model.hidden_size=8"),
-    *("trainer.max_epochs=30", "trainer.log_every_n_steps=5", "checkpoint_every_n_steps=30"),
+    *("trainer.max_epochs=60", "trainer.log_every_n_steps=5", "checkpoint_every_n_steps=30"),
 )
-RUNS = [f"{arm}-hidden_size-8-log_every_n_steps-5-max_epochs-30" for arm in ("rnn", "rnn_ln")]
+RUNS = [f"{arm}-hidden_size-8-log_every_n_steps-5-max_epochs-60" for arm in ("rnn", "rnn_ln")]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_tasks_of_two_nodes_make_the_result_of_one_process(address, tmp_path):
     words = ("launcher=ray", "launcher.workers=2", f"launcher.address={address}")
     first = begin(tmp_path / "ray", *words)
     deadline = time.monotonic() + 200
-    while not all(run.checkpoints.exists() for run in runs_in(tmp_path / "ray")):
+    while not any(
+        run.newest_checkpoint() for run in runs_in(tmp_path / "ray") if run.checkpoints.exists()
+    ):
         assert first.poll() is None, first.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -65,7 +67,10 @@ def test_tasks_of_two_nodes_make_the_result_of_one_process(address, tmp_path):
     said = first.communicate(timeout=200)[0]
     assert first.returncode == 128 + signal.SIGTERM, said
     assert "the workers have saved their runs and ended" in said, said
-    assert {run.read_record().status for run in runs_in(tmp_path / "ray")} == {"interrupted"}
+    states = {run.read_record().status for run in runs_in(tmp_path / "ray") if run.path.exists()}
+    assert "interrupted" in states
+    assert states <= {"interrupted", "finished"}
+    assert not list(tmp_path.rglob("run.lock"))
 
     second, alone = begin(tmp_path / "ray", *words), begin(tmp_path / "alone")
     for process in (second, alone):

@@ -8,10 +8,13 @@ A layer with zoneout stays a layer: zoneout acts in evaluation too, and cells ha
 Dimensions: B sequences, I input features, H hidden units.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from lnrnn.nn import direction, inputs, tools
+from lnrnn.nn import direction, inputs, repeated, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
 from lnrnn.nn.presets import FromPreset
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
@@ -27,6 +30,7 @@ class _Cell(FromPreset, tools.Recurrent):
     bias_ih: Tensor | None
     bias_hh: Tensor | None
     _gains_seen = False  # of modules pickled without it too
+    _watched: repeated.Watched | None = None
 
     def __init__(
         self,
@@ -109,8 +113,29 @@ class _Cell(FromPreset, tools.Recurrent):
         state = inputs.initial_state(state, shapes, x, self.weight_hh.dtype, normed=normed)
         if alone:
             state = tuple(s.unsqueeze(0) for s in state)
-        state = self._step(x, state)
+        if normed and repeated.is_plain(x):
+            parameters, watched = self._parameters.values(), self._watched
+            if watched is None or not watched.is_of(parameters):
+                state, self._watched = repeated.watch(self._step, x, state, parameters)
+            else:
+                state = self._step(x, state)
+        else:
+            state = self._step(x, state)
         return tuple(s.squeeze(0) for s in state) if alone else state
+
+    def _repeat(self, input: Any, state: Sequence[Any]) -> State | None:
+        """Run one step as an earlier one was run, or return None where it is not like it."""
+        watched = self._watched  # once, since another thread may take it away
+        if watched is None or not repeated.is_plain(input):
+            return None
+        return watched.run(input, state) if watched.is_of(self._parameters.values()) else None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__.pop("_watched", None)  # it may hold for other settings alone
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_watched"}
 
     def _suffixes_of_directions(self) -> list[str]:
         return [""]
@@ -177,6 +202,8 @@ class RNNCell(_Cell, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (states := self._repeat(input, (hx,))) is not None:
+            return states[0]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
@@ -255,6 +282,8 @@ class LSTMCell(_Cell, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if type(hx) is tuple and len(hx) == 2 and (states := self._repeat(input, hx)) is not None:
+            return states[0], states[1]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
@@ -326,6 +355,8 @@ class GRUCell(_Cell, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (states := self._repeat(input, (hx,))) is not None:
+            return states[0]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]

@@ -1,11 +1,26 @@
 """What a type of device has to bring for `lnrnn.ops.functional` to run its kernels."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from lnrnn.ops.fused import Op, Prepared
+from lnrnn.ops.fused import Op, Random
+
+
+class Prepared(NamedTuple):
+    """A call's tensors as the operators take them.
+
+    Attributes:
+        tensors: In the operator's order.
+        dtype: Of the output that the caller expects.
+        storage: What hidden states are rounded to at each step, if not the tensors' dtype.
+    """
+
+    tensors: Sequence[Tensor | None]
+    dtype: torch.dtype
+    storage: torch.dtype | None
 
 
 class Backend(Protocol):
@@ -31,6 +46,7 @@ class Backend(Protocol):
         prepared: Prepared,
         batch_sizes: Tensor | None,
         cuts: Tensor | None,
+        random: Random | None,
         options: Sequence[Any],
         again: Callable[..., Any],
     ) -> Any:

@@ -80,6 +80,7 @@ def run_kernel(
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
     cuts: Tensor | None,
+    random: kernels.Random | None,
     options: Sequence[Any],
     project: Callable[..., Sequence[Any]],
     recurrence: Callable[..., Any],
@@ -90,7 +91,7 @@ def run_kernel(
     backend = BACKENDS[x.device.type]
     prepared = backend.prepare(op, tensors, project)
     again = partial(_compute_again, project, recurrence)
-    return backend.run(op, prepared, batch_sizes, cuts, options, again)
+    return backend.run(op, prepared, batch_sizes, cuts, random, options, again)
 
 
 def _compute_again(

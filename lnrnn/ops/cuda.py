@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops import fused
+from lnrnn.ops.backend import Prepared
 
 # What Triton raises where it, a driver or a compiler is missing.
 _FAILURES = ImportError, OSError, RuntimeError, AssertionError, subprocess.SubprocessError
@@ -49,7 +50,7 @@ def _listed(dtypes: Iterable[torch.dtype]) -> str:
 
 def prepare(
     op: fused.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
-) -> fused.Prepared:
+) -> Prepared:
     """Project x, and cast what is multiplied as autocast would, which leaves float64 alone."""
     inputs = op.with_inputs(project(*tensors), [None] * len(fused.INPUTS))
     x = inputs[0]
@@ -60,19 +61,20 @@ def prepare(
             t.to(dtype) if name in PRODUCTS[0] and t is not None and t.dtype != torch.float64 else t
             for name, t in zip(op.differentiated, inputs, strict=True)
         ]
-    return fused.Prepared(inputs, x.dtype, None)
+    return Prepared(inputs, x.dtype, None)
 
 
 def run(
     op: fused.Op,
-    prepared: fused.Prepared,
+    prepared: Prepared,
     batch_sizes: Tensor | None,
     cuts: Tensor | None,
+    random: fused.Random | None,
     options: Sequence[Any],
     again: Callable[..., Any],
 ) -> Any:
     """Run a kernel; states come in the dtype that the reference would return."""
-    return fused.run(op, prepared.tensors, batch_sizes, cuts, options, None, again)
+    return fused.run(op, prepared.tensors, batch_sizes, cuts, random, options, None, again)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from torch import Tensor
 from lnrnn.ops import checks, reference
 from lnrnn.ops import fused as kernels
 from lnrnn.ops.choice import projected, run_kernel, takes_kernel
-from lnrnn.ops.noise import Noise
+from lnrnn.ops.noise import Noise, draw
 from lnrnn.ops.resets import begin
 
 
@@ -105,7 +105,7 @@ def ln_rnn(
         kind: "layer" or "rms".
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
-        noise: What is random inside the steps; there are no kernels for that.
+        noise: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -124,6 +124,7 @@ def ln_rnn(
     checks.check_inputs(x, weight_hh, *inputs, gates=kernels.RNN.gates, joint=joint)
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
     cuts, (h_0,) = begin(resets, (h_0,), (reset_h,), sizes, reverse)
+    drawn = draw(noise, x, sizes, h_0.shape[-1], h_0.shape[-1])
     recurrence = partial(
         reference.ln_rnn,
         batch_sizes=sizes,
@@ -133,14 +134,15 @@ def ln_rnn(
         nonlinearity=nonlinearity,
         kind=kind,
         eps=eps,
-        noise=noise,
+        drawn=drawn,
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain, noise)):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(x, gain, noise)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
-    return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, options, project, recurrence)
+    random = kernels.Random.of(kernels.RNN, drawn)
+    return run_kernel(kernels.RNN, tensors, batch_sizes, cuts, random, options, project, recurrence)
 
 
 def ln_lstm(
@@ -205,7 +207,7 @@ def ln_lstm(
         eps: Positive constant inside the root, in squared pre-activation units.
         fused: None, True or False; see the module.
         cell_clip: What the new cell state is clipped to, on both sides of 0; None for nothing.
-        noise: What is random inside the steps; there are no kernels for that.
+        noise: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -229,6 +231,7 @@ def ln_lstm(
     reset_states = {"reset_h": reset_h, "reset_c": reset_c}
     checks.check_resets(x, resets, {"h_0": h_0, "c_0": c_0}, reset_states)
     cuts, (h_0, c_0) = begin(resets, (h_0, c_0), (reset_h, reset_c), sizes, reverse)
+    drawn = draw(noise, x, sizes, h_0.shape[-1], c_0.shape[-1])
     recurrence = partial(
         reference.ln_lstm,
         batch_sizes=sizes,
@@ -240,17 +243,20 @@ def ln_lstm(
         kind=kind,
         eps=eps,
         cell_clip=cell_clip,
-        noise=noise,
+        drawn=drawn,
     )
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    lacking = _lacking(gain, noise, cell=cell, clip=cell_clip)
+    lacking = _lacking(x, gain, noise, cell=cell, clip=cell_clip)
     if not takes_kernel(kernels.LSTM, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
     options = (reverse, joint, spans, cell, kind == "layer", eps)
-    return run_kernel(kernels.LSTM, tensors, batch_sizes, cuts, options, project, recurrence)
+    random = kernels.Random.of(kernels.LSTM, drawn)
+    return run_kernel(
+        kernels.LSTM, tensors, batch_sizes, cuts, random, options, project, recurrence
+    )
 
 
 def ln_gru(
@@ -301,7 +307,7 @@ def ln_gru(
         fused: None, True or False; see the module.
         joint: Whether norms cover the sum of both sides; there are no kernels for that.
         shift: Added after a joint norm, (3H,).
-        noise: What is random inside the steps; there are no kernels for that.
+        noise: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -322,6 +328,7 @@ def ln_gru(
         raise ValueError("shift follows a joint norm of the GRU, and joint is False")
     checks.check_resets(x, resets, {"h_0": h_0}, {"reset_h": reset_h})
     cuts, (h_0,) = begin(resets, (h_0,), (reset_h,), sizes, reverse)
+    drawn = draw(noise, x, sizes, h_0.shape[-1], h_0.shape[-1])
     recurrence = partial(
         reference.ln_gru,
         batch_sizes=sizes,
@@ -332,18 +339,23 @@ def ln_gru(
         eps=eps,
         joint=joint,
         shift=shift,
-        noise=noise,
+        drawn=drawn,
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, noise, joint_gru=joint)):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(x, gain, noise, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
-    return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, options, project, recurrence)
+    random = kernels.Random.of(kernels.GRU, drawn)
+    return run_kernel(kernels.GRU, tensors, batch_sizes, cuts, random, options, project, recurrence)
+
+
+WITHOUT_NOISE = ("cuda",)  # devices whose kernels draw nothing inside the steps
 
 
 def _lacking(
+    x: Tensor,
     gain: Tensor | None,
     noise: Noise | None,
     *,
@@ -354,7 +366,8 @@ def _lacking(
     """Return what of a call no kernel computes, if anything."""
     acting = [] if noise is None else [name for name in noise._fields[:4] if getattr(noise, name)]
     found = {
-        f"{' with '.join(acting) or 'noise'} inside the steps": noise is not None,
+        f"{' with '.join(acting)} inside the steps on {x.device.type}": bool(acting)
+        and x.device.type in WITHOUT_NOISE,
         "a recurrence without a norm on its recurrent side": gain is None,
         "a norm of the sum in a GRU": joint_gru,
         "a cell state that is carried normalized and seen as it was": cell == "carried",

@@ -1,13 +1,14 @@
 """The fused kernels as operators of torch, with their gradients.
 
 Each cell is a pair of operators, ``lnrnn::ln_lstm`` and ``lnrnn::ln_lstm_backward``, opaque to
-`torch.compile` and `torch.export`: a whole sequence is one node. Here are their schemas, what they
-return for tensors without data, and the one `torch.autograd.Function` over them. The kernels
-themselves are in ``cpu/``, one file a cell.
+`torch.compile` and `torch.export`: a whole sequence is one node. Here are their schemas and the one
+`torch.autograd.Function` over them; what they return for tensors without data is in `fakes`. The
+kernels themselves are in ``cpu/``, one file a cell.
 
 Schemas follow one pattern, so that one function serves the three cells: first the tensors of
 `lnrnn.ops.functional`, then ``batch_sizes``, then the options, and last, since programs saved
-before they came lack them, ``cuts`` and the states after a reset. What comes out is the output, the
+before they came lack them, ``cuts`` and the states after a reset, and the masks and probabilities
+of what is random inside the steps (`NOISE`). What comes out is the output, the
 final states, and what the backward wants to keep of them (nothing unless ``keep``). ``storage`` is
 what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is whether products take
 bfloat16 as it is stored, None for where the CPU has AMX.
@@ -20,8 +21,20 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops.gates import GATES
+from lnrnn.ops.noise import Drawn
 
 Gradients = tuple[Tensor | None, ...]
+
+# What is random inside the steps: each mask, True where a unit is new or kept, by the schemas'
+# names, and the probability of False. Masks are bool, laid out as the input, (T, B, ...) or
+# (N, ...), with R features for h and H for the others; seen_h is (B, R), once for all steps.
+# Without masks, in evaluation, zoneout is its expectation and nothing is dropped.
+NOISE = {
+    "fresh_h": "zoneout",
+    "fresh_c": "zoneout_c",
+    "kept_candidate": "recurrent_dropout",
+    "seen_h": "variational_dropout",
+}
 
 _LIBRARY = torch.library.Library("lnrnn", "DEF")
 
@@ -75,10 +88,17 @@ class Op(NamedTuple):
         return *self.tensors, *self.reset_states
 
     @property
-    def resets(self) -> str:
-        """Return what both operators take last."""
-        states = (f"Tensor? {name[:-1]}=None" for name in self.reset_states)
-        return ", ".join(("Tensor? cuts=None", *states))
+    def masks(self) -> tuple[str, ...]:
+        """Return the names of the masks of what may be random inside the steps."""
+        absent = {"rnn": ("fresh_c", "kept_candidate"), "gru": ("fresh_c",), "lstm": ()}[self.cell]
+        return tuple(name for name in NOISE if name not in absent)
+
+    @property
+    def last(self) -> str:
+        """Return what both operators take last: resets, and what is random inside the steps."""
+        tensors = ("cuts", *(name[:-1] for name in self.reset_states), *self.masks)
+        probabilities = (f"float {NOISE[name]}=0.0" for name in self.masks)
+        return ", ".join((*(f"Tensor? {name}=None" for name in tensors), *probabilities))
 
     @property
     def rest(self) -> str:
@@ -92,14 +112,14 @@ class Op(NamedTuple):
     def takes(self) -> list[str]:
         """Return the names of the forward's arguments."""
         tensors = (name.rstrip("?") for name in self.tensors)
-        return [*tensors, *_names(self.rest), "keep", *_names(self.resets)]
+        return [*tensors, *_names(self.rest), "keep", *_names(self.last)]
 
     @property
     def backward_takes(self) -> list[str]:
         """Return the names of the backward's arguments."""
         grads = [f"d_{name}" for name in self.outputs]
         tensors = [name.rstrip("?") for name in self.tensors]
-        last = ["needed", *_names(self.resets)]
+        last = ["needed", *_names(self.last)]
         return [*grads, *tensors, *self.results, *_names(self.rest), *last]
 
     def without_inputs(self, tensors: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -124,35 +144,45 @@ class Op(NamedTuple):
         kept = ", ".join(f"Tensor {name}" for name in self.results)
         out = ", ".join("Tensor" for _ in self.results)
         back = ", ".join("Tensor" for _ in self.differentiated)
-        rest = f"{self.rest}, bool[{len(LARGE)}] needed, {self.resets}"
+        rest = f"{self.rest}, bool[{len(LARGE)}] needed, {self.last}"
         return (
-            f"{self.name}({tensors}, {self.rest}, bool keep, {self.resets}) -> ({out})",
+            f"{self.name}({tensors}, {self.rest}, bool keep, {self.last}) -> ({out})",
             f"{self.name}_backward({grads}, {tensors}, {kept}, {rest}) -> ({back})",
         )
 
 
 def _names(schema: str) -> list[str]:
     """Return the names of a schema's arguments."""
-    return [argument.split()[-1].removesuffix("=None") for argument in schema.split(", ")]
+    return [argument.split()[-1].partition("=")[0] for argument in schema.split(", ")]
 
 
 def by_name(names: Sequence[str], args: Sequence[Any]) -> dict[str, Any]:
     """Return an operator's arguments by name; torch leaves out the last where they are missing."""
-    return {**dict.fromkeys(names), **dict(zip(names, args, strict=False))}
+    missing = {name: 0.0 if name in NOISE.values() else None for name in names}
+    return {**missing, **dict(zip(names, args, strict=False))}
 
 
-class Prepared(NamedTuple):
-    """A call's tensors as the operators take them.
+class Random(NamedTuple):
+    """What is random inside the steps of a call.
 
     Attributes:
-        tensors: In the operator's order.
-        dtype: Of the output that the caller expects.
-        storage: What hidden states are rounded to at each step, if not the tensors' dtype.
+        masks: As `Op.masks` has them.
+        probabilities: Of those that act, in the same order; 0 for the others.
     """
 
-    tensors: Sequence[Tensor | None]
-    dtype: torch.dtype
-    storage: torch.dtype | None
+    masks: tuple[Tensor | None, ...]
+    probabilities: tuple[float, ...]
+
+    @classmethod
+    def of(cls, op: Op, drawn: Drawn) -> "Random | None":
+        """Return what a cell's kernel takes of what was drawn; None where nothing is random."""
+        found = dict(zip(NOISE, (*drawn.masks, drawn.seen), strict=True))
+        masks = tuple(found[name] for name in op.masks)
+        acting = [name for name in op.masks if found[name] is not None or name.startswith("fresh")]
+        probabilities = tuple(
+            getattr(drawn.noise, NOISE[name]) if name in acting else 0.0 for name in op.masks
+        )
+        return cls(masks, probabilities) if any(probabilities) else None
 
 
 # The input side, the same for all cells; without a weight, x has been projected before.
@@ -205,24 +235,36 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
     ``narrow`` and ``needed``, and return the schema's results without the same.
     """
     left_out = {*(name.rstrip("?") for name in INPUTS), *PROJECTION, *OF_THE_CPU, "needed"}
+    left_out |= {*NOISE, *NOISE.values()}
     found = [name for name in op.results if name not in PROJECTION]
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
         given = by_name(op.takes, args)
+        _refuse_noise(op, given)
         values = forward(**{name: given[name] for name in given if name not in left_out})
         results = dict(zip(found, values, strict=True))
         width = given["weight_hh"].shape[0]
-        results["projected"] = _empty(given["h_0"], 0, width)
-        results["input_stats"] = _empty(given["h_0"], 0, 2 * op.gates)
+        results["projected"] = empty(given["h_0"], 0, width)
+        results["input_stats"] = empty(given["h_0"], 0, 2 * op.gates)
         return tuple(results[name] for name in op.results)
 
     def whole_backward(*args: Any) -> tuple[Tensor, ...]:
         given = by_name(op.backward_takes, args)
         grads = backward(**{name: given[name] for name in given if name not in left_out})
-        return tuple(op.with_inputs(grads, [_empty(given["x"], 0) for _ in INPUTS]))
+        return tuple(op.with_inputs(grads, [empty(given["x"], 0) for _ in INPUTS]))
 
     _LIBRARY.impl(op.name, whole, key)
     _LIBRARY.impl(f"{op.name}_backward", whole_backward, key)
+
+
+def _refuse_noise(op: Op, given: dict[str, Any]) -> None:
+    """Refuse what `implement` leaves out, which only a program from another device can ask for."""
+    acting = [NOISE[name] for name in op.masks if given[NOISE[name]]]
+    if acting:
+        raise NotImplementedError(
+            f"a saved program asks {op.name} for {acting[0]} on {given['x'].device.type}, whose "
+            "kernels have none; run it on the CPU"
+        )
 
 
 def implement_everywhere(name: str, function: Callable[..., Any]) -> None:
@@ -230,11 +272,17 @@ def implement_everywhere(name: str, function: Callable[..., Any]) -> None:
     _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
 
 
+def register_fake(name: str, function: Callable[..., Any]) -> None:
+    """Tell torch what an operator returns for tensors without data."""
+    torch.library.register_fake(f"lnrnn::{name}", function, lib=_LIBRARY)
+
+
 def run(
     op: Op,
     tensors: Sequence[Tensor | None],
     batch_sizes: Tensor | None,
     cuts: Tensor | None,
+    random: Random | None,
     options: Sequence[Any],
     storage: torch.dtype | None,
     again: Callable[..., tuple[Tensor, ...]],
@@ -246,6 +294,9 @@ def run(
         tensors: What is differentiated, in its order.
         batch_sizes: Live sequences at each step, for packed ``x``.
         cuts: Where the state that a step leaves is replaced by the one after a reset, if anywhere.
+        random: What is random inside the steps, if anything. The backward keeps the masks: they are
+            one byte a unit, where a kernel keeps some forty, and any device reads them faster than
+            it draws them.
         options: ``reverse`` and what follows it in both schemas.
         storage: What the hidden states are rounded to at each step, if not the tensors' dtype.
         again: The same computation by the reference, a function of ``tensors``, for gradients of
@@ -255,20 +306,28 @@ def run(
         A tuple of the output and the final states.
     """
     options = (*options, storage, None)  # the kernels know the CPU they run on
+    masks, probabilities = ((None,) * len(op.masks), ()) if random is None else random
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     # What torch.jit.trace records is for inference: it cannot hold a function of Python's.
     if wanted and not torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-        return _Fused.apply(op, again, batch_sizes, cuts, options, *tensors)
-    first, last = _apart(op, cuts, tensors)
+        return _Fused.apply(op, again, probabilities, options, batch_sizes, cuts, *masks, *tensors)
+    first, last = _apart(op, cuts, masks, probabilities, tensors)
     return _forward(op)(*first, batch_sizes, *options, False, *last)[: 1 + op.states]
 
 
 def _apart(
-    op: Op, cuts: Tensor | None, tensors: Sequence[Tensor | None]
-) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
-    """Return the tensors that a schema has first, and what it has last: nothing without resets."""
+    op: Op,
+    cuts: Tensor | None,
+    masks: Sequence[Tensor | None],
+    probabilities: Sequence[float],
+    tensors: Sequence[Tensor | None],
+) -> tuple[Sequence[Tensor | None], Sequence[Any]]:
+    """Return the tensors that a schema has first, and what it has last, as far as it is needed."""
     count = len(op.tensors)
-    return tensors[:count], () if cuts is None else (cuts, *tensors[count:])
+    first, reset_states = tensors[:count], tensors[count:]
+    if probabilities:
+        return first, (cuts, *reset_states, *masks, *probabilities)
+    return first, () if cuts is None else (cuts, *reset_states)
 
 
 class _Fused(torch.autograd.Function):
@@ -279,33 +338,35 @@ class _Fused(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, op, again, batch_sizes, cuts, options, *tensors) -> Any:
+    def forward(ctx, op, again, probabilities, options, batch_sizes, cuts, *rest) -> Any:
         """Run the kernel and keep what the backward needs."""
-        first, last = _apart(op, cuts, tensors)
+        masks, tensors = rest[: len(op.masks)], rest[len(op.masks) :]
+        first, last = _apart(op, cuts, masks, probabilities, tensors)
         results = _forward(op)(*first, batch_sizes, *options, True, *last)
-        ctx.op, ctx.again, ctx.options = op, again, options
-        ctx.save_for_backward(batch_sizes, cuts, *tensors, *results)
+        ctx.op, ctx.again, ctx.probabilities, ctx.options = op, again, probabilities, options
+        ctx.save_for_backward(batch_sizes, cuts, *rest, *results)
         return results[: 1 + op.states]
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> Any:
         """Return the gradients of the tensors."""
-        count = len(ctx.op.differentiated)
+        op = ctx.op
+        count, low = len(op.differentiated), len(op.masks)
         batch_sizes, cuts, *saved = ctx.saved_tensors
-        tensors, results = saved[:count], saved[count:]
-        needed = ctx.needs_input_grad[len(_NOTHING) :]
+        masks, tensors, results = saved[:low], saved[low : low + count], saved[low + count :]
+        before = (None,) * (_BEFORE + low)
+        needed = ctx.needs_input_grad[len(before) :]
         # A graph that is being compiled has no gradients of gradients.
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return *_NOTHING, *_differentiable(ctx.again, tensors, grads, needed)
-        large = [needed[ctx.op.tensors.index(name)] for name in LARGE]
-        first, last = _apart(ctx.op, cuts, tensors)
-        rest = (batch_sizes, *ctx.options, large)
-        found = _backward(ctx.op)(*grads, *first, *results, *rest, *last)
+            return *before, *_differentiable(ctx.again, tensors, grads, needed)
+        large = [needed[op.tensors.index(name)] for name in LARGE]
+        first, last = _apart(op, cuts, masks, ctx.probabilities, tensors)
+        found = _backward(op)(*grads, *first, *results, batch_sizes, *ctx.options, large, *last)
         wanted = [g if need else None for g, need in zip(found, needed, strict=True)]
-        return *_NOTHING, *wanted
+        return *before, *wanted
 
 
-_NOTHING = (None,) * 5  # gradients of the arguments before the tensors
+_BEFORE = 6  # arguments before the masks and tensors, which have no gradient
 
 
 def _differentiable(
@@ -331,61 +392,7 @@ def _backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
     return getattr(torch.ops.lnrnn, f"{op.name}_backward")
 
 
-def _empty(like: Tensor, *shape: Any, wide: bool = False) -> Tensor:
+def empty(like: Tensor, *shape: Any, wide: bool = False) -> Tensor:
+    """Return memory of a tensor's kind, in float32 or better if ``wide``."""
     dtype = torch.float32 if wide and like.dtype != torch.float64 else like.dtype
     return like.new_empty(shape, dtype=dtype)
-
-
-def _outputs(x: Tensor, h_0: Tensor, *cells: Tensor) -> list[Tensor]:
-    """Return the output and the final states: in the dtype of the products, cell states wide."""
-    states = [_empty(h_0, *h_0.shape), *(_empty(c, *c.shape, wide=True) for c in cells)]
-    return [_empty(h_0, *x.shape[:-1], h_0.shape[1]), *states]
-
-
-def _fake_kept(op: Op, given: dict[str, Any]) -> list[Tensor]:
-    """Return what the forward keeps: rows of gate entries, of cell states and of moments."""
-    x, h_0, width, keep = given["x"], given["h_0"], given["weight_hh"].shape[0], given["keep"]
-    rows = (x.shape[0] if x.dim() == 2 else x.shape[0] * x.shape[1]) if keep else 0
-    projects, normed = given["weight_ih"] is not None, given["gain_ih"] is not None
-    shapes = {
-        "side": (rows, width),
-        "projected": (rows if projects and not given.get("joint", False) else 0, width),
-        "input_stats": (rows if normed else 0, 2 * op.gates),
-        "cells": (rows, given["c_0"].shape[1] if "c_0" in given else 0),
-        "stats": (rows, 2 * (op.gates + op.states - 1)),
-    }
-    kept = {name: _empty(h_0, *shapes[name], wide=name in ("cells", "stats")) for name in op.saved}
-    if keep and given["storage"] == torch.bfloat16:
-        kept |= {name: kept[name].bfloat16() for name in ("side", "projected")}
-    return list(kept.values())
-
-
-def _fake_forward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
-    """Return what makes results of the right shapes and dtypes."""
-
-    def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = by_name(op.takes, args)
-        cells = [given["c_0"]] if "c_0" in given else []
-        return *_outputs(given["x"], given["h_0"], *cells), *_fake_kept(op, given)
-
-    return fake
-
-
-def _fake_backward(op: Op) -> Callable[..., tuple[Tensor, ...]]:
-    """Return what makes gradients shaped as the tensors; of a missing one nothing is promised."""
-
-    def fake(*args: Any) -> tuple[Tensor, ...]:
-        given = by_name(op.backward_takes, args)
-        unwanted = {name for name, needed in zip(LARGE, given["needed"], strict=True) if not needed}
-        tensors = {name: given[name.rstrip("?")] for name in op.differentiated}
-        return tuple(
-            _empty(given["x"], 0) if t is None or name in unwanted else _empty(t, *t.shape)
-            for name, t in tensors.items()
-        )
-
-    return fake
-
-
-for _op in OPS:
-    torch.library.register_fake(f"lnrnn::{_op.name}", _fake_forward(_op), lib=_LIBRARY)
-    torch.library.register_fake(f"lnrnn::{_op.name}_backward", _fake_backward(_op), lib=_LIBRARY)

@@ -4,8 +4,9 @@ Every bit of a mask is a function of a seed and of four counters: what it is for
 sequence and the unit. No generator is advanced, so a seed gives the same masks every time, on every
 device, and for a padded batch as for the same batch packed.
 
-The function is Philox4x32-10, in whole numbers of 64 bits: torch has no unsigned ones that can be
-multiplied.
+`keep_mask` defines them; ``lnrnn::keep_mask`` is the same as an operator, which a device may have a
+kernel for. The function is Philox4x32-10, in whole numbers of 64 bits: torch has no unsigned ones
+that can be multiplied.
 
 Dimensions: T time steps, B sequences, N time steps of all packed sequences together, H hidden
 units, R recurrent features.
@@ -129,58 +130,37 @@ def keep_mask(
     return torch.cat(kept).view(*step.shape, units)
 
 
-class Drawn:
-    """The masks of one direction's call.
+MASK_SCHEMA = (
+    "keep_mask(float probability, SymInt seed, int purpose, Tensor step, Tensor row, SymInt units)"
+    " -> Tensor"
+)
 
-    Args:
-        noise: What is random; None for nothing.
-        x: The input, (T, B, ...) or packed (N, ...).
-        batch_sizes: Live sequences at each step of a packed one.
-        recurrent: R.
-        hidden: H.
+
+def _fake_mask(
+    probability: float, seed: int, purpose: int, step: Tensor, row: Tensor, units: int
+) -> Tensor:
+    shape = torch.broadcast_shapes(step.shape, row.shape)
+    return step.new_empty((*shape, units), dtype=torch.bool)
+
+
+_LIBRARY = torch.library.Library("lnrnn", "FRAGMENT")
+_LIBRARY.define(MASK_SCHEMA)
+_LIBRARY.impl("keep_mask", keep_mask, "CompositeExplicitAutograd")
+torch.library.register_fake("lnrnn::keep_mask", _fake_mask, lib=_LIBRARY)
+
+
+class Drawn(NamedTuple):
+    """What is random inside the steps of one call, drawn.
 
     Attributes:
+        noise: What is random.
         masks: Of every step.
         seen: Which units of the hidden state W_hh reads, (B, R), or None for all.
     """
 
-    def __init__(
-        self,
-        noise: Noise | None,
-        x: Tensor,
-        batch_sizes: list[int] | None,
-        recurrent: int,
-        hidden: int,
-    ) -> None:
-        self.noise = Noise() if noise is None else noise
-        self.masks, self.seen = NO_MASKS, None
-        if noise is None or noise.seed is None:
-            return
-        batch = x.shape[1] if batch_sizes is None else batch_sizes[0]
-        rows = torch.arange(batch, device=x.device) if noise.order is None else noise.order
-        if batch_sizes is None:
-            step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)  # (T, 1)
-            row = rows
-        else:
-            sizes = torch.tensor(batch_sizes, device=x.device)
-            step = torch.arange(len(batch_sizes), device=x.device).repeat_interleave(sizes)  # (N,)
-            first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-            row = rows[torch.arange(len(step), device=x.device) - first]
-        self.masks = Masks(
-            self._mask(noise.zoneout, ZONEOUT, step, row, recurrent),
-            self._mask(noise.zoneout_c, ZONEOUT_C, step, row, hidden),
-            self._mask(noise.recurrent_dropout, CANDIDATE, step, row, hidden),
-        )
-        start = torch.zeros_like(rows)
-        self.seen = self._mask(noise.variational_dropout, SEEN_STATE, start, rows, recurrent)
-
-    def _mask(
-        self, probability: float, purpose: int, step: Tensor, row: Tensor, units: int
-    ) -> Tensor | None:
-        if not probability or self.noise.seed is None:
-            return None
-        purpose += 4 * self.noise.stream
-        return keep_mask(probability, self.noise.seed, purpose, step, row, units)
+    noise: Noise = Noise()
+    masks: Masks = NO_MASKS
+    seen: Tensor | None = None
 
     def read(self, h: Tensor) -> Tensor:
         """Return what W_hh reads of the hidden state, (rows, R)."""
@@ -198,6 +178,58 @@ class Drawn:
     def cell(self, new: Tensor, old: Tensor, masks: Masks) -> Tensor:
         """Return the cell state after a step, (rows, H)."""
         return _zoned_out(new, old, masks.c, self.noise.zoneout_c)
+
+
+NO_NOISE = Drawn()
+
+
+def draw(
+    noise: Noise | None,
+    x: Tensor,
+    batch_sizes: list[int] | None,
+    recurrent: int,
+    hidden: int,
+) -> Drawn:
+    """Draw the masks of one direction's call.
+
+    Args:
+        noise: What is random; None for nothing.
+        x: The input, (T, B, ...) or packed (N, ...).
+        batch_sizes: Live sequences at each step of a packed one.
+        recurrent: R.
+        hidden: H.
+    """
+    if noise is None:
+        return NO_NOISE
+    if noise.seed is None:
+        return Drawn(noise)
+    batch = x.shape[1] if batch_sizes is None else batch_sizes[0]
+    rows = torch.arange(batch, device=x.device) if noise.order is None else noise.order
+    if batch_sizes is None:
+        step = torch.arange(x.shape[0], device=x.device).unsqueeze(1)  # (T, 1)
+        row = rows
+    else:
+        sizes = torch.tensor(batch_sizes, device=x.device)
+        step = torch.arange(len(batch_sizes), device=x.device).repeat_interleave(sizes)  # (N,)
+        first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        row = rows[torch.arange(len(step), device=x.device) - first]
+    masks = Masks(
+        _mask(noise, noise.zoneout, ZONEOUT, step, row, recurrent),
+        _mask(noise, noise.zoneout_c, ZONEOUT_C, step, row, hidden),
+        _mask(noise, noise.recurrent_dropout, CANDIDATE, step, row, hidden),
+    )
+    start = torch.zeros_like(rows)
+    seen = _mask(noise, noise.variational_dropout, SEEN_STATE, start, rows, recurrent)
+    return Drawn(noise, masks, seen)
+
+
+def _mask(
+    noise: Noise, probability: float, purpose: int, step: Tensor, row: Tensor, units: int
+) -> Tensor | None:
+    if not probability:
+        return None
+    purpose += 4 * noise.stream
+    return torch.ops.lnrnn.keep_mask(probability, noise.seed, purpose, step, row, units)
 
 
 def _dropped(v: Tensor, kept: Tensor | None, probability: float) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lnrnn.ops.noise import Drawn, Masks, Noise
+from lnrnn.ops.noise import NO_NOISE, Drawn, Masks
 from lnrnn.ops.time_loop import State, run_steps
 
 
@@ -157,7 +157,7 @@ def ln_rnn(
     nonlinearity: str,
     kind: str,
     eps: float,
-    noise: Noise | None = None,
+    drawn: Drawn = NO_NOISE,
 ) -> tuple[Tensor, Tensor]:
     r"""Run an Elman RNN with a norm inside the step.
 
@@ -179,7 +179,7 @@ def ln_rnn(
         nonlinearity: "tanh" or "relu".
         kind: "layer" or "rms".
         eps: Added inside the root.
-        noise: What is random inside the steps, or None.
+        drawn: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -189,7 +189,6 @@ def ln_rnn(
     """
     activation = torch.tanh if nonlinearity == "tanh" else torch.relu
     widths = [weight_hh.shape[0]]
-    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], h_0.shape[-1])
 
     def step(x_t: Tensor, state: State, masks: Masks) -> State:
         product = F.linear(drawn.read(state[0]), weight_hh)  # (rows, H)
@@ -225,7 +224,7 @@ def ln_lstm(
     kind: str,
     eps: float,
     cell_clip: float | None = None,
-    noise: Noise | None = None,
+    drawn: Drawn = NO_NOISE,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Run an LSTM with norms inside the step; gates in torch's order i, f, g, o.
 
@@ -261,7 +260,7 @@ def ln_lstm(
         kind: "layer" or "rms".
         eps: Added inside the root.
         cell_clip: What the new cell state is clipped to, on both sides of 0, or None.
-        noise: What is random inside the steps, or None.
+        drawn: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``; the final hidden state, (B, R); the final cell state,
@@ -273,7 +272,6 @@ def ln_lstm(
     """
     hidden_size = c_0.shape[-1]
     widths = norm_widths(span, 4, hidden_size)
-    drawn = Drawn(noise, x, batch_sizes, h_0.shape[-1], hidden_size)
 
     def normalize_cell(c: Tensor) -> Tensor:
         assert gain_c is not None
@@ -317,7 +315,7 @@ def ln_gru(
     eps: float,
     joint: bool = False,
     shift: Tensor | None = None,
-    noise: Noise | None = None,
+    drawn: Drawn = NO_NOISE,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a GRU with norms inside the step; gates in torch's order r, z, n.
 
@@ -350,7 +348,7 @@ def ln_gru(
         eps: Added inside the root.
         joint: Whether norms cover the sum of both sides, rather than the recurrent side alone.
         shift: Added after a joint norm, (3H,), or None.
-        noise: What is random inside the steps, or None.
+        drawn: What is random inside the steps.
 
     Returns:
         The hidden states, laid out as ``x``, and the final one, (B, H).
@@ -361,7 +359,6 @@ def ln_gru(
     """
     hidden_size = h_0.shape[-1]
     widths = norm_widths(span, 3, hidden_size)
-    drawn = Drawn(noise, x, batch_sizes, hidden_size, hidden_size)
 
     def separate(x_t: Tensor, product: Tensor) -> tuple[Tensor, Tensor]:
         u = recurrent_side(product, gain, bias_hh, widths=widths, kind=kind, eps=eps)

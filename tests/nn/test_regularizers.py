@@ -278,21 +278,15 @@ def test_weight_drop_goes_with_torchs_recurrence_and_with_resets(cell: str) -> N
     assert torch.equal(seeded(layer, x, resets=resets)[0], dropped(x, resets=resets)[0])
 
 
-@every_cell
-def test_weight_drop_goes_with_kernels_and_the_others_do_not(cell: str) -> None:
+@every_option
+def test_they_go_with_kernels(cell: str, options: Any) -> None:
     x = inputs()
-    layer = build(cell, "cell", {"weight_drop": 0.5}, fused=True)
-    slow = build(cell, "cell", {"weight_drop": 0.5}, fused=False)
-    torch.testing.assert_close(seeded(layer, x)[0], seeded(slow, x)[0], rtol=0, atol=1e-12)
-    for name in set(OPTIONS[cell]) - {"weight_drop"}:
-        layer = build(cell, "cell", {name: 0.5}, fused=True)
-        with pytest.raises(
-            NotImplementedError, match=f": {name} inside the steps is computed by the reference"
-        ):
-            layer(x)
-        if not name.startswith("zoneout"):
-            layer.eval()(x)
-        build(cell, "cell", {name: 0.5})(x)
+    layer = build(cell, "cell", options, fused=True)
+    slow = build(cell, "cell", options, fused=False)
+    for training in (True, False):
+        found = seeded(layer.train(training), x)[0]
+        truth = seeded(slow.train(training), x)[0]
+        torch.testing.assert_close(found, truth, rtol=0, atol=1e-12)
 
 
 @every_norm

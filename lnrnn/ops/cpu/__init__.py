@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnrnn.ops import fused, reference, torch_layers
+from lnrnn.ops import fused, noise, reference, torch_layers
+from lnrnn.ops.backend import Prepared
 from lnrnn.ops.cpu import prebuilt
 from lnrnn.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "programs.cpp")
+SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "masks.cpp", "programs.cpp")
 HEADERS = (
     "vectors.hpp",
     "norm.hpp",
@@ -36,6 +37,7 @@ HEADERS = (
     "bfloat16.hpp",
     "product.hpp",
     "inputs.hpp",
+    "noise.hpp",
     "resets.hpp",
     "sequence.hpp",
 )
@@ -75,7 +77,7 @@ def uncovered(tensors: Mapping[str, Tensor]) -> str | None:
 
 def prepare(
     op: fused.Op, tensors: Sequence[Tensor | None], project: Callable[..., Any]
-) -> fused.Prepared:
+) -> Prepared:
     """Widen what the kernels compute with; they project x themselves."""
     x = tensors[0]
     assert x is not None
@@ -83,21 +85,23 @@ def prepare(
     if torch.is_autocast_enabled("cpu") and dtype != torch.float64:
         dtype = torch.get_autocast_dtype("cpu")
     wide = [None if t is None else reference.widen(t) for t in tensors]
-    return fused.Prepared(wide, dtype, dtype if dtype in NARROW else None)
+    return Prepared(wide, dtype, dtype if dtype in NARROW else None)
 
 
 def run(
     op: fused.Op,
-    prepared: fused.Prepared,
+    prepared: Prepared,
     batch_sizes: Tensor | None,
     cuts: Tensor | None,
+    random: fused.Random | None,
     options: Sequence[Any],
     again: Callable[..., Any],
 ) -> Any:
     """Run a kernel and return hidden states in the dtype that the reference would."""
-    results = fused.run(op, prepared.tensors, batch_sizes, cuts, options, prepared.storage, again)
+    tensors, dtype, storage = prepared
+    results = fused.run(op, tensors, batch_sizes, cuts, random, options, storage, again)
     output, h_n, *c_n = results
-    return output.to(prepared.dtype), h_n.to(prepared.dtype), *c_n
+    return output.to(dtype), h_n.to(dtype), *c_n
 
 
 @functools.cache
@@ -246,7 +250,9 @@ def _digest(sources: Path) -> str:
 
 def _schemas() -> str:
     """Return the operators' declarations as a list of C++ strings."""
-    return "".join(f'"{schema}",\n' for schema in (*fused.SCHEMAS, torch_layers.SCHEMA))
+    return "".join(
+        f'"{schema}",\n' for schema in (*fused.SCHEMAS, torch_layers.SCHEMA, noise.MASK_SCHEMA)
+    )
 
 
 def _missing_tool() -> str | None:

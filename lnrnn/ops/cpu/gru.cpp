@@ -51,12 +51,56 @@ inline Gates<T> gates_of(
   return gates;
 }
 
+// One row forward; h is the hidden state, replaced. With kDrops, the candidate n is multiplied by
+// `scales`, (H).
+template <bool kDrops, typename T>
+void forward_row(
+    const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m, const Moments<T>* of_a, T* h,
+    const T* scales) {
+  sweep<T>(layer.norms.hidden, [&](int64_t j, auto lanes) {
+    Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
+    if constexpr (kDrops) gate.n = gate.n * lanes.load(scales + j);
+    lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
+  });
+}
+
+// One row backward: from d_h + d_out, the gradient of the hidden state, to d_a and d_v, those of the
+// gates before they bend, from either side, and in d_h what the update gate passes on of it. `before`
+// is the hidden state that the step found.
+template <bool kDrops, typename T>
+void backward_row(
+    const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m, const Moments<T>* of_a,
+    const T* before, const T* d_out, T* d_h, T* d_a, T* d_v, const T* scales) {
+  const int64_t hidden = layer.norms.hidden;
+  sweep<T>(hidden, [&](int64_t j, auto lanes) {
+    const Vec<T> one(T(1));
+    const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m, of_a);
+    const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
+    Vec<T> added = n, d_added = d;
+    if constexpr (kDrops) {
+      added = n * lanes.load(scales + j);
+      d_added = d * lanes.load(scales + j);
+    }
+    const Vec<T> d_n = d_added * (one - z) * (one - n * n);
+    const Vec<T> d_z = d * (lanes.load(before + j) - added) * z * (one - z);
+    const Vec<T> d_r = d_n * u_n * r * (one - r);
+    lanes.store(d_h + j, d * z);
+    lanes.store(d_a + j, d_r);
+    lanes.store(d_a + hidden + j, d_z);
+    lanes.store(d_a + 2 * hidden + j, d_n);
+    lanes.store(d_v + j, d_r);
+    lanes.store(d_v + hidden + j, d_z);
+    lanes.store(d_v + 2 * hidden + j, d_n * r);
+  });
+}
+
 Results ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h) {
+    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
+    const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -67,6 +111,9 @@ Results ln_gru(
   Tensor output = for_all_rows(rows_of(x, hidden), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   const ResetTensors resets(cuts, reset_h, h_0, false);
+  const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
+  const MaskTensor drops(kept_candidate, recurrent_dropout);
+  const Tensor memory = at::empty({steps.batch, hidden}, x.options());
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
@@ -81,9 +128,11 @@ Results ln_gru(
         norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
+    const Dropout<T> dropout = drops.dropout<T>(hidden);
+    T* const scale = memory.data_ptr<T>();
     const Run<T> run{
         w, width, hidden, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
-        storage};
+        noise.with<T>(), storage};
     run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       Moments<T> m[kMoments], of_a[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
@@ -92,10 +141,13 @@ Results ln_gru(
         norms.measure(v, m);
         layer.in.measure(row, a, of_a);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
-        sweep<T>(hidden, [&](int64_t j, auto lanes) {
-          const Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
-          lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
-        });
+        if (dropout.acts()) {
+          T* const scales = scale + low * hidden;
+          dropout.scales(row, scales);
+          forward_row<true>(layer, v, a, m, of_a, h, scales);
+        } else {
+          forward_row<false, T>(layer, v, a, m, of_a, h, nullptr);
+        }
       }
     });
   });
@@ -110,7 +162,8 @@ Gradients ln_gru_backward(
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
-    const Maybe& cuts, const Maybe& reset_h) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
+    const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
@@ -121,6 +174,9 @@ Gradients ln_gru_backward(
   InputGradients d_inputs(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
   const ResetTensors resets(cuts, reset_h, h_0, true);
+  const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
+  const MaskTensor drops(kept_candidate, recurrent_dropout);
+  const Tensor memory = at::empty({steps.batch, hidden}, x.options());
   Tensor d_weight = zeros_if(needed[1], {width, hidden}, x);
   Tensor d_affine = at::zeros({5, width}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
@@ -131,15 +187,19 @@ Gradients ln_gru_backward(
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, nullptr, input_stats, norms), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
-    const T *hs = output.const_data_ptr<T>(), *d_hs = d_output.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
+    const Dropout<T> dropout = drops.dropout<T>(hidden);
+    T* const scale = memory.data_ptr<T>();
     const Backward<T> to{
         w,
         width,
         hidden,
         h_0.const_data_ptr<T>(),
-        hs,
+        output.const_data_ptr<T>(),
+        d_output.const_data_ptr<T>(),
         resets.with<T>(),
+        noise.with<T>(),
+        storage,
         side,
         projected,
         d_h_0.data_ptr<T>(),
@@ -157,25 +217,17 @@ Gradients ln_gru_backward(
       const Sums<T> a_sums{sums + 2 * width, sums + 3 * width, sums + 4 * width};
       for (int64_t s = low; s < high; s++, v += width, a += width, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
-        const T* d_out = d_hs + row * hidden;
         const T* before = to.before(steps, t, s);
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
-        sweep<T>(hidden, [&](int64_t j, auto lanes) {
-          const Vec<T> one(T(1));
-          const auto [r, z, n, u_n] = gates_of(lanes, j, layer, v, a, m, of_a);
-          const Vec<T> d = lanes.load(d_h + j) + lanes.load(d_out + j);
-          const Vec<T> d_n = d * (one - z) * (one - n * n);
-          const Vec<T> d_z = d * (lanes.load(before + j) - n) * z * (one - z);
-          const Vec<T> d_r = d_n * u_n * r * (one - r);
-          lanes.store(d_h + j, d * z);
-          lanes.store(d_a + j, d_r);
-          lanes.store(d_a + hidden + j, d_z);
-          lanes.store(d_a + 2 * hidden + j, d_n);
-          lanes.store(d_v + j, d_r);
-          lanes.store(d_v + hidden + j, d_z);
-          lanes.store(d_v + 2 * hidden + j, d_n * r);
-        });
+        if (dropout.acts()) {
+          T* const scales = scale + low * hidden;
+          dropout.scales(row, scales);
+          backward_row<true>(layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, scales);
+        } else {
+          backward_row<false, T>(
+              layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, nullptr);
+        }
         norms.backward(d_v, d_v, v, m, layer.gain, v_sums);
         layer.in.backward(d_a, a, of_a, a_sums);
       }

@@ -62,17 +62,19 @@ inline Gates<T> gates_of(
 }
 
 // One row forward. c is the cell state, replaced; m is left holding the moments; y, (H), is what the
-// step puts out before a projection. `open` is memory for the output gate, (H).
-template <typename T>
+// step puts out before a projection. `open` is memory for the output gate, (H). With kDrops, the
+// candidate tanh(g) is multiplied by `scales`, (H).
+template <bool kDrops, typename T>
 void forward_row(
     const Layer<T>& layer, int64_t row, const T* v, const T* a, T* c, Moments<T>* m, T* y,
-    T* open) {
+    T* open, const T* scales) {
   const int64_t hidden = layer.hidden();
   layer.norms.measure(v, m);
   Moments<T> of_a[4];
   if (a != nullptr) layer.in.measure(row, a, of_a);
   sweep<T>(hidden, [&](int64_t j, auto lanes) {
-    const Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
+    Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
+    if constexpr (kDrops) gate.g = gate.g * lanes.load(scales + j);
     lanes.store(open + j, gate.o);
     lanes.store(c + j, at::vec::fmadd(gate.f, lanes.load(c + j), gate.i * gate.g));
   });
@@ -95,7 +97,9 @@ Results ln_lstm(
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep,
-    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
+    const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
+    double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
@@ -110,13 +114,16 @@ Results ln_lstm(
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor c_n = c_0.clone(at::MemoryFormat::Contiguous);
   const ResetTensors resets(cuts, reset_h, h_0, false), resets_c(cuts, reset_c, c_0, false);
+  const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
+  const MaskTensor noise_c(fresh_c, zoneout_c), drops(kept_candidate, recurrent_dropout);
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
   Tensor cells = for_all_rows({kept, hidden}, x);
   Tensor stats = at::empty({kept, 2 * kMoments}, x.options());
   Tensor input_stats = inputs.moments(kept, 4);
-  const Tensor opens = at::empty({steps.batch, hidden}, x.options());  // a row a sequence: no sharing
+  // A row a sequence: no sharing. Output gates, cell states as a step finds them, scales.
+  const Tensor opens = at::empty({3, steps.batch, hidden}, x.options());
   const Tensor wide = at::empty({projects ? steps.batch : 0, hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
     using T = scalar_t;
@@ -135,15 +142,26 @@ Results ln_lstm(
     T *state = h_n.data_ptr<T>(), *cs = c_n.data_ptr<T>();
     T *kept_cells = cells.data_ptr<T>(), *saved = stats.data_ptr<T>();
     const Resets<T> of_c = resets_c.with<T>();
-    T* const open = opens.data_ptr<T>();
+    const Zoneout<T> zoneout_of_c = noise_c.zoneout<T>(hidden);
+    const Dropout<T> dropout = drops.dropout<T>(hidden);
+    T *const open = opens.data_ptr<T>(), *const old = open + steps.batch * hidden;
+    T* const scales = old + steps.batch * hidden;
     T* const y = projects ? wide.data_ptr<T>() : state;  // (B, H) either way
     const auto step = [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       Moments<T> m[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += joint ? 0 : width) {
         const int64_t row = steps.first[t] + s;
         T* c = cs + s * hidden;
+        const int64_t room = low * hidden;
         if (keep) std::memcpy(kept_cells + row * hidden, c, hidden * sizeof(T));
-        forward_row(layer, row, v, a, c, m, y + s * hidden, open + low * hidden);
+        if (zoneout_of_c.acts()) std::memcpy(old + room, c, hidden * sizeof(T));
+        if (dropout.acts()) {
+          dropout.scales(row, scales + room);
+          forward_row<true>(layer, row, v, a, c, m, y + s * hidden, open + room, scales + room);
+        } else {
+          forward_row<false, T>(layer, row, v, a, c, m, y + s * hidden, open + room, nullptr);
+        }
+        if (zoneout_of_c.acts()) zoneout_of_c.mix(row, 1, old + room, c);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         of_c.replace(row, s, cs);
       }
@@ -153,7 +171,7 @@ Results ln_lstm(
     };
     const Run<T> run{
         w, width, features, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
-        storage};
+        noise.with<T>(), storage};
     run_forward(steps, run, step);
   });
   return {output, h_n, c_n, side.result(), projected.result(), input_stats, cells, stats};
@@ -162,17 +180,20 @@ Results ln_lstm(
 // One row backward: from d_y, the gradient of what the step put out, and d_c, that of the cell
 // state it left, to d_z, (4H), that of the gates before they bend, and the gradient of the cell state
 // it found, in d_c. `memory` is (5, H); y is what the step put out, computed again, for the
-// projection's gradient.
-template <typename T>
+// projection's gradient. With kDrops, `scales`, (H), are as in the forward.
+template <bool kDrops, typename T>
 void backward_row(
     const Layer<T>& layer, const T* v, const T* a, const T* c_before, const Moments<T>* m,
-    const Moments<T>* of_a, const T* d_y, const T* d_y_more, T* d_c, T* d_z, T* sums_c, T* memory, T* y) {
+    const Moments<T>* of_a, const T* d_y, const T* d_y_more, T* d_c, T* d_z, T* sums_c, T* memory, T* y,
+    const T* scales) {
   const int64_t hidden = layer.hidden();
   T *i_ = memory, *f_ = i_ + hidden, *g_ = f_ + hidden, *c_ = g_ + hidden, *d_ = c_ + hidden;
   sweep<T>(hidden, [&](int64_t j, auto lanes) {
     const Vec<T> one(T(1));
     const auto [i, f, g, o] = gates_of(lanes, j, layer, v, a, m, of_a);
-    const Vec<T> c = at::vec::fmadd(f, lanes.load(c_before + j), i * g);
+    Vec<T> added = g;
+    if constexpr (kDrops) added = g * lanes.load(scales + j);
+    const Vec<T> c = at::vec::fmadd(f, lanes.load(c_before + j), i * added);
     lanes.store(i_ + j, i);
     lanes.store(f_ + j, f);
     lanes.store(g_ + j, g);
@@ -197,9 +218,14 @@ void backward_row(
     const Vec<T> one(T(1)), i = lanes.load(i_ + j), f = lanes.load(f_ + j), g = lanes.load(g_ + j);
     Vec<T> d = lanes.load(d_ + j);
     if (layer.cell == CellNorm::output) d = d + lanes.load(d_c + j);
-    lanes.store(d_z + j, d * g * i * (one - i));
+    Vec<T> added = g, d_g = d;
+    if constexpr (kDrops) {
+      added = g * lanes.load(scales + j);
+      d_g = d * lanes.load(scales + j);
+    }
+    lanes.store(d_z + j, d * added * i * (one - i));
     lanes.store(d_z + hidden + j, d * lanes.load(c_before + j) * f * (one - f));
-    lanes.store(d_z + 2 * hidden + j, d * i * (one - g * g));
+    lanes.store(d_z + 2 * hidden + j, d_g * i * (one - g * g));
     lanes.store(d_c + j, d * f);
   });
 }
@@ -209,14 +235,14 @@ template <typename T>
 struct Projection {
   Weight<T> weight;     // R to H
   int64_t features, hidden;
-  const T* d_output;    // (N, R)
-  const T* d_state;     // (B, R), what later steps add to it
+  const T* d_state;     // (B, R), what later steps add to the gradient of the output
   T *d_narrow, *d_wide; // (chunk, R), (chunk, H): gradients after and before it
   T* y;                 // (chunk, H) before it
   WeightGradient<T> d_weight;
 
-  void backward(int64_t row, int64_t sequence, int64_t at, int64_t rows) const {
-    const T *above = d_output + row * features, *later = d_state + sequence * features;
+  // `above` is the gradient of the output, from the first of the rows on.
+  void backward(const T* above, int64_t sequence, int64_t at, int64_t rows) const {
+    const T* later = d_state + sequence * features;
     T* const d = d_narrow + at * features;
     sweep<T>(rows * features, [&](int64_t i, auto lanes) {
       lanes.store(d + i, lanes.load(above + i) + lanes.load(later + i));
@@ -236,7 +262,9 @@ Gradients ln_lstm_backward(
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
     std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
-    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c) {
+    const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
+    const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
+    double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
   const Steps steps(x, batch_sizes, reverse);
@@ -251,6 +279,8 @@ Gradients ln_lstm_backward(
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
   Tensor d_c_0 = d_c_n.clone(at::MemoryFormat::Contiguous);
   const ResetTensors resets(cuts, reset_h, h_0, true), resets_c(cuts, reset_c, c_0, true);
+  const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
+  const MaskTensor noise_c(fresh_c, zoneout_c), drops(kept_candidate, recurrent_dropout);
   Tensor d_weight = zeros_if(needed[1], {width, features}, x);
   Tensor d_affine = at::zeros({4 * width + 2 * hidden}, x.options());
   Tensor d_down = at::zeros(down.sizes(), x.options());
@@ -258,7 +288,7 @@ Gradients ln_lstm_backward(
   const Tensor wide = at::empty({2, most, hidden}, x.options());
   const Tensor slim = at::empty({most, features}, x.options());
   const Tensor nothing = at::zeros({projects ? hidden : 0}, x.options());
-  const Tensor memories = at::empty({steps.batch, 5 * hidden}, x.options());
+  const Tensor memories = at::empty({steps.batch, 7 * hidden}, x.options());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
@@ -272,17 +302,17 @@ Gradients ln_lstm_backward(
         bias.const_data_ptr<T>(),
         gain_c.const_data_ptr<T>(),
         shift_c.const_data_ptr<T>()};
-    const T* d_hs = d_output.const_data_ptr<T>();
     const T *cs = cells.const_data_ptr<T>(), *zeros = nothing.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     T *d_state = d_h_0.data_ptr<T>(), *d_cs = d_c_0.data_ptr<T>();
     T* const memory = memories.data_ptr<T>();
     const Resets<T> of_c = resets_c.with<T>();
+    const Zoneout<T> zoneout_of_c = noise_c.zoneout<T>(hidden);
+    const Dropout<T> dropout = drops.dropout<T>(hidden);
     const Projection<T> projection{
         {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, narrow},
         features,
         hidden,
-        d_hs,
         d_state,
         slim.data_ptr<T>(),
         wide.data_ptr<T>(),
@@ -294,7 +324,10 @@ Gradients ln_lstm_backward(
         features,
         h_0.const_data_ptr<T>(),
         output.const_data_ptr<T>(),
+        d_output.const_data_ptr<T>(),
         resets.with<T>(),
+        noise.with<T>(),
+        storage,
         side,
         projected,
         d_state,
@@ -312,16 +345,27 @@ Gradients ln_lstm_backward(
       const Sums<T> v_sums{sums, sums + width, joint ? before : nullptr};
       const Sums<T> a_sums{sums + 2 * width, nullptr, before};
       const int64_t first = steps.first[t], next = joint ? 0 : width;
-      if (projects) projection.backward(first + low, low, at, high - low);
+      if (projects) projection.backward(to.above(first + low), low, at, high - low);
       for (int64_t s = low; s < high; s++, at++, v += width, a += next, d_v += width, d_a += width) {
         const int64_t row = first + s;
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         of_c.take_back(row, s, d_cs);
         const T* d_y = projects ? projection.d_wide + at * hidden : d_state + s * hidden;
-        backward_row(
-            layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : d_hs + row * hidden,
-            d_cs + s * hidden, d_a, sums_c, memory + low * 5 * hidden,
-            projects ? projection.y + at * hidden : nullptr);
+        T *const room = memory + low * 7 * hidden, *const scales = room + 5 * hidden;
+        T *const d_old = scales + hidden, *const d_c = d_cs + s * hidden;
+        if (zoneout_of_c.acts()) zoneout_of_c.split(row, 1, d_c, d_old);
+        const auto run_row = [&](auto drops_) {
+          backward_row<decltype(drops_)::value, T>(
+              layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : to.above(row), d_c, d_a,
+              sums_c, room, projects ? projection.y + at * hidden : nullptr, scales);
+        };
+        if (dropout.acts()) {
+          dropout.scales(row, scales);
+          run_row(std::true_type());
+        } else {
+          run_row(std::false_type());
+        }
+        for (int64_t j = 0; zoneout_of_c.acts() && j < hidden; j++) d_c[j] += d_old[j];
         norms.backward(d_a, d_v, v, m, layer.gain, v_sums);
         if (!joint) layer.in.backward(d_a, a, of_a, a_sums);
       }

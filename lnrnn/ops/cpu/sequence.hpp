@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "inputs.hpp"
+#include "noise.hpp"
 #include "resets.hpp"
 
 namespace lnrnn {
@@ -150,6 +151,14 @@ class Widened {
   Tensor room_;
 };
 
+// Rounds to a narrower type, where the numbers are to be those that it can hold.
+template <typename T>
+void round_to(at::ScalarType storage, T* values, int64_t count) {
+  AT_DISPATCH_REDUCED_FLOATING_TYPES(storage, "round_to", [&] {
+    for (int64_t i = 0; i < count; i++) values[i] = static_cast<T>(static_cast<scalar_t>(values[i]));
+  });
+}
+
 // What a forward run reads and writes besides the cell's own.
 template <typename T>
 struct Run {
@@ -159,16 +168,19 @@ struct Run {
   T *state, *output;            // (B, R), initial hidden states, final ones in the end; (N, R)
   const Kept &side, &projected; // W h or, joint, the sum with the input; z where it is apart
   Resets<T> resets;             // of the hidden states
+  HiddenNoise<T> noise;         // of them too
   std::optional<at::ScalarType> storage;  // what hidden states are rounded to, if not T
-};
 
-// Rounds to a narrower type, where the numbers are to be those that it can hold.
-template <typename T>
-void round_to(at::ScalarType storage, T* values, int64_t count) {
-  AT_DISPATCH_REDUCED_FLOATING_TYPES(storage, "round_to", [&] {
-    for (int64_t i = 0; i < count; i++) values[i] = static_cast<T>(static_cast<scalar_t>(values[i]));
-  });
-}
+  // What W reads of the hidden states of `rows` sequences.
+  const T* read(int64_t sequence, int64_t rows) const {
+    const T* const h = state + sequence * features;
+    if (!noise.seen.acts()) return h;
+    T* const to = noise.read + sequence * features;
+    noise.seen.apply(sequence, rows, h, to);
+    if (storage) round_to(*storage, to, rows * features);
+    return to;
+  }
+};
 
 // Runs all steps forward. step(t, low, high, v, z) computes the hidden states of the live sequences
 // [low, high) from v, their rows of `side`, and z, their rows from the input side, null where joint.
@@ -190,11 +202,14 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
         z = {to.data, gates};
       }
       const Rows<const T> start = in.joint ? z : Rows<const T>{nullptr, 0};
-      run.weight.multiply(rows, run.state + low * features, start, v.data);
+      run.weight.multiply(rows, run.read(low, rows), start, v.data);
+      T *const h = run.state + low * features, *const old = run.noise.old + low * features;
+      const bool zoned = run.noise.zoneout.acts();
+      if (zoned) std::memcpy(old, h, rows * features * sizeof(T));
       step(t, low, live, v.data, in.joint ? nullptr : z.data);
+      if (zoned) run.noise.zoneout.mix(row, rows, old, h);
       run.side.template store<T>(row, low, rows);
       run.projected.template store<T>(row, low, rows);
-      T* const h = run.state + low * features;
       if (run.storage) round_to(*run.storage, h, rows * features);
       std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
       for (int64_t b = low; run.resets.any() && b < live; b++) {
@@ -210,7 +225,10 @@ struct Backward {
   const Weight<T>& weight;      // G to R
   int64_t gates, features;      // G, R
   const T *h_0, *output;        // (B, R), (N, R)
+  const T* d_output;            // (N, R)
   Resets<T> resets;             // of the hidden states
+  HiddenNoise<T> noise;         // of them too
+  std::optional<at::ScalarType> storage;  // what the forward rounded them to, if not T
   const Tensor &side, &projected;  // as the forward kept them
   T* d_state;                   // gradient of the final hidden states, becoming the initial ones'
   bool direct;                  // whether the cell itself passes part of d_state on
@@ -227,6 +245,41 @@ struct Backward {
     const int64_t row = steps.before(t, sequence);
     if (row < 0) return h_0 + sequence * features;
     return resets.at(row) ? resets.state + sequence * features : output + row * features;
+  }
+
+  // What W read of it at step t.
+  void read(const Steps& steps, int64_t t, int64_t sequence, T* out) const {
+    const T* const h = before(steps, t, sequence);
+    if (!noise.seen.acts()) {
+      std::memcpy(out, h, features * sizeof(T));
+      return;
+    }
+    noise.seen.apply(sequence, 1, h, out);
+    if (storage) round_to(*storage, out, features);
+  }
+
+  // What a cell adds to d_state, from a row on: the output's gradient, unless zoneout has added it.
+  const T* above(int64_t row) const {
+    return noise.zoneout.acts() ? noise.zeros : d_output + row * features;
+  }
+
+  // Before the step of `rows` rows, of which the first is a sequence's: leaves d_state with the gradient
+  // of what the step makes.
+  void split(int64_t row, int64_t sequence, int64_t rows) const {
+    T* const d = d_state + sequence * features;
+    const T* const more = d_output + row * features;
+    for (int64_t i = 0; i < rows * features; i++) d[i] += more[i];
+    noise.zoneout.split(row, rows, d, noise.old + sequence * features);
+  }
+
+  // After it: d_state becomes the gradient of what the step found.
+  void merge(const T* d_v, int64_t sequence, int64_t rows) const {
+    T *const d = d_state + sequence * features, *const d_read = noise.read + sequence * features;
+    const T* const d_old = noise.old + sequence * features;
+    weight.multiply(rows, d_v, {nullptr, 0}, d_read);
+    if (noise.seen.acts()) noise.seen.apply(sequence, rows, d_read, d_read);
+    for (int64_t i = 0; i < rows * features; i++) d[i] = direct ? d[i] + d_read[i] : d_read[i];
+    for (int64_t i = 0; noise.zoneout.acts() && i < rows * features; i++) d[i] += d_old[i];
   }
 };
 
@@ -281,16 +334,17 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         for (int64_t b = low; to.resets.any() && b < live; b++) {
           to.resets.take_back(steps.first[t] + b, b, to.d_state);
         }
+        if (to.noise.zoneout.acts()) to.split(first, low, n);
         step(sums + shard * to.width, t, low, live, v, z, d_v + at, d_input + at, row);
         T* const d_h = to.d_state + low * features;
-        to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
+        if (to.noise.any()) to.merge(d_v + at, low, n);
+        else to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
         if (projects && to.d_x) {
           T* const d_x = to.d_x + (base + row) * in.features;
           in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x);
         }
         for (int64_t b = low; to.d_weight && b < live; b++) {
-          const T* h = to.before(steps, t, b);
-          std::memcpy(before + (row + b - low) * features, h, features * sizeof(T));
+          to.read(steps, t, b, before + (row + b - low) * features);
         }
       }
     });

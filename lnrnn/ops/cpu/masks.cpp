@@ -3,20 +3,18 @@
 //
 // Dimensions: N masks, U units of each.
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/broadcast_tensors.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "kernels.hpp"
+// After tensors, whose parts it takes for granted.
+#include <ATen/ops/broadcast_tensors_ops.h>
+
 namespace lnrnn {
 namespace {
-
-using at::Tensor;
 
 constexpr int64_t kLanes = 16;       // groups of four units that are drawn together
 constexpr int64_t kGrain = 1 << 14;  // units that are worth a thread: some ten microseconds
@@ -45,14 +43,16 @@ inline void draw(
   }
 }
 
+}  // namespace
+
 Tensor keep_mask(
     double probability, int64_t seed, int64_t purpose, const Tensor& step_, const Tensor& row_,
     int64_t units) {
-  const std::vector<Tensor> counters = at::broadcast_tensors({step_, row_});
+  const std::vector<Tensor> counters = at::_ops::broadcast_tensors::call({{step_, row_}});
   const Tensor step = counters[0].contiguous(), row = counters[1].contiguous();
   std::vector<int64_t> shape = step.sizes().vec();
   shape.push_back(units);
-  const Tensor mask = at::empty(shape, step.options().dtype(at::kBool));
+  const Tensor mask = empty(shape, at::kBool);
   const auto below = static_cast<uint64_t>(std::nearbyint(std::ldexp(probability, 32)));
   const int64_t *steps = step.const_data_ptr<int64_t>(), *rows = row.const_data_ptr<int64_t>();
   bool* const kept = mask.data_ptr<bool>();
@@ -77,7 +77,4 @@ Tensor keep_mask(
   return mask;
 }
 
-TORCH_LIBRARY_IMPL(lnrnn, CPU, m) { m.impl("keep_mask", keep_mask); }
-
-}  // namespace
 }  // namespace lnrnn

@@ -3,34 +3,47 @@
 A cell takes the names of `torch.nn`'s cells (``weight_ih``, ``gain_ih``: no ``_l0``) and computes
 the numbers of the layer, so that a layer's parameters run in a cell once ``_l0`` is cut off.
 
-A layer with zoneout stays a layer: zoneout acts in evaluation too, and cells have none.
+A layer trained with zoneout, which acts in evaluation too, runs in a cell with the same zoneout.
+While a cell is trained, each call draws masks of its own.
 
 Dimensions: B sequences, I input features, H hidden units.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from lnrnn.nn import direction, inputs, repeated, tools
+from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths
+from lnrnn.nn.options import (
+    GRUCellOptions,
+    LSTMCellOptions,
+    RNNCellOptions,
+    check_regularizers,
+    read_options,
+)
 from lnrnn.nn.presets import FromPreset
+from lnrnn.nn.regularizers import Regularizers
+from lnrnn.nn.repeated import Repeating
+from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
 
 
-class _Cell(FromPreset, tools.Recurrent):
+class _Cell(FromPreset, Repeating, tools.Recurrent):
     """Everything about the three cells but the step, as `torch.nn.RNNCellBase` is for torch's."""
 
     weight_ih: Tensor
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
-    _gains_seen = False  # of modules pickled without it too
-    _watched: repeated.Watched | None = None
+    # Of modules pickled without them too.
+    _gains_seen = False
+    regularizers = Regularizers()
+    starts = Starts()
 
     def __init__(
         self,
@@ -42,6 +55,7 @@ class _Cell(FromPreset, tools.Recurrent):
         norm: str | CellNorm | None,
         eps: float,
         fused: bool | None,
+        options: Mapping[str, Any],
     ) -> None:
         super().__init__()
         cell = self._cell
@@ -49,6 +63,7 @@ class _Cell(FromPreset, tools.Recurrent):
         inputs.check_switches(bias=bias)
         inputs.check_fused(fused)
         check_eps(eps)
+        self.regularizers, self.starts = read_options(options, cell, bias, step=True)
         if norm == "output":
             raise ValueError(
                 'a cell has no norm="output": what it outputs is the state it carries, which that '
@@ -87,6 +102,12 @@ class _Cell(FromPreset, tools.Recurrent):
         gain_init = 1.0 if self._cell_norm is None else self._cell_norm.gain_init
         direction.set_affine(self, self._affine_names, gain_init)
         self._start_preset()
+        self.starts.apply(self, "", self._cell, self._cell_norm, weights=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "regularizers":
+            check_regularizers(value, self._cell, step=True)
+        super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
         """Return torch's description, then the norm."""
@@ -97,7 +118,25 @@ class _Cell(FromPreset, tools.Recurrent):
                 parts.append(f"{name}={value}")
         if self.norm is not None:
             parts += [f"norm={self.norm!r}", f"eps={self.eps}"]
-        return ", ".join(parts)
+        options = self.regularizers.given() | self.starts.given()
+        return ", ".join([*parts, *(f"{name}={value!r}" for name, value in options.items())])
+
+    @property
+    def _interrupts(self) -> bool:
+        return self.regularizers.act(self.training)
+
+    @property
+    def _runs_in_ops(self) -> bool:
+        """Whether `lnrnn.ops` runs the step, rather than torch's own cell."""
+        return self._cell_norm is not None or self._interrupts
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what every cell's step in `lnrnn.ops` takes by keyword."""
+        settings: dict[str, Any] = {"eps": self.eps, "fused": self.fused}
+        if self._interrupts:
+            seed = self.regularizers.draw_seed() if self.training else None
+            settings["noise"] = self.regularizers.noise(seed, 0, None)
+        return settings
 
     def _run(self, input: Tensor, state: State | None) -> State:
         """Run one step on (B, I) or (I,) and return the states, (B, H) or (H,)."""
@@ -113,29 +152,8 @@ class _Cell(FromPreset, tools.Recurrent):
         state = inputs.initial_state(state, shapes, x, self.weight_hh.dtype, normed=normed)
         if alone:
             state = tuple(s.unsqueeze(0) for s in state)
-        if normed and repeated.is_plain(x):
-            parameters, watched = self._parameters.values(), self._watched
-            if watched is None or not watched.is_of(parameters):
-                state, self._watched = repeated.watch(self._step, x, state, parameters)
-            else:
-                state = self._step(x, state)
-        else:
-            state = self._step(x, state)
+        state = self._watch(self._step, x, state) if normed else self._step(x, state)
         return tuple(s.squeeze(0) for s in state) if alone else state
-
-    def _repeat(self, input: Any, state: Sequence[Any]) -> State | None:
-        """Run one step as an earlier one was run, or return None where it is not like it."""
-        watched = self._watched  # once, since another thread may take it away
-        if watched is None or not repeated.is_plain(input):
-            return None
-        return watched.run(input, state) if watched.is_of(self._parameters.values()) else None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__.pop("_watched", None)  # it may hold for other settings alone
-        super().__setattr__(name, value)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_watched"}
 
     def _suffixes_of_directions(self) -> list[str]:
         return [""]
@@ -161,6 +179,7 @@ class RNNCell(_Cell, cell="rnn"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.RNNCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -185,9 +204,10 @@ class RNNCell(_Cell, cell="rnn"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[RNNCellOptions],
     ) -> None:
         check_choice("nonlinearity", nonlinearity, NONLINEARITIES)
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
@@ -209,7 +229,7 @@ class RNNCell(_Cell, cell="rnn"):
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             tanh = self.nonlinearity == "tanh"
             torch_cell = torch._VF.rnn_tanh_cell if tanh else torch._VF.rnn_relu_cell
             return (torch_cell(x, state[0], *self._torch_weights()),)
@@ -219,8 +239,7 @@ class RNNCell(_Cell, cell="rnn"):
             state[0],
             self._cell_norm,
             nonlinearity=self.nonlinearity,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]
 
 
@@ -236,6 +255,7 @@ class LSTMCell(_Cell, cell="lstm"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.LSTMCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -263,8 +283,9 @@ class LSTMCell(_Cell, cell="lstm"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[LSTMCellOptions],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
@@ -287,12 +308,12 @@ class LSTMCell(_Cell, cell="lstm"):
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
-        if self._cell_norm is not None:
+        if self._runs_in_ops:
             c = c.to(inputs.carried_dtype(None if hx is None else hx[1], self.weight_hh.dtype))
         return h, c
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             return torch._VF.lstm_cell(x, state, *self._torch_weights())
         return direction.run_lstm(
             direction.Direction.of(self, ""),
@@ -300,8 +321,7 @@ class LSTMCell(_Cell, cell="lstm"):
             state[0],
             state[1],
             self._cell_norm,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]
 
 
@@ -317,6 +337,7 @@ class GRUCell(_Cell, cell="gru"):
         norm: None, "cell" or a `CellNorm`.
         eps: Positive constant that the norm adds to the variance, inside the root.
         fused: Whether a fused kernel runs the norm: None where there is one, True or an error.
+        **options: Zoneout and where parameters start: `lnrnn.nn.options.GRUCellOptions`.
 
     Raises:
         ValueError: If a size or ``eps`` is out of range, a word is unknown, ``norm`` is "output",
@@ -340,8 +361,9 @@ class GRUCell(_Cell, cell="gru"):
         norm: str | CellNorm | None = None,
         eps: float = 1e-5,
         fused: bool | None = None,
+        **options: Unpack[GRUCellOptions],
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused)
+        super().__init__(input_size, hidden_size, bias, device, dtype, norm, eps, fused, options)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return the next hidden state, (B, H) or (H,).
@@ -362,13 +384,12 @@ class GRUCell(_Cell, cell="gru"):
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]
 
     def _step(self, x: Tensor, state: State) -> State:
-        if self._cell_norm is None:
+        if not self._runs_in_ops:
             return (torch._VF.gru_cell(x, state[0], *self._torch_weights()),)
         return direction.run_gru(
             direction.Direction.of(self, ""),
             x.unsqueeze(0),
             state[0],
             self._cell_norm,
-            eps=self.eps,
-            fused=self.fused,
+            **self._settings(),
         )[1:]

@@ -1,4 +1,4 @@
-"""A layer's further arguments: what may be random inside its recurrence, and where it starts.
+"""Further arguments of layers and cells: what may be random in a recurrence, and where it starts.
 
 All are off by default. `lnrnn.nn.regularizers.Regularizers` and `lnrnn.nn.starts.Starts` explain
 the values, docs/formulas.md has the equations.
@@ -11,24 +11,20 @@ from lnrnn.nn.regularizers import Regularizers
 from lnrnn.nn.starts import Starts
 
 
-class RNNOptions(TypedDict, total=False):
-    """What an RNN takes by keyword besides its signature.
+class RNNCellOptions(TypedDict, total=False):
+    """What a one-step RNN takes by keyword besides its signature.
 
     Attributes:
         zoneout: Probability of keeping a unit of h as it was; in evaluation, the mean of both.
-        variational_dropout: Probability of zeroing a unit of what W_hh reads, once for all steps.
-        weight_drop: Probability of zeroing an entry of W_hh, once for a call.
         recurrent_init: "orthogonal" for a W_hh that starts orthogonal, each gate by itself.
     """
 
     zoneout: float
-    variational_dropout: float
-    weight_drop: float
     recurrent_init: str | None
 
 
-class GRUOptions(RNNOptions, total=False):
-    """What a GRU takes by keyword besides its signature: what an RNN does, and three more.
+class GRUCellOptions(RNNCellOptions, total=False):
+    """What a one-step GRU takes by keyword: what an RNN does, and three more.
 
     Attributes:
         recurrent_dropout: Probability of zeroing a unit of the candidate n, anew at every step.
@@ -41,8 +37,8 @@ class GRUOptions(RNNOptions, total=False):
     chrono: int | None
 
 
-class LSTMOptions(RNNOptions, total=False):
-    """What an LSTM takes by keyword besides its signature: what an RNN does, and four more.
+class LSTMCellOptions(RNNCellOptions, total=False):
+    """What a one-step LSTM takes by keyword: what an RNN does, and four more.
 
     Attributes:
         zoneout_c: Probability of keeping a unit of the cell state as it was.
@@ -57,6 +53,30 @@ class LSTMOptions(RNNOptions, total=False):
     chrono: int | None
 
 
+class _OfSequences(TypedDict, total=False):
+    """What a layer takes besides, whose masks hold for all steps of a sequence.
+
+    Attributes:
+        variational_dropout: Probability of zeroing a unit of what W_hh reads, once for all steps.
+        weight_drop: Probability of zeroing an entry of W_hh, once for a call.
+    """
+
+    variational_dropout: float
+    weight_drop: float
+
+
+class RNNOptions(RNNCellOptions, _OfSequences, total=False):
+    """What an RNN takes by keyword besides its signature."""
+
+
+class GRUOptions(GRUCellOptions, _OfSequences, total=False):
+    """What a GRU takes by keyword besides its signature."""
+
+
+class LSTMOptions(LSTMCellOptions, _OfSequences, total=False):
+    """What an LSTM takes by keyword besides its signature."""
+
+
 OPTIONS: dict[str, tuple[str, ...]] = {
     "rnn": tuple(RNNOptions.__annotations__),
     "gru": tuple(GRUOptions.__annotations__),
@@ -64,23 +84,38 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def read_options(options: Mapping[str, Any], cell: str, bias: bool) -> tuple[Regularizers, Starts]:
+OF_SEQUENCES = tuple(_OfSequences.__annotations__)
+
+
+def read_options(
+    options: Mapping[str, Any], cell: str, bias: bool, *, step: bool = False
+) -> tuple[Regularizers, Starts]:
     """Return a layer's further arguments, checked.
 
     Args:
         options: By name, as they were given.
         cell: "rnn", "lstm" or "gru".
-        bias: Whether the layer has biases.
+        bias: Whether there are biases.
+        step: Whether they are for a cell that runs one step.
 
     Raises:
         TypeError: If the cell takes none of that name, or a number is not one.
-        ValueError: If a value is out of range, or biases are to start and there are none.
+        ValueError: If a value is out of range, biases are to start and there are none, or a mask is
+            to hold for more steps than there are.
     """
+    known = [name for name in OPTIONS[cell] if not (step and name in OF_SEQUENCES)]
     unknown = [name for name in options if name not in OPTIONS[cell]]
+    name = f"{cell.upper()}Cell" if step else cell.upper()
     if unknown:
         raise TypeError(
-            f"{cell.upper()} got an unexpected keyword argument {unknown[0]!r}; besides its "
-            f"signature it takes {', '.join(OPTIONS[cell])}"
+            f"{name} got an unexpected keyword argument {unknown[0]!r}; besides its signature it "
+            f"takes {', '.join(known)}"
+        )
+    for found in set(options) - set(known):
+        raise ValueError(
+            f"{name} takes no {found}, whose mask holds for all steps of a sequence, and a cell "
+            f"knows one step; train a lnrnn.{cell.upper()} with it: in evaluation it does nothing, "
+            "and the cell runs what was trained"
         )
     names = Starts.__dataclass_fields__
     starts = Starts(**{name: value for name, value in options.items() if name in names})
@@ -88,3 +123,18 @@ def read_options(options: Mapping[str, Any], cell: str, bias: bool) -> tuple[Reg
         raise ValueError(f"{starts.of_biases[0]} says where a bias starts and needs bias=True")
     rest = {name: value for name, value in options.items() if name not in names}
     return Regularizers(**rest), starts
+
+
+def check_regularizers(value: Any, cell: str, *, step: bool = False) -> None:
+    """Check what is assigned to a layer's or cell's ``regularizers``.
+
+    Raises:
+        TypeError: If it is something else, or the cell does not have one of them.
+        ValueError: If a mask is to hold for more steps than there are.
+    """
+    if not isinstance(value, Regularizers):
+        raise TypeError(
+            "regularizers must be a lnrnn.nn.regularizers.Regularizers, got "
+            f"{value!r}; dataclasses.replace(layer.regularizers, zoneout=0.1) makes one"
+        )
+    read_options(value.given(), cell, bias=True, step=step)

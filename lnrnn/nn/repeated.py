@@ -14,7 +14,7 @@ from operator import is_
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 State = tuple[Tensor, ...]
@@ -118,6 +118,34 @@ def watch(
             operator = None
     sizes = (x.shape[-1], state[0].shape[-1])
     return result, Watched(parts, _looks(parts), operator, rest, x.dtype, sizes)
+
+
+class Repeating(nn.Module):
+    """A cell that repeats its steps."""
+
+    _watched: Watched | None = None
+
+    def _repeat(self, input: Any, state: Sequence[Any]) -> State | None:
+        """Run one step as an earlier one was run, or return None where it is not like it."""
+        watched = self._watched  # once, since another thread may take it away
+        if watched is None or not is_plain(input):
+            return None
+        return watched.run(input, state) if watched.is_of(self._parameters.values()) else None
+
+    def _watch(self, step: Callable[[Tensor, State], State], x: Tensor, state: State) -> State:
+        """Run a step on (B, I) the long way, and see whether it can be repeated."""
+        parameters, watched = self._parameters.values(), self._watched
+        if not is_plain(x) or (watched is not None and watched.is_of(parameters)):
+            return step(x, state)
+        state, self._watched = watch(step, x, state, parameters)
+        return state
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__.pop("_watched", None)  # it may hold for other settings alone
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_watched"}
 
 
 class _Watch(TorchDispatchMode):

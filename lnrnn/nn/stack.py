@@ -15,9 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from lnrnn.nn import direction, inputs, tools
 from lnrnn.nn.layers import Layers, State
 from lnrnn.nn.norm import CellNorm, as_cell_norm, check_cell_widths, check_output_width
-from lnrnn.nn.options import read_options
+from lnrnn.nn.options import check_regularizers, read_options
 from lnrnn.nn.presets import FromPreset
-from lnrnn.nn.regularizers import Regularizers
 from lnrnn.nn.resets import Resets, packed_rows
 from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import check_eps
@@ -92,12 +91,7 @@ class Stack(Layers, FromPreset, tools.Recurrent):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "regularizers":
-            if not isinstance(value, Regularizers):
-                raise TypeError(
-                    "regularizers must be a lnrnn.nn.regularizers.Regularizers, got "
-                    f"{value!r}; dataclasses.replace(layer.regularizers, zoneout=0.1) makes one"
-                )
-            read_options(value.given(), self._cell, bias=True)
+            check_regularizers(value, self._cell)
         super().__setattr__(name, value)
 
     def _add_layer(

@@ -255,10 +255,8 @@ def test_what_no_kernel_has_and_autocast_are_refused_too(path: Path) -> None:
     for preset in ("kiros_torch7", "lingvo_simple", "returnn_rnmt_plus"):
         with pytest.raises(NotImplementedError, match=r"no node for this LSTM: a .* is computed"):
             lnrnn.export.onnx(lnrnn.LSTM.from_preset(preset, 3, 7).eval(), path)
-    zoned_out = lnrnn.LSTM(3, 7, zoneout=0.1).eval()
-    with pytest.raises(
-        NotImplementedError, match=r"this LSTM: zoneout inside .*; torch.export rec"
-    ):
+    zoned_out = lnrnn.LSTM(3, 7, zoneout=0.1).eval()  # without a norm inside
+    with pytest.raises(NotImplementedError, match=r"this LSTM: a recurrence without .*; torch.exp"):
         lnrnn.export.onnx(zoned_out, path)
     with (
         torch.autocast("cpu", torch.bfloat16),
@@ -279,3 +277,20 @@ def test_nothing_is_said_of_what_nobody_asked_for(tmp_path: Path, caplog) -> Non
     finally:
         logger.removeHandler(caplog.handler)
     assert [message for message in caplog.messages if "torchvision" in message] == []
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_zoneout_is_its_expectation(cell: str, path: Path) -> None:
+    rates: dict[str, Any] = {"zoneout": 0.3, "variational_dropout": 0.5}
+    rates |= {"zoneout_c": 0.2} if cell == "lstm" else {}
+    rates |= {} if cell == "rnn" else {"recurrent_dropout": 0.5}
+    layer = randomized(LAYERS[cell](3, 7, bidirectional=True, norm="cell", **rates)).eval()
+    lnrnn.export.onnx(layer, path, initial_state=True)
+    for steps, batch in [(1, 1), (30, 4)]:
+        x, state = torch.randn(steps, batch, 3), states(layer, batch)
+        assert_kept(File(path)(x, *state), run(layer, x, state))
+    alone = randomized(CELLS[cell](3, 7, norm="cell", zoneout=0.3)).eval()
+    lnrnn.export.onnx(alone, path)
+    x, state = torch.randn(5, 3), tuple(torch.randn(5, 7) for _ in range(1 + (cell == "lstm")))
+    truth = alone(x, state if cell == "lstm" else state[0])
+    assert_kept(File(path)(x, *state), truth if cell == "lstm" else [truth])

@@ -10,7 +10,9 @@ from norm_cases import CELLS, FEW, LAYERS, TORCH_CELLS, Case, randomized, run, s
 from numerics import assert_close, assert_equal, cotangents
 from torch import Tensor
 
+import lnrnn
 from lnrnn import CellNorm
+from lnrnn.nn.regularizers import Regularizers
 
 every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
@@ -166,3 +168,103 @@ def test_names_are_the_layers_without_their_suffix(cell: str) -> None:
         names = [name for name, _ in CELLS[cell](3, 7, norm=norm).named_parameters()]
         layer = LAYERS[cell](3, 7, norm=norm)
         assert names == [name.removesuffix("_l0") for name, _ in layer.named_parameters()]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "rnn": {"zoneout": 0.3},
+    "lstm": {"zoneout": 0.3, "zoneout_c": 0.2, "recurrent_dropout": 0.4},
+    "gru": {"zoneout": 0.3, "recurrent_dropout": 0.4},
+}
+
+
+def twins(cell: str, norm: Any, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
+    """Return a layer and a cell with its parameters, both with all that is random in a step."""
+    options = {"norm": norm, "dtype": dtype, **OPTIONS[cell]}
+    layer = randomized(LAYERS[cell](3, 7, **options))
+    alone = CELLS[cell](3, 7, **options)
+    values = {name.removesuffix("_l0"): value for name, value in layer.state_dict().items()}
+    alone.load_state_dict(values)
+    return layer, alone
+
+
+@pytest.mark.parametrize("norm", [None, "cell"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_trained_layer_with_zoneout_runs_step_by_step(cell: str, norm: Any) -> None:
+    layer, alone = twins(cell, norm)
+    layer.eval(), alone.eval()
+    x, state = torch.randn(5, 2, 3, dtype=torch.float64), None
+    output = layer(x)[0]
+    for x_t, expected in zip(x, output, strict=True):
+        state = alone(x_t, state)
+        torch.testing.assert_close(state[0] if cell == "lstm" else state, expected)
+    plain = CELLS[cell](3, 7, norm=norm, dtype=torch.float64)
+    plain.load_state_dict(alone.state_dict())
+    assert not torch.allclose(plain(x[0])[0], alone(x[0])[0])
+
+
+@pytest.mark.parametrize("norm", [None, "cell"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_in_training_a_cell_draws_what_a_layer_draws_for_one_step(cell: str, norm: Any) -> None:
+    layer, alone = twins(cell, norm)
+    x = torch.randn(1, 4, 3, dtype=torch.float64)
+    results = []
+    for call in (lambda: layer(x)[0][0], lambda: alone(x[0]), lambda: alone(x[0])):
+        torch.manual_seed(5)
+        result = call()
+        results.append(result[0] if isinstance(result, tuple) else result)
+    torch.testing.assert_close(results[0], results[1])
+    assert torch.equal(results[1], results[2])
+    later = alone(x[0])
+    assert not torch.equal(later[0] if cell == "lstm" else later, results[2])
+    results[1].sum().backward()
+    assert all(p.grad is not None for n, p in alone.named_parameters() if "ih" not in n)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("norm", [None, "cell"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_zoneout_changes_no_dtype(cell: str, norm: Any, dtype: torch.dtype) -> None:
+    _, alone = twins(cell, norm, dtype)
+    x, state = torch.randn(2, 3, dtype=dtype), None
+    for _ in range(2):
+        state = alone(x, state)
+        for value in state if isinstance(state, tuple) else (state,):
+            assert value.dtype == dtype
+
+
+def test_gates_of_cells_start_as_those_of_layers() -> None:
+    lstm = lnrnn.LSTMCell(3, 7, norm="cell", forget_bias=1.0)
+    assert lstm.bias_hh is not None
+    assert lstm.bias_hh[7:14].eq(1).all()
+    gru = lnrnn.GRUCell(3, 7, update_bias=-1.0, recurrent_init="orthogonal")
+    assert gru.bias_hh is not None
+    assert gru.bias_hh[7:14].eq(-1).all()
+    part = gru.weight_hh.detach()[:7]
+    torch.testing.assert_close(part @ part.T, torch.eye(7), rtol=0, atol=1e-5)
+    with pytest.raises(TypeError, match="'haste_lstm' says where biases start, and forget_bias"):
+        lnrnn.LSTMCell.from_preset("haste_lstm", 3, 7, forget_bias=2.0)
+    haste = lnrnn.LSTMCell.from_preset("haste_lstm", 3, 7, zoneout=0.1)
+    assert repr(haste).endswith("zoneout=0.1)")
+
+
+def test_cells_refuse_masks_of_whole_sequences_and_what_they_do_not_have() -> None:
+    make: Any = lnrnn.LSTMCell
+    for name in ("variational_dropout", "weight_drop"):
+        with pytest.raises(ValueError, match=rf"LSTMCell takes no {name}, .* train a lnrnn\.LSTM"):
+            make(3, 7, **{name: 0.1})
+    gru: Any = lnrnn.GRUCell
+    with pytest.raises(TypeError, match="GRUCell got an unexpected keyword argument 'zoneout_c'"):
+        gru(3, 7, zoneout_c=0.1)
+    cell = lnrnn.GRUCell(3, 7)
+    cell.regularizers = Regularizers(zoneout=0.5)
+    with pytest.raises(ValueError, match="takes no weight_drop"):
+        cell.regularizers = Regularizers(weight_drop=0.1)
+
+
+def test_a_cell_pickled_without_them_still_runs() -> None:
+    cell = lnrnn.LSTMCell(3, 7)
+    for name in ("regularizers", "starts"):
+        del cell.__dict__[name]
+    cell(torch.randn(2, 3))
+    cell.reset_parameters()
+    assert repr(cell) == "LSTMCell(3, 7)"

@@ -176,3 +176,16 @@ def test_traced_after_a_step(cell: str) -> None:
 def test_what_no_kernel_computes_goes_the_long_way() -> None:
     module = watched("lstm", norm=CellNorm(cell_clip=1.0))
     assert_as_new(module, torch.randn(2, 3), given("lstm", 2))
+
+
+@every_cell
+def test_zoneout_repeats_its_mean_and_draws_anew(cell: str) -> None:
+    module = watched(cell, zoneout=0.5).eval()
+    x, state = torch.randn(2, 3), given(cell, 2)
+    for _ in range(2):
+        assert_as_new(module, x, state)
+    module.train()
+    drawn = {call(module, x, state)[0].numpy().tobytes() for _ in range(8)}
+    assert len(drawn) > 1
+    module.eval()
+    assert_as_new(module, x, state)

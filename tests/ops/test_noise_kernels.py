@@ -12,7 +12,7 @@ from recurrences import arguments, names, op, op_with, reset_mask, with_states
 from lnrnn.ops import cpu, noise
 from lnrnn.ops.noise import Noise
 
-RATES: dict[str, dict[str, float]] = {
+RATES: dict[str, dict[str, Any]] = {
     "rnn": {"zoneout": 0.3, "variational_dropout": 0.4},
     "gru": {"zoneout": 0.3, "recurrent_dropout": 0.5, "variational_dropout": 0.4},
     "lstm": {
@@ -37,7 +37,8 @@ def acting(cell: str, seed: int | None) -> Iterator[Noise]:
     yield Noise(**rates, seed=seed, stream=1)
     for name, rate in rates.items():
         if seed is not None or name.startswith("zoneout"):
-            yield Noise(**{name: rate}, seed=seed)
+            alone: Any = {name: rate}
+            yield Noise(**alone, seed=seed)
 
 
 def packed_as(layout: dict[str, Any]) -> torch.Tensor | None:
@@ -146,7 +147,9 @@ def test_threads_share_the_work_and_repeat_bit_for_bit(case: Case, seed: int | N
 
 @few
 def test_dropout_does_nothing_in_evaluation(case: Case) -> None:
-    rates = {n: r for n, r in RATES[case.cell].items() if not n.startswith("zoneout")}
+    rates: dict[str, Any] = {
+        n: r for n, r in RATES[case.cell].items() if not n.startswith("zoneout")
+    }
     args = arguments(case)
     plain = output_and_grads(op(case, fused=True), args)
     found = output_and_grads(op(case, noise=Noise(**rates), fused=True), args)

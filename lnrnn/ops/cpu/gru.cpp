@@ -110,7 +110,7 @@ Tensors<6> ln_gru(
   const ResetTensors resets(cuts, reset_h, h_0, false);
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
   const MaskTensor drops(kept_candidate, recurrent_dropout);
-  const Tensor memory = empty({steps.batch, hidden}, x.scalar_type());
+  const Tensor memory = empty({kept_candidate ? steps.batch : 0, hidden}, x.scalar_type());
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
@@ -130,7 +130,9 @@ Tensors<6> ln_gru(
     const Run<T> run{
         w, width, hidden, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
         noise.with<T>(), storage};
-    run_forward(steps, run, [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
+    const auto step = [&](auto drops, int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
+      constexpr bool kDrops = decltype(drops)::value;
+      T* const scales = scale + (kDrops ? low * hidden : 0);
       Moments<T> m[kMoments], of_a[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
         const int64_t row = steps.first[t] + s;
@@ -138,15 +140,11 @@ Tensors<6> ln_gru(
         norms.measure(v, m);
         layer.in.measure(row, a, of_a);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
-        if (dropout.acts()) {
-          T* const scales = scale + low * hidden;
-          dropout.scales(row, scales);
-          forward_row<true>(layer, v, a, m, of_a, h, scales);
-        } else {
-          forward_row<false, T>(layer, v, a, m, of_a, h, nullptr);
-        }
+        if constexpr (kDrops) dropout.scales(row, scales);
+        forward_row<kDrops, T>(layer, v, a, m, of_a, h, scales);
       }
-    });
+    };
+    either(dropout.acts(), [&](auto drops) { run_forward(steps, run, bound(drops, step)); });
   });
   return {output, h_n, side.result(), projected.result(), input_stats, stats};
 }
@@ -173,7 +171,7 @@ Tensors<10> ln_gru_backward(
   const ResetTensors resets(cuts, reset_h, h_0, true);
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
   const MaskTensor drops(kept_candidate, recurrent_dropout);
-  const Tensor memory = empty({steps.batch, hidden}, x.scalar_type());
+  const Tensor memory = empty({kept_candidate ? steps.batch : 0, hidden}, x.scalar_type());
   Tensor d_weight = zeros_if(needed[1], {width, hidden}, x);
   Tensor d_affine = zeros({5, width}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
@@ -208,8 +206,10 @@ Tensors<10> ln_gru_backward(
         narrow,
         d_affine.data_ptr<T>(),
         5 * width};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* a, T* d_v,
-                          T* d_a, int64_t) {
+    const auto step = [&](auto drops, T* sums, int64_t t, int64_t low, int64_t high, const T* v,
+                          const T* a, T* d_v, T* d_a, int64_t) {
+      constexpr bool kDrops = decltype(drops)::value;
+      T* const scales = scale + (kDrops ? low * hidden : 0);
       const Sums<T> v_sums{sums, sums + width, nullptr};
       const Sums<T> a_sums{sums + 2 * width, sums + 3 * width, sums + 4 * width};
       for (int64_t s = low; s < high; s++, v += width, a += width, d_v += width, d_a += width) {
@@ -217,19 +217,16 @@ Tensors<10> ln_gru_backward(
         const T* before = to.before(steps, t, s);
         const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
-        if (dropout.acts()) {
-          T* const scales = scale + low * hidden;
-          dropout.scales(row, scales);
-          backward_row<true>(layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, scales);
-        } else {
-          backward_row<false, T>(
-              layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, nullptr);
-        }
+        if constexpr (kDrops) dropout.scales(row, scales);
+        backward_row<kDrops, T>(
+            layer, v, a, m, of_a, before, to.above(row), d_h, d_a, d_v, scales);
         norms.backward(d_v, d_v, v, m, layer.gain, v_sums);
         layer.in.backward(d_a, a, of_a, a_sums);
       }
     };
-    run_backward(steps, to, step, [](int64_t) {});
+    either(dropout.acts(), [&](auto drops) {
+      run_backward(steps, to, bound(drops, step), [](int64_t) {});
+    });
   });
   const std::vector<Tensor> s = d_affine.unbind();
   return {d_inputs.x,   d_h_0,        d_weight,     s[0].clone(), s[1].clone(), d_inputs.weight,

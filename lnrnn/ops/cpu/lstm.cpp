@@ -143,7 +143,8 @@ Tensors<8> ln_lstm(
     T *const open = opens.data_ptr<T>(), *const old = open + steps.batch * hidden;
     T* const scales = old + steps.batch * hidden;
     T* const y = projects ? wide.data_ptr<T>() : state;  // (B, H) either way
-    const auto step = [&](int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
+    const auto step = [&](auto drops, int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
+      constexpr bool kDrops = decltype(drops)::value;
       Moments<T> m[kMoments];
       for (int64_t s = low; s < high; s++, v += width, a += joint ? 0 : width) {
         const int64_t row = steps.first[t] + s;
@@ -151,12 +152,8 @@ Tensors<8> ln_lstm(
         const int64_t room = low * hidden;
         if (keep) std::memcpy(kept_cells + row * hidden, c, hidden * sizeof(T));
         if (zoneout_of_c.acts()) std::memcpy(old + room, c, hidden * sizeof(T));
-        if (dropout.acts()) {
-          dropout.scales(row, scales + room);
-          forward_row<true>(layer, row, v, a, c, m, y + s * hidden, open + room, scales + room);
-        } else {
-          forward_row<false, T>(layer, row, v, a, c, m, y + s * hidden, open + room, nullptr);
-        }
+        if constexpr (kDrops) dropout.scales(row, scales + room);
+        forward_row<kDrops, T>(layer, row, v, a, c, m, y + s * hidden, open + room, scales + room);
         if (zoneout_of_c.acts()) zoneout_of_c.mix(row, 1, old + room, c);
         if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
         of_c.replace(row, s, cs);
@@ -168,7 +165,7 @@ Tensors<8> ln_lstm(
     const Run<T> run{
         w, width, features, layer.in, state, output.data_ptr<T>(), side, projected, resets.with<T>(),
         noise.with<T>(), storage};
-    run_forward(steps, run, step);
+    either(dropout.acts(), [&](auto drops) { run_forward(steps, run, bound(drops, step)); });
   });
   return {output, h_n, c_n, side.result(), projected.result(), input_stats, cells, stats};
 }
@@ -339,8 +336,9 @@ Tensors<15> ln_lstm_backward(
         narrow,
         d_affine.data_ptr<T>(),
         4 * width + 2 * hidden};
-    const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* a, T* d_v,
-                          T* d_a, int64_t at) {
+    const auto step = [&](auto drops, T* sums, int64_t t, int64_t low, int64_t high, const T* v,
+                          const T* a, T* d_v, T* d_a, int64_t at) {
+      constexpr bool kDrops = decltype(drops)::value;
       T *before = sums + 3 * width, *sums_c = before + width;
       const Sums<T> v_sums{sums, sums + width, joint ? before : nullptr};
       const Sums<T> a_sums{sums + 2 * width, nullptr, before};
@@ -354,25 +352,19 @@ Tensors<15> ln_lstm_backward(
         T *const room = memory + low * 7 * hidden, *const scales = room + 5 * hidden;
         T *const d_old = scales + hidden, *const d_c = d_cs + s * hidden;
         if (zoneout_of_c.acts()) zoneout_of_c.split(row, 1, d_c, d_old);
-        const auto run_row = [&](auto drops_) {
-          backward_row<decltype(drops_)::value, T>(
-              layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : to.above(row), d_c, d_a,
-              sums_c, room, projects ? projection.y + at * hidden : nullptr, scales);
-        };
-        if (dropout.acts()) {
-          dropout.scales(row, scales);
-          run_row(std::true_type());
-        } else {
-          run_row(std::false_type());
-        }
+        if constexpr (kDrops) dropout.scales(row, scales);
+        backward_row<kDrops, T>(
+            layer, v, a, cs + row * hidden, m, of_a, d_y, projects ? zeros : to.above(row), d_c, d_a,
+            sums_c, room, projects ? projection.y + at * hidden : nullptr, scales);
         for (int64_t j = 0; zoneout_of_c.acts() && j < hidden; j++) d_c[j] += d_old[j];
         norms.backward(d_a, d_v, v, m, layer.gain, v_sums);
         if (!joint) layer.in.backward(d_a, a, of_a, a_sums);
       }
     };
-    run_backward(steps, to, step, [&](int64_t rows) {
+    const auto chunk = [&](int64_t rows) {
       if (projects) projection.add_weight(rows);
-    });
+    };
+    either(dropout.acts(), [&](auto drops) { run_backward(steps, to, bound(drops, step), chunk); });
   });
   const std::vector<Tensor> s =
       d_affine.split_with_sizes({width, width, width, width, hidden, hidden});

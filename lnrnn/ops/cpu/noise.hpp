@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "inputs.hpp"
 
@@ -81,6 +82,20 @@ struct HiddenNoise {
 
   bool any() const { return zoneout.acts() || seen.acts(); }
 };
+
+// Calls body(std::true_type()) or body(std::false_type()): steps are compiled with and without what
+// only some calls want.
+template <class Body>
+void either(bool which, Body body) {
+  if (which) body(std::true_type());
+  else body(std::false_type());
+}
+
+// The function of the arguments that are left once the first is given.
+template <class First, class Function>
+auto bound(First first, const Function& function) {
+  return [first, &function](auto... rest) { function(first, rest...); };
+}
 
 // The mask of a schema, to read and to keep alive.
 struct MaskTensor {

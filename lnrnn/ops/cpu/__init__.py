@@ -3,9 +3,9 @@
 The first call that wants them compiles them, which takes about 20 seconds on two cores;
 ``python -m lnrnn.ops.cpu`` does it ahead, and a wheel may bring them compiled
 (:mod:`lnrnn.ops.cpu.prebuilt`). The library is kept in torch's folder for extensions
-(``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a name made of what it depends on:
-torch's version, the CPU's capability and the sources. So machines that differ share a home folder
-safely, and an upgrade builds anew. A folder into which others may write is not used
+(``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a name made of what it depends
+on: torch's version, the CPU's capability and the sources. So machines that differ share a home
+folder safely, and an upgrade builds anew. A folder into which others may write is not used
 (:mod:`lnrnn.trusted`).
 """
 

@@ -1,5 +1,6 @@
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -52,9 +53,10 @@ def test_a_step_on_the_cpu_draws_as_torch_seeds_it_and_asks_no_gpu(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=7))
-    trainer, task = SimpleNamespace(fit_loop=loop, global_rank=0), nn.Linear(1, 1)
-    task.device = torch.device("cpu")
-    StepSeed(3).on_train_batch_start(trainer, task, None, 0)
+    trainer: Any = SimpleNamespace(fit_loop=loop, global_rank=0)
+    task: Any = SimpleNamespace(device=torch.device("cpu"))
+    batch: Any = None
+    StepSeed(3).on_train_batch_start(trainer, task, batch, 0)
     assert torch.equal(torch.rand(5), expected)
 
 

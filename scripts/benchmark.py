@@ -31,6 +31,10 @@ Modes, each on shapes from (128,32,64,128) to (64,64,1024,1024) with 1 and 2 thr
                  memory rises above weights and input in two steps (VmHWM; Linux only)
   end-to-end     an optimizer step of scripts/train.py data=mnist1d model=lstm_lncell, against
                  model=lstm and fused=False
+  overhead       the wall-clock time of a whole training run, start and test left out, per optimizer
+                 step, against Lightning alone and a bare loop on the same batches, which validate
+                 after every epoch too; lstm is data=mnist1d model=lstm_lncell, rnn is
+                 data=japanese_vowels model=rnn_ln
 
 How to read it:
   A line gives what ours took, then that over what each of the others took: below 1, ours is
@@ -57,7 +61,7 @@ Shape = tuple[int, ...]
 
 CELLS = tuple(workloads.LAYERS)
 WHOLE = ("training", "inference", "forward")
-MODES = (*WHOLE, "bf16", "packed", "streaming", "memory", "end-to-end")
+MODES = (*WHOLE, "bf16", "packed", "streaming", "memory", "end-to-end", "overhead")
 
 
 class Plan(NamedTuple):
@@ -68,7 +72,7 @@ class Plan(NamedTuple):
         stream: The shape for "streaming", of which the steps do not count.
         threads: Of torch.
         repeats: Rounds.
-        steps: Optimizer steps of a round of "end-to-end".
+        steps: Optimizer steps of a round of "end-to-end"; "overhead" takes five times as many.
     """
 
     shapes: tuple[Shape, ...]
@@ -176,6 +180,12 @@ def _measure(mode: str, cell: str, threads: int, plan: Plan, *, loops: bool) -> 
 
         times = time_training(cell, plan.repeats, plan.steps)
         yield Row(mode, cell, trained_shape(cell), threads, "ms a step", times)
+    elif mode == "overhead":
+        from benchmarks.overhead import CASES, time_runs
+
+        if cell in CASES:
+            times, shape = time_runs(cell, plan.repeats, 5 * plan.steps)
+            yield Row(mode, cell, shape, threads, "ms a step", times)
     elif mode == "streaming":
         work = workloads.single_steps(cell, plan.stream, loops=loops)
         times = interleave(work, 3 * plan.repeats, 1e6 / workloads.STREAM)

@@ -26,13 +26,14 @@ from lnrnn.nn.options import (
 )
 from lnrnn.nn.presets import FromPreset
 from lnrnn.nn.regularizers import Regularizers
+from lnrnn.nn.repeated import Repeating
 from lnrnn.nn.starts import Starts
 from lnrnn.ops.checks import NONLINEARITIES, check_choice, check_eps
 
 State = tuple[Tensor, ...]
 
 
-class _Cell(FromPreset, tools.Recurrent):
+class _Cell(FromPreset, Repeating, tools.Recurrent):
     """Everything about the three cells but the step, as `torch.nn.RNNCellBase` is for torch's."""
 
     weight_ih: Tensor
@@ -151,7 +152,7 @@ class _Cell(FromPreset, tools.Recurrent):
         state = inputs.initial_state(state, shapes, x, self.weight_hh.dtype, normed=normed)
         if alone:
             state = tuple(s.unsqueeze(0) for s in state)
-        state = self._step(x, state)
+        state = self._watch(self._step, x, state) if normed else self._step(x, state)
         return tuple(s.squeeze(0) for s in state) if alone else state
 
     def _suffixes_of_directions(self) -> list[str]:
@@ -221,6 +222,8 @@ class RNNCell(_Cell, cell="rnn"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (states := self._repeat(input, (hx,))) is not None:
+            return states[0]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         return self._run(input, inputs.one_state(hx, "an RNN cell"))[0]
@@ -300,6 +303,8 @@ class LSTMCell(_Cell, cell="lstm"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if type(hx) is tuple and len(hx) == 2 and (states := self._repeat(input, hx)) is not None:
+            return states[0], states[1]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         h, c = self._run(input, inputs.two_states(hx, "an LSTM cell"))
@@ -372,6 +377,8 @@ class GRUCell(_Cell, cell="gru"):
             TypeError: If an argument is of the wrong type.
             NotImplementedError: If ``fused`` is True and there is no kernel for this call.
         """
+        if (states := self._repeat(input, (hx,))) is not None:
+            return states[0]
         if (result := self._run_by_tool(input, hx)) is not None:
             return result
         return self._run(input, inputs.one_state(hx, "a GRU cell"))[0]

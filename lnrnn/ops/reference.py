@@ -28,7 +28,7 @@ from lnrnn.ops.time_loop import State, run_steps
 
 def widen(v: Tensor) -> Tensor:
     """Return ``v`` in the dtype for statistics: float64 as it is, everything else in float32."""
-    return v if v.dtype == torch.float64 else v.float()
+    return v if v.dtype in (torch.float32, torch.float64) else v.float()
 
 
 def norm_widths(span: str, gates: int, hidden_size: int) -> list[int]:

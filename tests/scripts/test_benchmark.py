@@ -21,6 +21,7 @@ from numerics import EXACT, assert_close, cotangents
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 CELLS = ("lstm", "gru", "rnn")
 MODES = ("training", "inference", "forward", "bf16", "packed", "streaming", "memory", "end-to-end")
+RUNS = [("overhead", "lstm"), ("overhead", "rnn")]  # a data set each
 RIVALS = ("cell norm", "torch", "torch + norm", "reference", "TorchScript", "Python loop")
 
 
@@ -64,7 +65,8 @@ def test_quick_measures_everything(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     # Peak memory is read from Linux's /proc.
     modes = [m for m in MODES if m != "memory" or Path("/proc/self/clear_refs").exists()]
-    assert [(r["mode"], r["cell"]) for r in lines] == [(m, c) for m in modes for c in CELLS]
+    expected = [*((m, c) for m in modes for c in CELLS), *RUNS]
+    assert [(r["mode"], r["cell"]) for r in lines] == expected
     for row in lines:
         assert {"cpu", "capability", "torch", "python", "lnrnn", "commit"} <= row.keys()
         assert row["heap"] == "stock"
@@ -79,7 +81,7 @@ def test_quick_measures_everything(tmp_path: Path) -> None:
     assert again.stdout.partition("\nfigure:")[0] == measured.stdout.partition("\nfigure:")[0]
     assert (tmp_path / "again.png").read_bytes() == picture.read_bytes()
     tables = again.stdout.partition("\n| ")[2]
-    assert tables.count("| --- |") == len(modes)
+    assert tables.count("\n| ---") == len(modes) + 1
     assert "LSTM: cell norm / TorchScript | " in tables
 
 

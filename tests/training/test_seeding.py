@@ -1,4 +1,6 @@
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 from lnrnn.models import ClassificationHead, RecurrentEncoder, SequenceModel
 from lnrnn.seeding import derive_seed, initialize
 from lnrnn.training import train
+from lnrnn.training.callbacks import StepSeed, dropout_seed
 
 
 def build(norm, seed=0):
@@ -39,6 +42,22 @@ def test_a_record_shows_what_two_runs_of_one_seed_share(tmp_path):
     for key in ("data_order", "dropout_seed"):
         assert getattr(one, key) == getattr(other, key) != getattr(third, key)
     assert one.split_sizes == {"train": 216, "validation": 54, "test": 370}
+
+
+def test_a_step_on_the_cpu_draws_as_torch_seeds_it_and_asks_no_gpu(monkeypatch):
+    torch.manual_seed(dropout_seed(3, 7, 0))
+    expected = torch.rand(5)
+
+    def fail(seed):
+        raise AssertionError("a GPU's generators were seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=7))
+    trainer: Any = SimpleNamespace(fit_loop=loop, global_rank=0)
+    task: Any = SimpleNamespace(device=torch.device("cpu"))
+    batch: Any = None
+    StepSeed(3).on_train_batch_start(trainer, task, batch, 0)
+    assert torch.equal(torch.rand(5), expected)
 
 
 def test_the_global_generator_is_left_alone():

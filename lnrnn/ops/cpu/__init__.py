@@ -1,11 +1,12 @@
 """The CPU's kernels: what they cover, and how they are built.
 
-The first call that wants them compiles them, which takes half a minute; ``python -m lnrnn.ops.cpu``
-does it ahead, and a wheel may bring them compiled (:mod:`lnrnn.ops.cpu.prebuilt`). The library is
-kept in torch's folder for extensions (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``)
-under a name made of what it depends on: torch's version, the CPU's capability and the sources. So
-machines that differ share a home folder safely, and an upgrade builds anew. A folder into which
-others may write is not used (:mod:`lnrnn.trusted`).
+The first call that wants them compiles them, which takes about 20 seconds on two cores;
+``python -m lnrnn.ops.cpu`` does it ahead, and a wheel may bring them compiled
+(:mod:`lnrnn.ops.cpu.prebuilt`). The library is kept in torch's folder for extensions
+(``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a name made of what it depends
+on: torch's version, the CPU's capability and the sources. So machines that differ share a home
+folder safely, and an upgrade builds anew. A folder into which others may write is not used
+(:mod:`lnrnn.trusted`).
 """
 
 import functools
@@ -29,8 +30,10 @@ from lnrnn.ops.cpu import prebuilt
 from lnrnn.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "masks.cpp", "programs.cpp")
+SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "product.cpp", "masks.cpp", "programs.cpp")
 HEADERS = (
+    "tensors.hpp",
+    "kernels.hpp",
     "vectors.hpp",
     "norm.hpp",
     "matrix.hpp",
@@ -199,7 +202,7 @@ def _build(sources: Path, library: Path) -> None:
     A compiler outlives the process that started it, and then writes where nobody looks.
     """
     capability = torch.backends.cpu.get_cpu_capability()
-    _say(f"building the CPU kernels for {capability}, which takes about half a minute, once")
+    _say(f"building the CPU kernels for {capability}, which takes about 20 seconds, once")
     for left in library.parent.glob("build-*"):  # of processes that died: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:

@@ -5,12 +5,9 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <c10/util/BFloat16.h>
 
 #include <algorithm>
-#include <optional>
 
 #include "matrix.hpp"
 #include "vectors.hpp"
@@ -22,13 +19,6 @@ extern "C" __attribute__((weak)) void gemm_bf16bf16f32_(
     const int*);
 
 namespace lnrnn {
-
-// Whether numbers stored as `storage` are multiplied as bfloat16: where the CPU has AMX, unless the
-// caller says.
-inline bool in_bfloat16(std::optional<at::ScalarType> storage, std::optional<bool> narrow) {
-  namespace blas = at::native::cpublas;
-  return storage == at::kBFloat16 && narrow.value_or(blas::could_pack(at::kBFloat16));
-}
 
 // From so many entries on each side of a matrix on: tiles hold 16 by 32, and smaller ones are mostly
 // zeros.
@@ -47,7 +37,7 @@ class Bfloat16Weight {
   explicit Bfloat16Weight(Matrix<float> b)
       : inner_(b.height()), depth_(round_up(inner_, kPairs)), width_(b.width()) {
     const int64_t panels = (width_ + kPanel - 1) / kPanel;
-    memory_ = at::zeros({panels * kPanel * depth_}, at::kBFloat16);
+    memory_ = zeros({panels * kPanel * depth_}, at::kBFloat16);
     Number* const packed = memory_.data_ptr<Number>();
     at::parallel_for(0, panels, 1, [&](int64_t low, int64_t high) {
       for (int64_t p = low; p < high; p++) pack(b, p * kPanel, packed + p * kPanel * depth_);

@@ -3,18 +3,13 @@
 // h' = n + z (h - n). Kept for the backward are v, a's rows before their norm unless they are given,
 // (N, 3H), and the moments; the gates are recomputed from them.
 #include <ATen/Dispatch.h>
-#include <torch/library.h>
 
 #include "norm.hpp"
+#include "kernels.hpp"
 #include "sequence.hpp"
 
 namespace lnrnn {
 namespace {
-
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Gradients =
-    std::tuple<
-        Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 constexpr int64_t kMoments = 3;  // one a gate
 
@@ -64,7 +59,9 @@ void forward_row(
   });
 }
 
-Results ln_gru(
+}  // namespace
+
+Tensors<6> ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
@@ -83,11 +80,11 @@ Results ln_gru(
   const ResetTensors resets(cuts, reset_h, h_0, false);
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
   const MaskTensor drops(kept_candidate, recurrent_dropout);
-  const Tensor memory = at::empty({kept_candidate ? steps.batch : 0, hidden}, x.options());
+  const Tensor memory = empty({kept_candidate ? steps.batch : 0, hidden}, x.scalar_type());
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
-  Tensor stats = at::empty({kept, 2 * kMoments}, x.options());
+  Tensor stats = empty({kept, 2 * kMoments}, x.scalar_type());
   Tensor input_stats = inputs.moments(kept, kMoments);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
@@ -122,7 +119,7 @@ Results ln_gru(
   return {output, h_n, side.result(), projected.result(), input_stats, stats};
 }
 
-Gradients ln_gru_backward(
+Tensors<10> ln_gru_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
     const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
@@ -144,9 +141,9 @@ Gradients ln_gru_backward(
   const ResetTensors resets(cuts, reset_h, h_0, true);
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
   const MaskTensor drops(kept_candidate, recurrent_dropout);
-  const Tensor memory = at::empty({kept_candidate ? steps.batch : 0, hidden}, x.options());
+  const Tensor memory = empty({kept_candidate ? steps.batch : 0, hidden}, x.scalar_type());
   Tensor d_weight = zeros_if(needed[1], {width, hidden}, x);
-  Tensor d_affine = at::zeros({5, width}, x.options());
+  Tensor d_affine = zeros({5, width}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
@@ -225,10 +222,4 @@ Gradients ln_gru_backward(
           s[4].clone(), s[2].clone(), s[3].clone(), resets.d_state};
 }
 
-TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {
-  m.impl("ln_gru", ln_gru);
-  m.impl("ln_gru_backward", ln_gru_backward);
-}
-
-}  // namespace
 }  // namespace lnrnn

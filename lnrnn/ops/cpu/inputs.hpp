@@ -5,11 +5,6 @@
 // gain * N(z) + shift, or none.
 #pragma once
 
-#include <ATen/ops/add.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/new_empty.h>
-#include <ATen/ops/ones.h>
-#include <ATen/ops/zeros.h>
 
 #include <optional>
 #include <string_view>
@@ -19,11 +14,9 @@
 
 namespace lnrnn {
 
-using Maybe = std::optional<Tensor>;
-
 // The vector, or zeros where there is none.
 inline Tensor or_zeros(const Maybe& vector, int64_t width, const Tensor& like) {
-  return vector ? vector->contiguous() : at::zeros({width}, like.options());
+  return vector ? vector->contiguous() : zeros({width}, like.scalar_type());
 }
 
 // What a run reads of the input side; G gate entries, I input features.
@@ -78,7 +71,7 @@ struct InputTensors {
       const Maybe& shift_, bool joint_, int64_t width_)
       : x(x_.contiguous()),
         bias(bias_ ? bias_->contiguous() : Tensor()),
-        gain(gain_ ? gain_->contiguous() : at::ones({width_}, x.options())),
+        gain(gain_ ? gain_->contiguous() : ones({width_}, x.scalar_type())),
         shift(or_zeros(shift_, width_, x)),
         joint(joint_),
         projects(weight_.has_value()),
@@ -101,7 +94,7 @@ struct InputTensors {
 
   // What is kept of a norm of its own, of each row and gate.
   Tensor moments(int64_t rows, int64_t gates) const {
-    return at::empty({normed ? rows : 0, 2 * gates}, x.options());
+    return empty({normed ? rows : 0, 2 * gates}, x.scalar_type());
   }
 
   template <typename T>
@@ -123,7 +116,7 @@ struct InputTensors {
 
 // Zeros to add a gradient up in, or nothing where nobody wants it.
 inline Tensor zeros_if(bool wanted, at::IntArrayRef sizes, const Tensor& like) {
-  return wanted ? at::zeros(sizes, like.options()) : like.new_empty({0});
+  return wanted ? zeros(sizes, like.scalar_type()) : like.new_empty({0});
 }
 
 template <typename T>

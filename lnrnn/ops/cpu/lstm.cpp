@@ -7,19 +7,13 @@
 // cell states before each step, (N, H); the moments. The gates and c' are recomputed from them:
 // cheaper than to write and read them, and less memory.
 #include <ATen/Dispatch.h>
-#include <torch/library.h>
 
+#include "kernels.hpp"
 #include "norm.hpp"
 #include "sequence.hpp"
 
 namespace lnrnn {
 namespace {
-
-using Results =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Gradients = std::tuple<
-    Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-    Tensor, Tensor, Tensor>;
 
 constexpr int64_t kCell = 4, kMoments = 5;  // of four gates and the cell
 
@@ -90,7 +84,9 @@ void forward_row(
   });
 }
 
-Results ln_lstm(
+}  // namespace
+
+Tensors<8> ln_lstm(
     const Tensor& x, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_,
     const Tensor& gain_, const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_,
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
@@ -109,7 +105,7 @@ Results ln_lstm(
   const Tensor bias = or_zeros(bias_, width, x).add(inputs.shift);
   const Tensor gain_c = or_zeros(gain_c_, hidden, x), shift_c = or_zeros(shift_c_, hidden, x);
   const bool projects = weight_hr.has_value();
-  const Tensor down = projects ? weight_hr->contiguous() : at::empty({0, hidden}, x.options());
+  const Tensor down = projects ? weight_hr->contiguous() : empty({0, hidden}, x.scalar_type());
   Tensor output = for_all_rows(rows_of(x, features), x);
   Tensor h_n = h_0.clone(at::MemoryFormat::Contiguous);
   Tensor c_n = c_0.clone(at::MemoryFormat::Contiguous);
@@ -120,11 +116,11 @@ Results ln_lstm(
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
   Tensor cells = for_all_rows({kept, hidden}, x);
-  Tensor stats = at::empty({kept, 2 * kMoments}, x.options());
+  Tensor stats = empty({kept, 2 * kMoments}, x.scalar_type());
   Tensor input_stats = inputs.moments(kept, 4);
   // A row a sequence: no sharing. Output gates, cell states as a step finds them, scales.
-  const Tensor opens = at::empty({3, steps.batch, hidden}, x.options());
-  const Tensor wide = at::empty({projects ? steps.batch : 0, hidden}, x.options());
+  const Tensor opens = empty({3, steps.batch, hidden}, x.scalar_type());
+  const Tensor wide = empty({projects ? steps.batch : 0, hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
@@ -173,6 +169,8 @@ Results ln_lstm(
   });
   return {output, h_n, c_n, side.result(), projected.result(), input_stats, cells, stats};
 }
+
+namespace {
 
 // One row backward: from d_y, the gradient of what the step put out, and d_c, that of the cell
 // state it left, to d_z, (4H), that of the gates before they bend, and the gradient of the cell state
@@ -250,7 +248,9 @@ struct Projection {
   void add_weight(int64_t rows) const { d_weight.add(rows, d_narrow, y); }
 };
 
-Gradients ln_lstm_backward(
+}  // namespace
+
+Tensors<15> ln_lstm_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& d_c_n, const Tensor& x,
     const Tensor& h_0_, const Tensor& c_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_, const Maybe& weight_hr,
@@ -271,7 +271,7 @@ Gradients ln_lstm_backward(
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
   const Tensor bias = or_zeros(bias_, width, x).add(inputs.shift);
   const Tensor gain_c = or_zeros(gain_c_, hidden, x), shift_c = or_zeros(shift_c_, hidden, x);
-  const Tensor down = projects ? weight_hr->contiguous() : at::empty({0, hidden}, x.options());
+  const Tensor down = projects ? weight_hr->contiguous() : empty({0, hidden}, x.scalar_type());
   InputGradients d_inputs(inputs, needed[0], needed[2]);
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
   Tensor d_c_0 = d_c_n.clone(at::MemoryFormat::Contiguous);
@@ -279,13 +279,13 @@ Gradients ln_lstm_backward(
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
   const MaskTensor noise_c(fresh_c, zoneout_c), drops(kept_candidate, recurrent_dropout);
   Tensor d_weight = zeros_if(needed[1], {width, features}, x);
-  Tensor d_affine = at::zeros({4 * width + 2 * hidden}, x.options());
-  Tensor d_down = at::zeros(down.sizes(), x.options());
+  Tensor d_affine = zeros({4 * width + 2 * hidden}, x.scalar_type());
+  Tensor d_down = zeros(down.sizes(), x.scalar_type());
   const int64_t most = projects ? chunk_rows(steps) : 0;
-  const Tensor wide = at::empty({2, most, hidden}, x.options());
-  const Tensor slim = at::empty({most, features}, x.options());
-  const Tensor nothing = at::zeros({projects ? hidden : 0}, x.options());
-  const Tensor memories = at::empty({steps.batch, 7 * hidden}, x.options());
+  const Tensor wide = empty({2, most, hidden}, x.scalar_type());
+  const Tensor slim = empty({most, features}, x.scalar_type());
+  const Tensor nothing = zeros({projects ? hidden : 0}, x.scalar_type());
+  const Tensor memories = empty({steps.batch, 7 * hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, spans.vec(), hidden};
@@ -373,10 +373,4 @@ Gradients ln_lstm_backward(
           s[3].clone(), s[2].clone(), s[1].clone(), resets.d_state, resets_c.d_state};
 }
 
-TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {
-  m.impl("ln_lstm", ln_lstm);
-  m.impl("ln_lstm_backward", ln_lstm_backward);
-}
-
-}  // namespace
 }  // namespace lnrnn

@@ -3,10 +3,6 @@
 //
 // Dimensions: N masks, U units of each.
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/broadcast_tensors.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
@@ -18,10 +14,12 @@
 #include <immintrin.h>
 #endif
 
+#include "kernels.hpp"
+// After tensors, whose parts it takes for granted.
+#include <ATen/ops/broadcast_tensors_ops.h>
+
 namespace lnrnn {
 namespace {
-
-using at::Tensor;
 
 constexpr int64_t kGroups = 16;      // of four units, which are drawn together
 constexpr int64_t kGrain = 1 << 15;  // units that are worth a thread: some ten microseconds
@@ -76,14 +74,16 @@ inline void draw(
   std::memcpy(words, c, sizeof words);
 }
 
+}  // namespace
+
 Tensor keep_mask(
     double probability, int64_t seed, int64_t purpose, const Tensor& step_, const Tensor& row_,
     int64_t units) {
-  const std::vector<Tensor> counters = at::broadcast_tensors({step_, row_});
+  const std::vector<Tensor> counters = at::_ops::broadcast_tensors::call({{step_, row_}});
   const Tensor step = counters[0].contiguous(), row = counters[1].contiguous();
   std::vector<int64_t> shape = step.sizes().vec();
   shape.push_back(units);
-  const Tensor mask = at::empty(shape, step.options().dtype(at::kBool));
+  const Tensor mask = empty(shape, at::kBool);
   const auto below = static_cast<uint64_t>(std::nearbyint(std::ldexp(probability, 32)));
   const int64_t *steps = step.const_data_ptr<int64_t>(), *rows = row.const_data_ptr<int64_t>();
   bool* const kept = mask.data_ptr<bool>();
@@ -111,7 +111,4 @@ Tensor keep_mask(
   return mask;
 }
 
-TORCH_LIBRARY_IMPL(lnrnn, CPU, m) { m.impl("keep_mask", keep_mask); }
-
-}  // namespace
 }  // namespace lnrnn

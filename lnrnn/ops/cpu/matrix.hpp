@@ -1,17 +1,14 @@
 // Matrices and rows in memory, and the BLAS that torch brings along.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
-
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
 #include <cstdint>
 #include <type_traits>
+
+#include "tensors.hpp"
 
 // The BLAS that torch brings along. Where a build of torch hides it, torch's mm takes its place.
 extern "C" {
@@ -25,12 +22,10 @@ __attribute__((weak)) void dgemm_(
 
 namespace lnrnn {
 
-using at::Tensor;
-
 // Memory for the rows of all steps. Fresh memory costs a fault a page, as much as all norms of a small
 // layer together, so that pages of 2 MiB are asked for where there is room for them.
-inline Tensor for_all_rows(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  const Tensor memory = at::empty(sizes, options);
+inline Tensor for_all_rows(at::IntArrayRef sizes, at::ScalarType dtype) {
+  const Tensor memory = empty(sizes, dtype);
 #ifdef __linux__
   constexpr uintptr_t page = uintptr_t{2} << 20;
   const auto first = reinterpret_cast<uintptr_t>(memory.const_data_ptr());
@@ -42,7 +37,7 @@ inline Tensor for_all_rows(at::IntArrayRef sizes, const at::TensorOptions& optio
 }
 
 inline Tensor for_all_rows(at::IntArrayRef sizes, const Tensor& like) {
-  return for_all_rows(sizes, like.options());
+  return for_all_rows(sizes, like.scalar_type());
 }
 
 // A matrix in memory, row after row, read as it lies or transposed.
@@ -56,6 +51,10 @@ struct Matrix {
   int64_t height() const { return transposed ? columns : rows; }
   int64_t width() const { return transposed ? rows : columns; }
 };
+
+// As `multiply`, by torch's mm (programs.cpp).
+template <typename T>
+void multiply_by_torch(T* out, Matrix<T> a, Matrix<T> b, bool keep);
 
 // out = a b + keep * out, with out (a's height, b's width) and keep 0 or 1.
 template <typename T>
@@ -74,15 +73,7 @@ inline void multiply(T* out, Matrix<T> a, Matrix<T> b, bool keep = false) {
          a.data, &a_stride, &beta, out, &m);
     return;
   }
-  const auto view = [](const T* data, int64_t r, int64_t c) {
-    return at::from_blob(const_cast<T*>(data), {r, c}, c10::CppTypeToScalarType<T>::value);
-  };
-  Tensor result = view(out, a.height(), b.width()), left = view(a.data, a.rows, a.columns);
-  Tensor right = view(b.data, b.rows, b.columns);
-  left = a.transposed ? left.t() : left;
-  right = b.transposed ? right.t() : right;
-  if (keep) result.add_(left.mm(right));
-  else at::mm_out(result, left, right);
+  multiply_by_torch(out, a, b, keep);
 }
 
 // Rows in memory, `stride` entries apart: 0 repeats one row, null is rows of zeros.

@@ -44,12 +44,12 @@ struct ResetTensors {
 
   // `initial`, (B, W), is the state before the first step, and is shaped as the reset state.
   ResetTensors(const Maybe& cuts_, const Maybe& state_, const Tensor& initial, bool backward)
-      : d_state(backward && cuts_ && state_ ? at::zeros(initial.sizes(), initial.options())
+      : d_state(backward && cuts_ && state_ ? zeros(initial.sizes(), initial.scalar_type())
                                             : initial.new_empty({0})),
         width(initial.size(1)) {
     if (!cuts_) return;
     cuts = cuts_->contiguous();
-    state = state_ ? state_->contiguous() : at::zeros(initial.sizes(), initial.options());
+    state = state_ ? state_->contiguous() : zeros(initial.sizes(), initial.scalar_type());
   }
 
   template <typename T>

@@ -2,17 +2,12 @@
 // joint: u = gain * N(z + v) + bias, separate: u = gain * N(v) + bias + (the norm of) z. Kept for the
 // backward are v (joint: the sum), z unless it is given or joint, (N, H), and the moments.
 #include <ATen/Dispatch.h>
-#include <torch/library.h>
 
+#include "kernels.hpp"
 #include "sequence.hpp"
 
 namespace lnrnn {
 namespace {
-
-using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-using Gradients =
-    std::tuple<
-        Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Pointers to what both passes read.
 template <typename T>
@@ -35,7 +30,9 @@ inline Vec<T> activated(
   return layer.relu ? Vec<T>::blendv(u, zero, u < zero) : tanh<T>(u);
 }
 
-Results ln_rnn(
+}  // namespace
+
+Tensors<6> ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
@@ -55,7 +52,7 @@ Results ln_rnn(
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, hidden, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), hidden, x, keep, rounded);
-  Tensor stats = at::empty({kept, 2}, x.options());
+  Tensor stats = empty({kept, 2}, x.scalar_type());
   Tensor input_stats = inputs.moments(kept, 1);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
@@ -87,7 +84,7 @@ Results ln_rnn(
   return {output, h_n, side.result(), projected.result(), input_stats, stats};
 }
 
-Gradients ln_rnn_backward(
+Tensors<10> ln_rnn_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
     const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
@@ -108,9 +105,9 @@ Gradients ln_rnn_backward(
   Tensor d_h_0 = d_h_n.clone(at::MemoryFormat::Contiguous);
   const ResetTensors resets(cuts, reset_h, h_0, true);
   const HiddenNoiseTensors noise(fresh_h, zoneout, seen_h, variational_dropout, h_0);
-  const Tensor memory = at::empty({steps.batch, hidden}, x.options());
+  const Tensor memory = empty({steps.batch, hidden}, x.scalar_type());
   Tensor d_weight = zeros_if(needed[1], {hidden, hidden}, x);
-  Tensor d_affine = at::zeros({4, hidden}, x.options());
+  Tensor d_affine = zeros({4, hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
     using T = scalar_t;
     const GateNorms norms{{centered, eps}, {1}, hidden};
@@ -175,10 +172,4 @@ Gradients ln_rnn_backward(
           s[3].clone(), s[2].clone(), s[1].clone(), resets.d_state};
 }
 
-TORCH_LIBRARY_IMPL(lnrnn, CPU, m) {
-  m.impl("ln_rnn", ln_rnn);
-  m.impl("ln_rnn_backward", ln_rnn_backward);
-}
-
-}  // namespace
 }  // namespace lnrnn

@@ -10,7 +10,7 @@
 #pragma once
 
 #include <ATen/Dispatch.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/Parallel.h>
 
 #include <vector>
 
@@ -97,7 +97,7 @@ class Kept {
       : width_(width), keep_(keep) {
     const int64_t all = used && keep ? steps.total : 0, some = used ? steps.batch : 0;
     rows_ = for_all_rows({keep && !narrow ? all : some, width}, like);
-    if (keep && narrow) stored_ = for_all_rows({all, width}, like.options().dtype(at::kBFloat16));
+    if (keep && narrow) stored_ = for_all_rows({all, width}, at::kBFloat16);
   }
 
   template <typename T>
@@ -133,7 +133,7 @@ template <typename T>
 class Widened {
  public:
   Widened(const Tensor& rows, int64_t batch) : rows_(rows), width_(rows.size(1)) {
-    if (rows.scalar_type() == at::kBFloat16) room_ = at::empty({batch, width_}, kType);
+    if (rows.scalar_type() == at::kBFloat16) room_ = empty({batch, width_}, kType);
   }
 
   // `count` rows, the first of which is the i-th of all and a step's s-th.
@@ -301,10 +301,10 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const Inputs<T>& in = to.inputs;
   const bool projects = in.weight != nullptr;
   const auto dtype = c10::CppTypeToScalarType<T>::value;
-  const Tensor d_sides = at::empty({in.joint && !projects ? 0 : most, gates}, dtype);
-  const Tensor d_projected = at::empty({!in.joint && projects ? most : 0, gates}, dtype);
-  const Tensor earlier = at::empty({to.d_weight ? most : 0, features}, dtype);
-  const Tensor shares = at::zeros({at::get_num_threads(), to.width}, dtype);
+  const Tensor d_sides = empty({in.joint && !projects ? 0 : most, gates}, dtype);
+  const Tensor d_projected = empty({!in.joint && projects ? most : 0, gates}, dtype);
+  const Tensor earlier = empty({to.d_weight ? most : 0, features}, dtype);
+  const Tensor shares = zeros({at::get_num_threads(), to.width}, dtype);
   T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
   const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.narrow);
   const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.narrow);

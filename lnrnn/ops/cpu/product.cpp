@@ -1,0 +1,229 @@
+// The products of product.hpp. They are compiled once and not for each cell: a tile of every size takes
+// longer to compile than a cell.
+#include "product.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "bfloat16.hpp"
+#include "vectors.hpp"
+
+namespace lnrnn {
+
+bool in_bfloat16(std::optional<at::ScalarType> storage, std::optional<bool> narrow) {
+  namespace blas = at::native::cpublas;
+  return storage == at::kBFloat16 && narrow.value_or(blas::could_pack(at::kBFloat16));
+}
+
+namespace {
+
+// A tile of the product stays in registers, kHigh rows of it by kVectors vectors: as many as there
+// are registers for, with those for a row of B and an entry of A.
+constexpr int kHigh = 6;
+#ifdef CPU_CAPABILITY_AVX512
+constexpr int kVectors = 4;
+#else
+constexpr int kVectors = 2;
+#endif
+
+// What one tile needs: its part of A; a slice of a panel of B; where it starts from and goes to.
+template <typename T>
+struct Tile {
+  Rows<const T> a;
+  const T* b;
+  int64_t inner;      // rows of the slice
+  Rows<const T> from;
+  Rows<T> to;
+  int64_t last;       // entries in the panel's last vector
+  const char* ahead;  // what will be read next, fetched `step` bytes a row of the slice
+  int64_t step;
+};
+
+template <typename T, int kRows, int kWide>
+void run_tile(const Tile<T>& tile) {
+  constexpr int64_t width = Vec<T>::size();
+  const auto each = [](auto body) {  // unrolled, so that sums live in registers
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; m++)
+#pragma GCC unroll 8
+      for (int v = 0; v < kWide; v++) body(m, v);
+  };
+  const auto whole = [&](int v) { return v + 1 < kWide || tile.last == width; };
+  Vec<T> sums[kRows][kWide];
+  each([&](int m, int v) {
+    const T* from = tile.from.data + m * tile.from.stride + v * width;
+    sums[m][v] = tile.from.data == nullptr ? Vec<T>(T(0))
+                 : whole(v)                ? Vec<T>::loadu(from)
+                                           : Vec<T>::loadu(from, tile.last);
+  });
+  const char* ahead = tile.ahead;
+  for (int64_t k = 0; k < tile.inner; k++, ahead += tile.step) {
+    __builtin_prefetch(ahead, 0, 2);
+    Vec<T> b[kWide];
+#pragma GCC unroll 8
+    for (int v = 0; v < kWide; v++) b[v] = Vec<T>::loadu(tile.b + (k * kWide + v) * width);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; m++) {
+      const Vec<T> a(tile.a.data[m * tile.a.stride + k]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kWide; v++) sums[m][v] = at::vec::fmadd(a, b[v], sums[m][v]);
+    }
+  }
+  each([&](int m, int v) {
+    T* to = tile.to.data + m * tile.to.stride + v * width;
+    if (whole(v)) sums[m][v].store(to);
+    else sums[m][v].store(to, static_cast<int>(tile.last));
+  });
+}
+
+template <typename T>
+using RunTile = void (*)(const Tile<T>&);
+
+template <typename T, int kWide>
+constexpr std::array<RunTile<T>, kHigh> tiles_of() {
+  return {run_tile<T, 1, kWide>, run_tile<T, 2, kWide>, run_tile<T, 3, kWide>,
+          run_tile<T, 4, kWide>, run_tile<T, 5, kWide>, run_tile<T, 6, kWide>};
+}
+
+// By vectors of a panel and rows, each counted from 1.
+template <typename T>
+constexpr std::array<std::array<RunTile<T>, kHigh>, kVectors> kTiles{
+#ifdef CPU_CAPABILITY_AVX512
+    tiles_of<T, 1>(), tiles_of<T, 2>(), tiles_of<T, 3>(), tiles_of<T, 4>()};
+#else
+    tiles_of<T, 1>(), tiles_of<T, 2>()};
+#endif
+
+template <typename T>
+constexpr int64_t kWidth = Vec<T>::size();
+template <typename T>
+constexpr int64_t kPanel = kVectors * kWidth<T>;
+constexpr int64_t kSlice = 128;  // rows of a panel that stay in the first cache
+constexpr int64_t kWorthPacking = 4;
+
+// All rows of A pass by one slice of the panel before the next slice is read.
+template <typename T>
+void run_panel(Tile<T> tile, int64_t inner, int64_t rows, int64_t vectors) {
+  const int64_t tiles = (rows + kHigh - 1) / kHigh, row = vectors * kWidth<T>;  // of the slice
+  const Tile<T> panel = tile;
+  for (int64_t k = 0; k < inner; k += kSlice) {
+    tile.inner = std::min(kSlice, inner - k);
+    tile.b = panel.b + k * row;
+    tile.ahead = reinterpret_cast<const char*>(tile.b + tile.inner * row);
+    tile.step = row * static_cast<int64_t>(sizeof(T)) / tiles;
+    const Rows<const T> start = k == 0 ? panel.from : Rows<const T>{panel.to.data, panel.to.stride};
+    for (int64_t i = 0, m = 0; i < tiles; i++) {
+      const int64_t high = (rows - m + tiles - i - 1) / (tiles - i);  // as equal as can be
+      tile.a.data = panel.a.data + m * panel.a.stride + k;
+      tile.from = {start.data == nullptr ? nullptr : start.data + m * start.stride, start.stride};
+      tile.to.data = panel.to.data + m * panel.to.stride;
+      kTiles<T>[vectors - 1][high - 1](tile);
+      tile.ahead += tile.step * tile.inner;
+      m += high;
+    }
+  }
+}
+
+// to += d' a, both rounded to bfloat16 in `memory`.
+void add_rounded(float* to, Matrix<float> d, Matrix<float> a, const Tensor& memory) {
+  at::BFloat16* const left = memory.data_ptr<at::BFloat16>();
+  at::BFloat16* const right = left + d.rows * d.columns;
+  round_rows(d.data, left, d.rows * d.columns);
+  round_rows(a.data, right, a.rows * a.columns);
+  const int m = static_cast<int>(a.columns), n = static_cast<int>(d.columns);
+  const int k = static_cast<int>(d.rows);
+  const float one = 1;  // column-major, so to' += a' d
+  gemm_bf16bf16f32_("N", "T", &m, &n, &k, &one, right, &m, left, &n, &one, to, &m);
+}
+
+}  // namespace
+
+template <typename T>
+Weight<T>::Weight(Matrix<T> b, int64_t uses, bool narrow)
+    : plain_(b), inner_(b.height()), width_(b.width()) {
+  if (uses < kWorthPacking) return;
+  if constexpr (std::is_same_v<T, float>) {
+    if (narrow && std::min(inner_, width_) >= kWorthTiles) {
+      narrow_ = std::make_shared<const Bfloat16Weight>(b);
+      return;
+    }
+  }
+  const int64_t vectors = (width_ + kWidth<T> - 1) / kWidth<T>;
+  const int64_t panels = (width_ + kPanel<T> - 1) / kPanel<T>;
+  memory_ = empty({vectors * kWidth<T> * inner_}, c10::CppTypeToScalarType<T>::value);
+  T* const packed = memory_.template data_ptr<T>();
+  at::parallel_for(0, panels, 1, [&](int64_t low, int64_t high) {
+    for (int64_t p = low; p < high; p++) pack(p * kPanel<T>, packed + p * kPanel<T> * inner_);
+  });
+}
+
+template <typename T>
+void Weight<T>::multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const {
+  if constexpr (std::is_same_v<T, float>) {
+    if (narrow_) return narrow_->multiply(rows, a, from, to);
+  }
+  if (!memory_.defined()) {
+    for (int64_t m = 0; from.data != nullptr && m < rows; m++) {
+      std::memmove(to + m * width_, from.data + m * from.stride, width_ * sizeof(T));
+    }
+    return lnrnn::multiply(to, Matrix<T>{a, rows, inner_}, plain_, from.data != nullptr);
+  }
+  const T* const packed = memory_.template const_data_ptr<T>();
+  for (int64_t n = 0; n < width_; n += kPanel<T>) {
+    const Rows<const T> start{from.data == nullptr ? nullptr : from.data + n, from.stride};
+    const int64_t columns = std::min(kPanel<T>, width_ - n);
+    const int64_t vectors = (columns + kWidth<T> - 1) / kWidth<T>;
+    const int64_t last = columns - (vectors - 1) * kWidth<T>;
+    run_panel<T>(
+        {{a, inner_}, packed + n * inner_, 0, start, {to + n, width_}, last, nullptr, 0}, inner_, rows,
+        vectors);
+  }
+}
+
+template <typename T>
+void Weight<T>::pack(int64_t n, T* panel) const {
+  const Matrix<T> b = plain_;
+  const int64_t columns = std::min(kPanel<T>, width_ - n);
+  const int64_t row = (columns + kWidth<T> - 1) / kWidth<T> * kWidth<T>;
+  if (!b.transposed) {
+    for (int64_t k = 0; k < inner_; k++) {
+      std::memcpy(panel + k * row, b.data + k * b.columns + n, columns * sizeof(T));
+    }
+    return;
+  }
+  constexpr int64_t block = 16;
+  for (int64_t k = 0; k < inner_; k += block) {  // so that lines read are used up
+    const int64_t stop = std::min(k + block, inner_);
+    for (int64_t j = 0; j < columns; j++) {
+      for (int64_t i = k; i < stop; i++) panel[i * row + j] = b.data[(n + j) * b.columns + i];
+    }
+  }
+}
+
+template <typename T>
+WeightGradient<T>::WeightGradient(T* to, int64_t height, int64_t width, int64_t most, bool narrow)
+    : to_(to), height_(height), width_(width) {
+  narrow = narrow && to && std::min(height, width) >= kWorthTiles && gemm_bf16bf16f32_ != nullptr;
+  if (narrow) rounded_ = empty({most * (height + width)}, at::kBFloat16);
+}
+
+template <typename T>
+void WeightGradient<T>::add(int64_t rows, const T* d, const T* a) const {
+  if (!wanted()) return;
+  if constexpr (std::is_same_v<T, float>) {
+    if (rounded_.defined()) {
+      return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, rounded_);
+    }
+  }
+  multiply(to_, Matrix<T>{d, rows, height_}.t(), {a, rows, width_}, true);
+}
+
+template class Weight<float>;
+template class Weight<double>;
+template class WeightGradient<float>;
+template class WeightGradient<double>;
+
+}  // namespace lnrnn

@@ -90,6 +90,7 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
 
     left = {id(test) for test in left_over(tests)}
     columns = {"test ": "At the end, on the test", "mean validation": "Over training, validation"}
@@ -119,11 +120,11 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
             if row == 0:
                 ax.annotate(head, (0.5, 1.22), xycoords="axes fraction", ha="center", fontsize=10)
     marks = [
-        plt.Line2D([], [], color=COLORS[suffix], marker="o", label=label)
+        Line2D([], [], color=COLORS[suffix], marker="o", label=label)
         for suffix, label in NORMS.items()
     ]
     marks.append(
-        plt.Line2D(
+        Line2D(
             [], [], color="black", marker="o", mfc="white", lw=0, label="gone after correction"
         )
     )

@@ -21,6 +21,9 @@ PANELS = {  # section of the page to the panel's title, and whether more is bett
     "Shakespeare: the next character": ("Shakespeare, bits per character", False),
     "Adding: remember two numbers of a sequence of 50": ("Adding, squared error", False),
     "MNIST-1D: one digit, 40 values": ("MNIST-1D, accuracy", True),
+    "Digits by rows": ("Digits by rows, accuracy", True),
+    "Digits pixel by pixel": ("Digits pixel by pixel, accuracy", True),
+    "Digits with their pixels permuted": ("Digits with pixels permuted, accuracy", True),
 }
 COLORS = {"_ln": "#1f77b4", "_lncell": "#d95f02", "": "#555555"}
 NORMS = {
@@ -94,8 +97,14 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
 
     left = {id(test) for test in left_over(tests)}
     columns = {"test ": "At the end, on the test", "mean validation": "Over training, validation"}
+    arms = {section: len({t.arm for t in tests if t.section == section}) for section in PANELS}
+    heights = [arms[section] + 3 for section in PANELS]  # three for titles and numbers
     figure, axes = plt.subplots(
-        len(PANELS), len(columns), figsize=(9, 2.2 * len(PANELS)), layout="constrained"
+        len(PANELS),
+        len(columns),
+        figsize=(9, 0.22 * sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
     )
     for row, (section, (title, more)) in enumerate(PANELS.items()):
         for column, (outcome, head) in enumerate(columns.items()):
@@ -112,7 +121,7 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
             ax.axvline(0, color="black", lw=0.8)
             names = [test.arm if column == 0 else "" for test in chosen]
             ax.set_yticks(range(len(chosen)), names, fontsize=8)
-            ax.invert_yaxis()
+            ax.set_ylim(len(chosen) - 0.4, -0.6)
             ax.tick_params(axis="x", labelsize=8)
             ax.set_title(title if column == 0 else "", fontsize=9, loc="left")
             if "squared error" in title:
@@ -124,9 +133,7 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
         for suffix, label in NORMS.items()
     ]
     marks.append(
-        Line2D(
-            [], [], color="black", marker="o", mfc="white", lw=0, label="gone after correction"
-        )
+        Line2D([], [], color="black", marker="o", mfc="white", lw=0, label="gone after correction")
     )
     figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lnrnn.ops.gates import GATES
-from lnrnn.ops.noise import Drawn
+from lnrnn.ops.noise import NO_NOISE, Drawn
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -176,6 +176,8 @@ class Random(NamedTuple):
     @classmethod
     def of(cls, op: Op, drawn: Drawn) -> "Random | None":
         """Return what a cell's kernel takes of what was drawn; None where nothing is random."""
+        if drawn is NO_NOISE:
+            return None
         found = dict(zip(NOISE, (*drawn.masks, drawn.seen), strict=True))
         masks = tuple(found[name] for name in op.masks)
         acting = [name for name in op.masks if found[name] is not None or name.startswith("fresh")]

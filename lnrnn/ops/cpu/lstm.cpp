@@ -41,8 +41,9 @@ struct Gates {
 };
 
 // The gates of unit j from a row of v and, unless it is in v already, of the input side.
+// A compiler that sees it called from steps with and without dropout would call it at every unit.
 template <typename T, class Lanes>
-inline Gates<T> gates_of(
+__attribute__((always_inline)) inline Gates<T> gates_of(
     Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
     const Moments<T>* of_a) {
   const auto z = [&](int64_t q) {

@@ -88,7 +88,7 @@ struct GateNorms {
   int64_t gates() const { return std::accumulate(spans.begin(), spans.end(), int64_t{0}); }
 
   template <typename T>
-  void measure(const T* v, Moments<T>* out) const {
+  __attribute__((always_inline)) void measure(const T* v, Moments<T>* out) const {
     for (int64_t count : spans) {
       const Moments<T> m = moments(v, count * hidden, norm);
       for (int64_t q = 0; q < count; q++) *out++ = m;

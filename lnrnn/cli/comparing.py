@@ -20,7 +20,7 @@ from lnrnn.runs.record import RecordError, parse_json, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.launcher_options import LauncherOptions
-from lnrnn.study.missing import PAUSE, Failures, name_missing, threads_of_one, train_all
+from lnrnn.study.missing import PAUSE, Failures, name_missing, sort_out, threads_of_one, train_all
 from lnrnn.study.plan import (
     Runs,
     build_once,
@@ -108,11 +108,38 @@ def run_elsewhere(settings: Settings, options: LauncherOptions, folder: Path) ->
     else:
         arms = compared_runs(settings, {})
     build_once(arms)  # a mistake is told here, and not by every worker
+    if not leaves_work(settings, folder):
+        console.print("every run has its result: no worker is started")
+        return run(replace(settings, launcher=None))
     problems = launch(settings, options, folder, console)
     if problems is None:
         return 0
     code = run(replace(settings, launcher=None, train=False))
     return ERROR if problems else code
+
+
+def leaves_work(settings: Settings, folder: Path) -> bool:
+    """Return whether a run has no result yet, or the cost is not measured.
+
+    Raises:
+        ConfigurationError: If the data have changed since a run was finished.
+        TuningError: If all tuning runs have diverged.
+    """
+    rates: dict[str, float] = {}
+    if settings.rates:
+        by_rate = [
+            {name: members[rate] for name, members in tuning_runs(settings).items()}
+            for rate in settings.rates
+        ]
+        if any(sort_out([*tasks_of(runs)])[0] for runs in by_rate):
+            return True
+        rates, _, _ = tune(replace(settings, train=False), Console(quiet=True))
+    runs = compared_runs(settings, rates)
+    if sort_out([*tasks_of(runs)])[0]:
+        return True
+    return (
+        settings.cost and cost_or_problem(replace(settings, train=False), runs, folder)[0] is None
+    )
 
 
 def finish(

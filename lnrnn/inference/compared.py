@@ -9,6 +9,7 @@ from lnrnn.runs.files import open_own
 from lnrnn.runs.record import RecordError, is_number, parse_json, to_float
 
 MOST = 3  # comparisons that are told of, those over the most seeds first
+LARGEST = 32 << 20  # bytes of a compare.json that are read; a thousand runs have 1 MiB
 
 
 def comparisons_of(run: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -23,8 +24,12 @@ def comparisons_of(run: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]
     for path in sorted(run.parent.parent.glob("compare/*/compare.json")):
         try:
             with open_own(path) as file:
-                content = parse_json(file.read(), path)
-            told = _told(content, run, metrics)
+                content = file.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise ValueError(f"it has more than {LARGEST >> 20} MiB")
+            told = _told(parse_json(content, path), run, metrics)
+            if told is not None:
+                lines_of(told)  # what could not be told is not handed out
         except (OSError, RecordError, LookupError, TypeError, ValueError) as error:
             warnings.warn(f"{path} is skipped: {type(error).__name__}: {error}", stacklevel=2)
             continue
@@ -36,7 +41,7 @@ def comparisons_of(run: Path, metrics: Mapping[str, Any]) -> list[dict[str, Any]
 
 def _told(content: Any, run: Path, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a comparison says; None where it has no such run."""
-    metric = str(content["metric"])
+    metric = _name(content["metric"])
     own = metrics.get(f"test/{metric}")
     arms = [
         arm["name"]
@@ -84,23 +89,32 @@ def lines_of(told: Any) -> list[str]:
         ValueError: If it is something else.
     """
     try:
-        lines = [f"{told['metric']} in the test, over seeds; this model is a run of {told['arm']}:"]
+        lines = [
+            f"{_name(told['metric'])} in the test, over seeds; this model is a run of "
+            f"{_name(told['arm'])}:"
+        ]
         for arm in told["arms"]:
             spread = f" ± {_number(arm['sd'])} (sd)" if arm["sd"] is not None else ""
+            name = _name(arm["name"])
             if arm["mean"] is not None:
-                lines.append(
-                    f"{arm['name']}: {_number(arm['mean'])}{spread}, {_number(arm['runs'])} runs"
-                )
+                lines.append(f"{name}: {_number(arm['mean'])}{spread}, {_number(arm['runs'])} runs")
         for pair in told["differences"]:
             low, high = map(_number, pair["interval"] or (None, None))
             lines.append(
-                f"{pair['arm']} minus {pair['baseline']}: {_number(pair['difference'])}, "
+                f"{_name(pair['arm'])} minus {_name(pair['baseline'])}: "
+                f"{_number(pair['difference'])}, "
                 f"{100 * float(_number(pair['level'])):g} % interval {low} to {high}, "
                 f"Holm p {_number(pair['holm_p'])}, {_number(pair['pairs'])} pairs"
             )
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"no comparison: {error}") from error
     return lines
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"no name: {str(value)[:60]}")
+    return value
 
 
 def _number(value: Any) -> str:

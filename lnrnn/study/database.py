@@ -28,7 +28,7 @@ def open_database(url: str) -> RDBStorage:
     """
     from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-    shown = re.sub(r"(?<=:)[^:/@]+(?=@)", "***", url)
+    shown = _without_secrets(url)
     for start in range(STARTS):
         try:
             # A connection that idled for a whole trial may have been closed by the other side.
@@ -76,5 +76,16 @@ def answering() -> Iterator[None]:
         raise ConfigurationError(text) from error
 
 
+def _without_secrets(url: str) -> str:
+    """Return an address without user, password and options, however they are written.
+
+    Example:
+        >>> _without_secrets("postgresql+psycopg://me:a:b/c@d@host/studies?password=e")
+        'postgresql+psycopg://***@host/studies?***'
+    """
+    shown = re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", url, flags=re.DOTALL)
+    return re.sub(r"\?.*", "?***", shown, flags=re.DOTALL)
+
+
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

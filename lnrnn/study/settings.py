@@ -143,6 +143,11 @@ def _launcher(own: Sequence[str], config: DictConfig) -> LauncherOptions | None:
     if config.launcher is None:
         return None
     kind = [text.partition("=")[2] for text in own if text.startswith("launcher=")][-1]
+    if kind not in KINDS:  # Hydra would also take "'ray'", and a dictionary
+        raise ConfigurationError(
+            f"launcher must be {' or '.join(KINDS)}, without quotes, got {kind}; what is asked of "
+            "it is launcher.KEY=VALUE"
+        )
     if config.worker is True:
         raise ConfigurationError(
             f"launcher={kind} starts workers, and worker=true makes this process one: leave one of "

@@ -4,15 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.interruption import STOPPING, Interrupted
 from lnrnn.study.launched import Ending, LaunchedWorker
 from lnrnn.study.launcher_options import SubmititOptions
 
 PAUSE = 1.0  # seconds between two looks at the jobs
+SAFE_PATH = "PYTHONSAFEPATH"  # as python -P
 WARNED = 120  # seconds before its time is up, a job is told
 
 
@@ -46,12 +48,8 @@ class SubmititArray:
                 local_max_num_timeout=options.max_timeouts,
             )
             executor.update_parameters(**_parameters(options))
-            # A terminal's Ctrl-C is for this process: what it means for jobs is said in leave().
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
+            with _undisturbed() as self.received:
                 self.jobs = executor.map_array(worker, list(range(options.workers)))
-            finally:
-                signal.signal(signal.SIGINT, before)
         except (RuntimeError, ValueError, FailedJobError) as error:
             hint = "; launcher.cluster=local tries it on this machine"
             raise ConfigurationError(
@@ -67,7 +65,15 @@ class SubmititArray:
         return f"{len(self.jobs)} jobs of {self.options.cluster}: {_names(self.jobs)}"
 
     def endings(self) -> Iterator[Ending]:
-        """Yield how each worker ended, in the order in which they do."""
+        """Yield how each worker ended, in the order in which they do.
+
+        Raises:
+            Interrupted: If a signal came while they were submitted.
+        """
+        if self.received:
+            number = signal.Signals(self.received[0])
+            self.received.clear()
+            raise Interrupted(number, 0)
         waiting = dict(enumerate(self.jobs))
         while waiting:
             for number, job in [*waiting.items()]:
@@ -86,11 +92,40 @@ class SubmititArray:
                 "them, and saves the runs under way"
             )
         for job in self.jobs:
-            with suppress(ProcessLookupError):
-                os.kill(int(job.job_id), signal.SIGTERM)
+            if not job.done():  # else its number may be another process's by now
+                with suppress(ProcessLookupError):
+                    os.kill(int(job.job_id), signal.SIGTERM)
         for _ in self.endings():
             pass
         return "the workers have saved their runs and ended"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[list[int]]:
+    """Note the signals that ask to stop: of jobs that are half submitted nobody would know.
+
+    The processes that are started meanwhile ignore Ctrl-C, which a terminal sends to them too and
+    which is for this one: what it means for them is said in :meth:`SubmititArray.leave`. And they
+    import nothing from the folder that the command was typed in: Python looks there first for what
+    ``-m`` names and imports, which is how submitit starts them.
+    """
+    received: list[int] = []
+    path = os.environ.get(SAFE_PATH)
+    before = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in STOPPING
+        if number != signal.SIGINT
+    }
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield received
+    finally:
+        os.environ.pop(SAFE_PATH)
+        if path is not None:
+            os.environ[SAFE_PATH] = path
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parameters(options: SubmititOptions) -> dict[str, Any]:
@@ -111,7 +146,11 @@ def _parameters(options: SubmititOptions) -> dict[str, Any]:
         "local_setup": options.setup or None,
         "slurm_signal_delay_s": WARNED,
         # A job that was warned asks to be queued again, which SLURM may be told not to do.
-        "slurm_additional_parameters": {"requeue": True, **options.sbatch},
+        "slurm_additional_parameters": {
+            option: value
+            for option, value in {"requeue": True, **options.sbatch}.items()
+            if value is not False  # submitit would write --requeue=False, which sbatch refuses
+        },
     }
     return {key: value for key, value in found.items() if value is not None}
 

@@ -1,6 +1,7 @@
 """Workers of a comparison that a launcher has started: their result, warnings and interruptions."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,3 +98,12 @@ def test_interrupted_workers_have_saved_and_the_same_command_ends_as_one_process
         assert_same_run(run, other)
     logs = [path.read_text() for path in tmp_path.rglob("*_log.err")]
     assert sum("Caught signal SIGUSR2" in log for log in logs) == 1
+
+
+def test_nothing_is_submitted_where_every_run_has_its_result(alone, tmp_path):
+    shutil.copytree(alone, tmp_path, dirs_exist_ok=True)
+    process = begin(tmp_path, *HERE)
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, said
+    assert "every run has its result: no worker is started" in said
+    assert not (tmp_path / "runs" / ".workers").exists()

@@ -1,6 +1,7 @@
 """What a model's card says of the comparisons that its run was part of."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import lnrnn
 from lnrnn.comparison import compare, write
 from lnrnn.inference.card import model_card
-from lnrnn.inference.compared import comparisons_of
+from lnrnn.inference.compared import LARGEST, comparisons_of
 from lnrnn.inference.handed_out import hand_out
 from lnrnn.training import ConfigurationError, RunFolder
 
@@ -29,6 +30,11 @@ def compared(made, tmp_path) -> RunFolder:
 def content_of(run: RunFolder) -> tuple:
     path = run.path.parent.parent / "compare" / "rnn-vs-rnn_ln" / "compare.json"
     return path, json.loads(path.read_text())
+
+
+def spoiled(path, content, key: str, value) -> None:
+    content["arms"][0][key] = value
+    path.write_text(json.dumps(content))
 
 
 def test_the_card_has_means_and_intervals_over_seeds(compared, tmp_path):
@@ -65,6 +71,9 @@ def test_other_runs_and_other_weights_are_not_told_of(compared):
         lambda path, content: path.write_text("{"),
         lambda path, content: path.write_text("[]"),
         lambda path, content: path.write_text(json.dumps({**content, "arms": 3})),
+        lambda path, content: spoiled(path, content, "mean", "much"),
+        lambda path, content: spoiled(path, content, "name", {"deep": ["er"]}),
+        lambda path, content: os.truncate(path, LARGEST + 1),
         lambda path, content: (path.rename(path.with_name("x")), path.symlink_to("x")),
     ],
 )

@@ -5,15 +5,20 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import submitit
 
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.runs.interruption import Interrupted
+from lnrnn.study import submitit_array
 from lnrnn.study.launched import MARK, LaunchedWorker
 from lnrnn.study.launcher_options import RayOptions, SubmititOptions
 from lnrnn.study.ray_tasks import RayTasks
 from lnrnn.study.settings import read_settings, without_launcher
+from lnrnn.study.submitit_array import SubmititArray
 
 SLURM = ("launcher=submitit", "launcher.workers=8")
 # Stands in for sbatch: keeps the script, and answers as SLURM does.
@@ -43,6 +48,8 @@ def test_options_are_the_launchers_and_jobs_is_one():
     ("words", "reason"),
     [
         (["launcher.workers=3"], "no effect without a launcher"),
+        (["launcher='ray'"], "launcher must be submitit or ray, without quotes"),
+        (["launcher={workers:3}"], "launcher must be submitit or ray"),
         (["launcher=slurm"], "choices for launcher are: ray, submitit"),
         ([*SLURM, "launcher.tiemout_min=3"], "no key launcher.tiemout_min.*timeout_min"),
         ([*SLURM, "+launcher.nodes=3"], "no key launcher.nodes"),
@@ -99,6 +106,59 @@ def test_slurm_gets_one_array_and_the_command_leaves(tmp_path):
     assert len(list(logs.glob("*_submitted.pkl"))) == 8
     assert logs.stat().st_mode & 0o077 == 0
     assert not list(tmp_path.glob("runs/*/*/seed0"))  # nothing was trained here
+
+
+def test_what_is_false_is_no_option_of_sbatch():
+    options = read_settings([*SLURM, "launcher.sbatch={requeue:false,exclusive:true}"]).launcher
+    assert isinstance(options, SubmititOptions)
+    assert submitit_array._parameters(options)["slurm_additional_parameters"] == {"exclusive": True}
+
+
+def here(workers: int) -> SubmititOptions:
+    options = read_settings([*SLURM, "launcher.cluster=local"]).launcher
+    assert isinstance(options, SubmititOptions)
+    return replace(options, workers=workers)
+
+
+def test_jobs_import_nothing_from_the_folder_of_the_command(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('not to be imported')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    jobs = SubmititArray(worker(tmp_path, version="9.9"), here(1), tmp_path / "logs")
+    (ending,) = jobs.endings()
+    assert "was launched by 9.9" in str(ending.problem)
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_a_signal_while_jobs_are_submitted_is_told_once_all_are_known(tmp_path, monkeypatch):
+    original = submitit.LocalExecutor._submit_command
+
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*given)
+
+    def stop(number, frame):
+        raise AssertionError("in the middle")
+
+    monkeypatch.setattr(submitit.LocalExecutor, "_submit_command", interrupted)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        jobs = SubmititArray(worker(tmp_path, version="9.9"), here(2), tmp_path / "logs")
+        with pytest.raises(Interrupted):
+            next(jobs.endings())
+        assert jobs.leave() == "the workers have saved their runs and ended"
+    finally:
+        assert signal.signal(signal.SIGTERM, before) is stop
+    assert len(jobs.jobs) == 2
+
+
+def test_of_jobs_that_have_ended_no_process_is_told_to_stop(tmp_path, monkeypatch):
+    jobs = SubmititArray(worker(tmp_path, version="9.9"), here(1), tmp_path / "logs")
+    assert len(list(jobs.endings())) == 1
+    told = []
+    monkeypatch.setattr(os, "kill", lambda *given: told.append(given))
+    jobs.leave()
+    assert told == []
 
 
 def worker(place: Path, **changes) -> LaunchedWorker:
@@ -162,8 +222,6 @@ def test_ray_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch
 
 
 def test_submitit_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatch):
-    from lnrnn.study.submitit_array import SubmititArray
-
     monkeypatch.setitem(sys.modules, "submitit", None)
     options = read_settings(SLURM).launcher
     assert isinstance(options, SubmititOptions)

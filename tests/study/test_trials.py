@@ -162,6 +162,8 @@ def test_a_study_whose_maker_died_before_its_note_is_taken(monkeypatch):
         ("postgresql+nothing://me:secret@127.0.0.1/x", "needs the driver|cannot be used|nothing"),
         ("sqlite:////nowhere/x.db", "unable to open"),
         ("nonsense", "storage=nonsense"),
+        ("postgresql+nothing://me:a:secret/b@c@127.0.0.1/x", r"storage=postgresql\+nothing://\*"),
+        ("'postgresql+nothing://127.0.0.1/x?password=secret'", r"127\.0\.0\.1/x\?\*\*\*"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_an_error_in_words(url, said):

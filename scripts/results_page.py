@@ -124,9 +124,7 @@ def draw(tests: Sequence[Difference], path: Path) -> None:
         for suffix, label in NORMS.items()
     ]
     marks.append(
-        Line2D(
-            [], [], color="black", marker="o", mfc="white", lw=0, label="gone after correction"
-        )
+        Line2D([], [], color="black", marker="o", mfc="white", lw=0, label="gone after correction")
     )
     figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)

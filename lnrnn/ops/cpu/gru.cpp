@@ -27,8 +27,9 @@ struct Gates {
 };
 
 // The gates of unit j from a row of v and of the input side.
+// Called from so many places, it would be left out of line.
 template <typename T, class Lanes>
-inline Gates<T> gates_of(
+[[gnu::always_inline]] inline Gates<T> gates_of(
     Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
     const Moments<T>* of_a) {
   const int64_t hidden = layer.norms.hidden;

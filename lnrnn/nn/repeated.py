@@ -127,21 +127,29 @@ class Repeating(nn.Module):
 
     def _repeat(self, input: Any, state: Sequence[Any]) -> State | None:
         """Run one step as an earlier one was run, or return None where it is not like it."""
-        watched = self._watched  # once, since another thread may take it away
-        if watched is None or not is_plain(input):
+        if not is_plain(input):  # first, or a compiled call would depend on earlier steps
             return None
-        return watched.run(input, state) if watched.is_of(self._parameters.values()) else None
+        watched = self._watched  # once, since another thread may take it away
+        if watched is None or not watched.is_of(self._parameters.values()):
+            return None
+        return watched.run(input, state)
 
     def _watch(self, step: Callable[[Tensor, State], State], x: Tensor, state: State) -> State:
         """Run a step on (B, I) the long way, and see whether it can be repeated."""
+        if not is_plain(x):
+            return step(x, state)
         parameters, watched = self._parameters.values(), self._watched
-        if not is_plain(x) or (watched is not None and watched.is_of(parameters)):
+        if watched is not None and watched.is_of(parameters):
+            return step(x, state)
+        if any(type(p) is Tensor for p in parameters):  # functional_call's, which are not kept
             return step(x, state)
         state, self._watched = watch(step, x, state, parameters)
         return state
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__.pop("_watched", None)  # it may hold for other settings alone
+        # It may hold for other settings alone. Weight norm and pruning set a tensor at each step.
+        if type(value) is not Tensor or self._watched is None or self._watched.operator is not None:
+            self.__dict__.pop("_watched", None)
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:

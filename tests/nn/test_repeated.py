@@ -1,6 +1,7 @@
 """A cell's repeated step: the numbers, errors and routes of a step that has been looked at."""
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from norm_cases import CELLS, FEW, Case, randomized
 from numerics import assert_close, assert_equal
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 
 from lnrnn import CellNorm
-from lnrnn.nn import direction, inputs
+from lnrnn.nn import direction, inputs, repeated
 
 every_cell = pytest.mark.parametrize("cell", list(CELLS))
 
@@ -188,4 +190,48 @@ def test_zoneout_repeats_its_mean_and_draws_anew(cell: str) -> None:
     drawn = {call(module, x, state)[0].numpy().tobytes() for _ in range(8)}
     assert len(drawn) > 1
     module.eval()
+    assert_as_new(module, x, state)
+
+
+@every_cell
+def test_compiled_calls_do_not_depend_on_steps_between_them(cell: str) -> None:
+    torch._dynamo.reset()
+    module, counter = watched(cell), CompileCounter()
+    compiled = torch.compile(module, backend=counter)
+    x, state = torch.randn(2, 3), given(cell, 2)
+    call(compiled, x, state)
+    frames = counter.frame_count
+    module.eps = module.eps  # what was seen is forgotten
+    call(compiled, x, state)
+    call(module, x, state)
+    call(compiled, x, state)
+    assert counter.frame_count == frames
+
+
+@every_cell
+def test_parameters_of_one_call_are_not_kept(cell: str) -> None:
+    module, x, state = watched(cell), torch.randn(2, 3), given(cell, 2)
+    others = {name: p.detach() * 2 for name, p in module.named_parameters()}
+    kept = weakref.ref(others["weight_hh"])
+    with torch.no_grad():
+        torch.func.functional_call(module, others, (x, state))
+    del others
+    assert kept() is None
+    assert_as_new(module, x, state)
+
+
+@every_cell
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_weight_set_at_each_step_is_watched_once(
+    cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, seen, watch = watched(cell), [], repeated.watch
+    torch.nn.utils.weight_norm(module, "weight_hh")
+    monkeypatch.setattr(repeated, "watch", lambda *args: seen.append(args) or watch(*args))
+    for _ in range(3):
+        call(module, torch.randn(2, 3), given(cell, 2))
+    assert len(seen) == 1
+    torch.nn.utils.remove_weight_norm(module, "weight_hh")
+    x, state = torch.randn(2, 3), given(cell, 2)
+    assert_as_new(module, x, state)
     assert_as_new(module, x, state)

@@ -37,7 +37,7 @@ STAGES = 3  # steps whose rows are there at once, or on their way
 TILE = 16  # sequences of a program: what a matrix unit multiplies at least
 WIDEST = 256  # units
 NARROW = (torch.bfloat16, torch.float16)
-FLOAT32 = False  # as right as 16 bits, but not measured
+FLOAT32 = False  # as right as 16 bits, but slower than steps in all but the RNN (docs/cuda.md)
 # What matrix units multiply as it is. All else is multiplied number by number, by threads that hold
 # whole rows: without a barrier a sum over them, so that norms can take two passes, but with as many
 # registers as they have, so that there is one place for a product.

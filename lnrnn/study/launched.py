@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import lnrnn
+from lnrnn.runs.files import open_own
 from lnrnn.study.child_processes import ending_of, environment_of
 
 MARK = "mark"  # a file in the folder of a launch, whose text every worker must see
@@ -67,7 +68,7 @@ class LaunchedWorker:
         problem = self._unfit()
         if problem is None:
             log = self.log_of(number)
-            with log.open("ab") as output, self._passing_on():
+            with open_own(log, "ab") as output, self._passing_on():
                 code = self._work(output)
             if code not in DONE:
                 problem = f"{ending_of(code)}; {_last_error(log)}its output is in {log}"
@@ -101,7 +102,8 @@ class LaunchedWorker:
         """Return why no worker can work here; None if one can."""
         path = self.logs / MARK
         try:
-            seen = path.read_text()
+            with open_own(path) as file:
+                seen = file.read().decode(errors="replace")
         except OSError:
             seen = None
         if seen != self.mark:
@@ -167,7 +169,8 @@ def _handled(
 def _last_error(log: Path) -> str:
     """Return the last line of a worker's output that tells of an error, for a sentence."""
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        with open_own(log) as file:
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
     errors = [line for line in lines if line.startswith("error: ")]

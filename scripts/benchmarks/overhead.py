@@ -184,5 +184,6 @@ def _train_by_lightning(task: SequenceTask, data: DataModule, epochs: int, setti
     )
     with fresh_memory_as_it_is():
         assert data.num_classes is not None
-        trainer.fit(_Plain(task, data.num_classes), datamodule=data)
+        plain = _Plain(task, data.num_classes)
+        trainer.fit(plain, datamodule=data, weights_only=True)
     return clock.seconds

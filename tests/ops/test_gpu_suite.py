@@ -56,7 +56,7 @@ def test_the_mode_that_forbids_waiting_is_not_left_behind(
     with graphs.waiting_is_an_error():
         assert sync.mode == "error"
     assert sync.mode == "default"
-    graphs.test_replays_wait_for_nothing()
+    graphs.test_replays_wait_for_nothing(None, None)
     assert sync.mode == "default"
 
 

@@ -225,8 +225,11 @@ def test_programs_saved_before_resets_came_still_call_the_operators(which: fused
     for schema, last in ((forward, "keep"), (backward, "needed")):
         found = [argument.name for argument in schema.arguments]
         new = found[found.index(last) + 1 :]
-        assert new == ["cuts", "reset_h", "reset_c"][: 1 + which.states]
-        assert all(argument.default_value is None for argument in schema.arguments[-len(new) :])
+        assert new[: 1 + which.states] == ["cuts", "reset_h", "reset_c"][: 1 + which.states]
+        # Those of what is random inside the steps came after them: masks, then probabilities.
+        assert new[1 + which.states :] == [*which.masks, *(fused.NOISE[m] for m in which.masks)]
+        defaults = [argument.default_value for argument in schema.arguments[-len(new) :]]
+        assert defaults == [0.0 if name in fused.NOISE.values() else None for name in new]
         assert not any(argument.has_default_value() for argument in schema.arguments[: -len(new)])
     assert len(forward.returns) == len(which.results)
     assert len(backward.returns) == len(which.tensors) + which.states

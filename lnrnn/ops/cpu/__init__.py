@@ -1,6 +1,6 @@
 """The CPU's kernels: what they cover, and how they are built.
 
-The first call that wants them compiles them, which takes about 20 seconds on two cores;
+The first call that wants them compiles them, which takes about 25 seconds on two cores;
 ``python -m lnrnn.ops.cpu`` does it ahead, and a wheel may bring them compiled
 (:mod:`lnrnn.ops.cpu.prebuilt`). The library is kept in torch's folder for extensions
 (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a name made of what it depends
@@ -202,7 +202,7 @@ def _build(sources: Path, library: Path) -> None:
     A compiler outlives the process that started it, and then writes where nobody looks.
     """
     capability = torch.backends.cpu.get_cpu_capability()
-    _say(f"building the CPU kernels for {capability}, which takes about 20 seconds, once")
+    _say(f"building the CPU kernels for {capability}, which takes about 25 seconds, once")
     for left in library.parent.glob("build-*"):  # of processes that died: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:

@@ -51,7 +51,8 @@ test-aot: $(TRITON)/.installed
 	$(WITH_TRITON) -n $(WORKERS) --dist worksteal tests/aot $(ARGS)
 
 # A Ray of two nodes. It is a download of 79 MB and 240 MB on disk, which no other test needs, so it
-# lies beside .venv; what else it imports is there.
+# lies beside .venv; what else it imports is there. It takes minutes on a busy machine, so .ci/run
+# leaves it out: run it where the launchers change.
 test-ray: $(RAY)/.installed
 	PYTHONPATH=$(CURDIR)/$(RAY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/on_ray $(ARGS)
 

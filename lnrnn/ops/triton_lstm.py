@@ -17,7 +17,6 @@ them and x.
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -56,6 +55,7 @@ from lnrnn.ops.triton_norm import (
     tanh,
     units_of_tile,
 )
+from lnrnn.ops.triton_projection import apart_from_h, project, project_back
 from lnrnn.ops.triton_steps import (
     Loop,
     Steps,
@@ -572,31 +572,9 @@ def _forward_step(
     product(t, live)
     if t["y"] is None:
         launch(lstm_forward, constants, t, first, live)
-        return
-    launch(lstm_forward, constants, _apart_from_h(t, h=t["y"], output=None), first, live)
-    here, h = slice(first, first + live), t["h"][:live]
-    y, weight_hr, share = t["y"][:live], t["weight_hr"].t(), t["zoneout"]
-    if t["fresh_h"] is not None:
-        h.copy_(torch.where(t["fresh_h"][here] != 0, y.mm(weight_hr), h))
-    elif share is not None:
-        h.copy_(torch.lerp(y.mm(weight_hr).to(share.dtype), h.to(share.dtype), share))
     else:
-        torch.mm(y, weight_hr, out=h)
-    t["output"][here].copy_(h)
-    if t["cuts"] is not None:
-        cut = t["cuts"][here] != 0
-        if t["reset_h"] is None:
-            h.masked_fill_(cut, 0)
-        else:
-            h.copy_(torch.where(cut, t["reset_h"][:live], h))
-    if t["h_seen"] is not None:
-        t["h_seen"][:live].copy_(h * t["seen_h"][:live] / t["seen_share"])
-
-
-def _apart_from_h(t: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the tensors of a kernel that does not see h, which is projected after it."""
-    of_h = ("fresh_h", "zoneout", "h_seen", "seen_h", "seen_share", "d_direct")
-    return {**t, **dict.fromkeys(of_h), **more}
+        launch(lstm_forward, constants, apart_from_h(t, h=t["y"], output=None), first, live)
+        project(t, first, live)
 
 
 def _backward_step(
@@ -606,39 +584,6 @@ def _backward_step(
     if t["d_projected"] is None:
         launch(lstm_backward, constants, t, first, live)
     else:
-        here = slice(first, first + live)
-        d_h = _d_of_h(t, live)
-        if t["cuts"] is not None:
-            cut = t["cuts"][here] != 0
-            if t["d_reset_h"] is not None:
-                t["d_reset_h"][:live] += d_h.masked_fill(~cut, 0)
-            d_h.masked_fill_(cut, 0)
-        if t["d_direct"] is None:
-            torch.add(d_h, t["d_output"][here], out=t["d_sum"][:live])
-        else:
-            t["d_sum"][:live].copy_(_fresh(t, d_h + t["d_output"][here], here, live))
-        t["d_projected"][here].copy_(t["d_sum"][:live])
-        torch.mm(t["d_sum"][:live], t["weight_hr"], out=t["d_y"][:live])
-        launch(lstm_backward, constants, _apart_from_h(t, d_h=t["d_y"], d_output=None), first, live)
+        project_back(t, first, live)
+        launch(lstm_backward, constants, apart_from_h(t, d_h=t["d_y"], d_output=None), first, live)
     product_back(t, first, live)
-
-
-def _d_of_h(t: dict[str, Any], live: int) -> Tensor:
-    """Return the gradient of h from the next step, which may be written to."""
-    d_h = t["d_h"][:live]
-    if t["d_direct"] is None:
-        return d_h
-    if t["seen_h"] is not None:
-        d_h = d_h * t["seen_h"][:live] / t["seen_share"]
-    return t["d_direct"][:live] + d_h
-
-
-def _fresh(t: dict[str, Any], d: Tensor, here: slice, live: int) -> Tensor:
-    """Return the gradient of what was projected, and leave the old state's to the step before."""
-    old = torch.zeros_like(d)
-    if t["fresh_h"] is not None:
-        old = d.masked_fill(t["fresh_h"][here] != 0, 0)
-    if t["zoneout"] is not None:
-        old = d * t["zoneout"]
-    t["d_direct"][:live].copy_(old)
-    return d - old

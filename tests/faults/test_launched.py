@@ -4,11 +4,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import compare_process
 import pytest
 from comparison_results import result_in
 from same_runs import assert_same_run
@@ -24,16 +24,7 @@ RUNS = [f"{arm}-hidden_size-8-log_every_n_steps-5-max_epochs-60" for arm in ("rn
 
 
 def begin(place: Path, *words: str) -> subprocess.Popen[str]:
-    place.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "lnrnn", "compare", *COMMAND, *words],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return compare_process.begin(place, *COMMAND, *words, start_new_session=True)
 
 
 def runs_in(place: Path) -> list[RunFolder]:

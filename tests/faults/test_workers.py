@@ -1,13 +1,12 @@
 """One comparison that several workers share: their result, and what one leaves to the others."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import compare_process
 import pytest
 from comparison_results import result_in
 from same_runs import assert_same_run
@@ -35,16 +34,8 @@ main.main()
 
 
 def begin(place: Path, *words: str, host: str = "here") -> subprocess.Popen[str]:
-    place.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-c", ELSEWHERE, host, "compare", *COMMAND, *words],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    program = ("-c", ELSEWHERE, host)
+    return compare_process.begin(place, *COMMAND, *words, program=program, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import compare_process
 import pytest
 from comparison_results import result_in
 from same_runs import assert_same_run
@@ -37,15 +37,7 @@ def address() -> Iterator[str]:
 
 
 def begin(place: Path, *words: str) -> subprocess.Popen[str]:
-    place.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "lnrnn", "compare", *COMMAND, *words],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return compare_process.begin(place, *COMMAND, *words)
 
 
 def runs_in(place: Path) -> list[RunFolder]:

@@ -21,6 +21,7 @@ WHOLE_NUMBERS = {  # key and the least that makes sense
     "seed": 0,
     "warmup_steps": 0,
     "checkpoint_every_n_steps": 1,
+    "trainer.accumulate_grad_batches": 1,
     "trainer.log_every_n_steps": 1,
 }
 
@@ -57,7 +58,8 @@ def check_values(config: DictConfig) -> None:
     """
     for key, least in WHOLE_NUMBERS.items():
         parent, _, leaf = key.rpartition(".")
-        value = (config[parent] if parent else config)[leaf]
+        # A trainer's file of one's own may leave a key to Lightning.
+        value = config[parent].get(leaf, least) if parent else config[leaf]
         if not is_whole(value, least):
             raise ConfigurationError(f"{key} must be a whole number from {least} up, got {value!r}")
     if not isinstance(config.monitor, bool):
@@ -77,6 +79,11 @@ def check_values(config: DictConfig) -> None:
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
         raise ConfigurationError(
             f"name may hold letters, digits, '.', '-' and '_' only, got {config.name!r}"
+        )
+    clip = config.trainer.get("gradient_clip_val")
+    if isinstance(clip, int | float) and clip < 0:
+        raise ConfigurationError(
+            f"trainer.gradient_clip_val must be a norm, or null for no clipping, got {clip!r}"
         )
     if config.trainer.get("gradient_clip_algorithm") not in (None, "norm"):
         raise ConfigurationError(

@@ -207,13 +207,14 @@ def _explain_override(text: str, error: HydraException, parser: OverridesParser)
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
         return f"{text!r} has no key: everything is written key=value, such as model=lstm"
-    quoted = f"{key}='{value}'"
+    inside = _quoted_inside(value)
+    quoted = f"{key}={inside}"
     try:
         parser.parse_overrides([quoted])
         helps = "'" not in value
     except HydraException:
         helps = False
-    if helps and not re.match(r"[\[{]", value):
+    if helps and inside is not None:
         words = f"cannot read the override {text!r} as it is: {_first_line(error)}"
         shown = f'"{quoted}"' if not re.search(r'["$`!\\]', quoted) else shlex.quote(quoted)
         return f"{words}\nA value with such characters is quoted inside too: {shown}"
@@ -221,6 +222,16 @@ def _explain_override(text: str, error: HydraException, parser: OverridesParser)
         f"cannot read the override {text!r}: {error}\n"
         "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
     )
+
+
+def _quoted_inside(value: str) -> str | None:
+    """Return a value in quotes, or a list of plain words with each of them in quotes."""
+    if not re.match(r"[\[{]", value):
+        return f"'{value}'"
+    words = re.fullmatch(r"\[([^\[\]{}'\"]+)\]", value)
+    if words is None:
+        return None
+    return "[" + ",".join(f"'{word.strip()}'" for word in words[1].split(",")) + "]"
 
 
 def _first_line(error: Exception) -> str:

@@ -133,3 +133,11 @@ def test_a_path_that_hydra_cannot_read_is_shown_with_quotes_that_it_can(path):
     (override,) = shlex.split(str(error.value).rsplit("too: ", 1)[1])
     config = compose("data=text_files", override).config
     assert config.data.files == path
+
+
+def test_a_list_that_hydra_cannot_read_is_shown_with_quotes_that_it_can():
+    words = ["data=table_files", "data.files=a.csv", "data.num_classes=2"]
+    with pytest.raises(ConfigurationError, match="is quoted inside too: ") as error:
+        check_overrides([*words, "data.input_columns=[Größe, x]"], multirun=False)
+    (override,) = shlex.split(str(error.value).rsplit("too: ", 1)[1])
+    assert compose(*words, override).config.data.input_columns == ["Größe", "x"]

@@ -79,6 +79,7 @@ fuzz: $(STAMP)
 	  $(if $(MINUTES),--minutes=$(MINUTES)) $(if $(SEED),--seed=$(SEED)) $(if $(CASE),--case=$(CASE))
 
 # The runs and tables of an experiment in experiments/: `make results NAME=lstm_norms`. It resumes.
+# One comparison of it: make results NAME="sizes --only '1 layer'".
 results: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/results.py $(NAME)
 

@@ -1,12 +1,14 @@
 """Run the comparisons of an experiment, and print their tables as docs/results.md has them.
 
-python scripts/results.py lstm_norms     the runs that are missing, then the tables
-python scripts/results.py                which experiments there are
+python scripts/results.py lstm_norms                     the runs that are missing, then the tables
+python scripts/results.py sizes --only '1 layer'         of one comparison, or of several
+python scripts/results.py                                which experiments there are
 
 An experiment is a file in experiments/: a question, what was decided before its first run, and the
 arguments of each comparison. Stop it any way you like: the same command resumes.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -101,22 +103,48 @@ def _speed_up(pair: Mapping[str, Any] | None) -> str:
     return f"{f'**{ratio}**' if entry['supported'] else ratio} [{', '.join(bounds)}]"
 
 
+def chosen(experiment: Mapping[str, Any], titles: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the comparisons with ``titles``, or all; end with those there are if one is unknown."""
+    comparisons = {comparison["title"]: comparison for comparison in experiment["comparisons"]}
+    if unknown := sorted(set(titles) - comparisons.keys()):
+        known = "; ".join(comparisons)
+        sys.exit(f"error: there is no comparison {', '.join(unknown)}. There are: {known}")
+    return [comparisons[title] for title in titles or comparisons]
+
+
+def run(comparison: Mapping[str, Any]) -> None:
+    """Make the runs of a comparison that are missing, and print its table."""
+    arguments = arguments_of(comparison)
+    command = [sys.executable, "-m", "lnrnn", "compare", *arguments]
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    if code:
+        sys.exit(code)
+    print(f"\n## {comparison['title']}\n\n{table(result_of(arguments))}\n", flush=True)
+
+
 def main() -> None:
     """Run and print the experiments that are named."""
-    if not sys.argv[1:] or {"-h", "--help"} & set(sys.argv):
-        print(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="an experiment")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TITLE",
+        help="one comparison of it, again for more",
+    )
+    options = parser.parse_args()
+    if options.only and len(options.names) != 1:
+        parser.error(f"--only chooses from one experiment, and {len(options.names)} are named")
+    if not options.names:
+        parser.print_usage()
         for path in sorted(EXPERIMENTS.glob("*.yaml")):
             print(f"{path.stem}: {load(path.stem)['question']}")
-        return
-    for name in sys.argv[1:]:
-        experiment = load(name)
-        for comparison in experiment["comparisons"]:
-            arguments = arguments_of(comparison)
-            command = [sys.executable, "-m", "lnrnn", "compare", *arguments]
-            code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
-            if code:
-                sys.exit(code)
-            print(f"\n## {comparison['title']}\n\n{table(result_of(arguments))}\n", flush=True)
+    for name in options.names:
+        for comparison in chosen(load(name), options.only):
+            run(comparison)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,20 @@ def test_an_unknown_experiment_is_refused_with_the_list(results):
         results.load("nothing")
 
 
+def test_a_title_chooses_a_comparison_and_an_unknown_one_is_refused(results, monkeypatch):
+    ran = []
+    monkeypatch.setattr(results, "run", lambda comparison: ran.append(comparison["title"]))
+    monkeypatch.setattr(sys, "argv", "results.py sizes --only".split() + ["2 layers"])
+    results.main()
+    assert ran == ["2 layers"]
+    monkeypatch.setattr(sys, "argv", "results.py sizes --only".split() + ["9 layers"])
+    with pytest.raises(SystemExit, match=r"no comparison 9 layers\. There are: .*; 1 layer; "):
+        results.main()
+    monkeypatch.setattr(sys, "argv", "results.py sizes rates --only".split() + ["1 layer"])
+    with pytest.raises(SystemExit, match="2"):
+        results.main()
+
+
 def test_without_a_name_it_says_which_there_are(results, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["results.py"])
     results.main()

@@ -104,7 +104,7 @@ def _speed_up(pair: Mapping[str, Any] | None) -> str:
 
 
 def chosen(experiment: Mapping[str, Any], titles: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the comparisons with ``titles``, or all; end with those there are if one is unknown."""
+    """Return the comparisons with ``titles``, or all; end with a list if there is none such."""
     comparisons = {comparison["title"]: comparison for comparison in experiment["comparisons"]}
     if unknown := sorted(set(titles) - comparisons.keys()):
         known = "; ".join(comparisons)

@@ -59,13 +59,13 @@ def test_an_unknown_experiment_is_refused_with_the_list(results):
 def test_a_title_chooses_a_comparison_and_an_unknown_one_is_refused(results, monkeypatch):
     ran = []
     monkeypatch.setattr(results, "run", lambda comparison: ran.append(comparison["title"]))
-    monkeypatch.setattr(sys, "argv", "results.py sizes --only".split() + ["2 layers"])
+    monkeypatch.setattr(sys, "argv", ["results.py", "sizes", "--only", "2 layers"])
     results.main()
     assert ran == ["2 layers"]
-    monkeypatch.setattr(sys, "argv", "results.py sizes --only".split() + ["9 layers"])
+    monkeypatch.setattr(sys, "argv", ["results.py", "sizes", "--only", "9 layers"])
     with pytest.raises(SystemExit, match=r"no comparison 9 layers\. There are: .*; 1 layer; "):
         results.main()
-    monkeypatch.setattr(sys, "argv", "results.py sizes rates --only".split() + ["1 layer"])
+    monkeypatch.setattr(sys, "argv", ["results.py", "sizes", "rates", "--only", "1 layer"])
     with pytest.raises(SystemExit, match="2"):
         results.main()
 

@@ -36,13 +36,17 @@ Random = np.random.Generator
 Trial = Callable[[Random], Mapping[str, bool]]
 
 SEEDS = 10
-# The outcome at each of four rates, over the best, and how often a run is stuck there, 8 lower.
+# The outcome at each of four rates, over the best, and how often a run is stuck there.
 CURVES = {
     "flat": ([0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]),
     "sloped": ([-1.5, -0.5, 0.0, -1.0], [0.0, 0.0, 0.0, 0.0]),
     "peaked": ([-9.0, -3.0, 0.0, -1.5], [0.0, 0.0, 0.0, 0.0]),
     "stuck seeds": ([-3.0, -1.0, 0.0, 0.3], [0.0, 0.0, 0.1, 0.3]),
+    "unlike": ([-35.0, -12.0, 0.0, -3.0], [0.0, 0.0, 0.0, 0.0]),
 }
+# The second arm's, where its best rate is elsewhere: mirrored, or this.
+ELSEWHERE = {"unlike": ([0.0, 0.0, -3.0, -60.0], [0.0, 0.0, 0.3, 0.0])}
+LOWER = {"stuck seeds": 8.0, "unlike": 60.0}  # where a run is stuck
 PAIRED = 0.5  # sd of what two arms share within a seed
 SHARED = 0.85  # correlation of a run's validation loss with its outcome
 
@@ -51,9 +55,13 @@ def draw(
     random: Random, curve: str, n: int, *, better: float = 0.0, noise: float = 1.0, moved=False
 ) -> tuple[Array, Array]:
     """Return the validation losses and the outcomes of n seeds at every rate, each (n, R)."""
-    means, stuck = (np.array(row)[:: -1 if moved else 1] for row in CURVES[curve])
+    means, stuck = (np.array(row) for row in CURVES[curve])
+    if moved:
+        mirrored = (means[::-1], stuck[::-1])
+        means, stuck = (np.array(row) for row in ELSEWHERE.get(curve, mirrored))
     of_run = SHARED * noise * random.normal(size=(n, len(means)))
-    quality = means + better + of_run - 8 * (random.random((n, len(means))) < stuck)
+    lower = LOWER.get(curve, 0.0)
+    quality = means + better + of_run - lower * (random.random((n, len(means))) < stuck)
     rest = math.sqrt(1 - SHARED**2) * noise
     loss = -quality + rest * random.normal(size=quality.shape)
     return loss, quality + rest * random.normal(size=quality.shape)
@@ -255,16 +263,23 @@ def splitting(
 def cells() -> dict[str, dict[str, Trial]]:
     """Return every table, its rows, and how one comparison of a row is simulated."""
     level: dict[str, Trial] = {
-        f"identical, {curve}": partial(choosing, curve=curve) for curve in CURVES
+        f"identical, {curve}": partial(choosing, curve=curve)
+        for curve in CURVES
+        if curve not in ELSEWHERE
     }
     level |= {
         f"best rate elsewhere, {curve}": partial(choosing, curve=curve, moved=True)
-        for curve in ("sloped", "peaked", "stuck seeds")
+        for curve in ("sloped", "peaked", "stuck seeds", "unlike")
     }
     level["twice the noise, sloped"] = partial(choosing, curve="sloped", noise=2.0)
     power: dict[str, Trial] = {
-        f"better by 1, {curve}": partial(choosing, curve=curve, better=1.0) for curve in CURVES
+        f"better by 1, {curve}": partial(choosing, curve=curve, better=1.0)
+        for curve in CURVES
+        if curve not in ELSEWHERE
     }
+    power["better by 3, best rate elsewhere, unlike"] = partial(
+        choosing, curve="unlike", better=3.0, moved=True
+    )
     return {
         "Claims where there is no difference at the best rates": level,
         "Claims where there is one": power,

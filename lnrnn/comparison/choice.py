@@ -68,7 +68,12 @@ class Exchanges:
         self.second = choose(np.where(stays, arm, baseline))[:, None]
 
     def p(self, baseline: Array, arm: Array) -> float | None:
-        """Return the two-sided p-value of the mean difference at the chosen rates.
+        """Return the two-sided p-value of the difference at the chosen rates.
+
+        What is compared is the mean difference over the root mean square of the differences, which
+        rises with Student's t. An exchange that mixes arms whose best rates are apart chooses rates
+        that suit only some of its seeds. So its differences are large and disagree, and their mean
+        alone may be far from zero by accident.
 
         Args:
             baseline: The first arm's outcomes, (n, R); NaN for a run without one, whose pair is
@@ -76,8 +81,8 @@ class Exchanges:
             arm: The second arm's.
 
         Returns:
-            The share of exchanges whose mean is at least as far from zero as what was observed;
-            None if no pair has two outcomes, or every pair two equal ones.
+            The share of exchanges at least as far from zero as what was observed; None if no pair
+            has two outcomes, or every pair two equal ones.
         """
         seeds = np.arange(len(baseline))
         first = np.where(self.stays, baseline[seeds, self.first], arm[seeds, self.first])
@@ -86,11 +91,11 @@ class Exchanges:
         known = np.isfinite(pairs)
         if not np.any(pairs[0][known[0]]):
             return None
-        sums = np.where(known, pairs, 0.0).sum(axis=1)
-        distances = np.abs(sums / np.maximum(known.sum(axis=1), 1))
+        pairs = np.where(known, pairs, 0.0)
+        squares = np.maximum(known.sum(axis=1) * (pairs**2).sum(axis=1), np.finfo(float).tiny)
+        distances = np.abs(pairs.sum(axis=1)) / np.sqrt(squares)  # from 0 to 1
         # Equal means may differ by rounding, according to the order in which they were added.
-        slack = 1e-12 * np.abs(pairs[known]).max()
-        return float(np.mean(distances >= distances[0] - slack))
+        return float(np.mean(distances >= distances[0] - 1e-12))
 
 
 def _stays(n: int) -> NDArray[np.bool_]:

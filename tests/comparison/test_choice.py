@@ -28,17 +28,17 @@ def test_fewer_lost_runs_come_before_a_lower_loss():
 
 
 def by_hand(losses, outcomes):
-    """Exchange every subset of seeds, choose both rates anew, and count the means as far away."""
-    means = []
+    """Exchange every subset of seeds, choose both rates anew, and count what is as far away."""
+    scores = []
     for swap in product((False, True), repeat=len(losses[0])):
         arms = []
         for side in (0, 1):
             rows = [(losses, outcomes)[k][side ^ s][i] for k in (0, 1) for i, s in enumerate(swap)]
             loss, outcome = np.array(rows[: len(swap)]), np.array(rows[len(swap) :])
             ends = np.sort(loss, 0)[1:-1] if len(swap) < 10 else np.sort(loss, 0)[2:-2]
-            arms.append(outcome[:, ends.mean(0).argmin()].mean())
-        means.append(arms[1] - arms[0])
-    return np.mean(np.abs(means) >= abs(means[0]) - 1e-12)
+            arms.append(outcome[:, ends.mean(0).argmin()])
+        scores.append(abs(stats.ttest_rel(*arms).statistic))
+    return np.mean(np.array(scores) >= scores[0] - 1e-9)
 
 
 def test_the_exchange_test_equals_all_exchanges_written_out():
@@ -48,6 +48,18 @@ def test_the_exchange_test_equals_all_exchanges_written_out():
     p = Exchanges(*losses).p(*outcomes)
     assert p == by_hand(losses, outcomes)
     assert p not in (0, 1)
+
+
+def test_arms_whose_best_rates_are_apart_can_be_told_apart():
+    """A mixed arm's best rate suits some of its seeds, and the others end far away."""
+    random = np.random.default_rng(6)
+    stuck = random.random((10, 1)) < 0.3
+    first = np.array([-35.0, -12.0, 0.0, -3.0]) + random.normal(size=(10, 4))
+    second = 3 + np.array([0.0, 0.0, -3.0, -60.0]) + random.normal(size=(10, 4))
+    second -= 60 * stuck * np.array([0, 0, 1, 0])
+    p = Exchanges(-first, -second).p(first, second)
+    assert p is not None
+    assert p < 0.02
 
 
 def test_with_one_rate_it_is_the_sign_flip_test():

@@ -14,7 +14,7 @@ import submitit
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.study import submitit_array
-from lnrnn.study.launched import MARK, LaunchedWorker
+from lnrnn.study.launched import MARK, Ending, LaunchedWorker
 from lnrnn.study.launcher_options import RayOptions, SubmititOptions
 from lnrnn.study.ray_tasks import RayTasks
 from lnrnn.study.settings import read_settings, without_launcher
@@ -216,8 +216,9 @@ def test_a_worker_that_fails_is_told_with_its_first_error(
 
 def test_a_job_that_was_killed_is_told_in_words(tmp_path):
     class Killed(LaunchedWorker):
-        def __call__(self, number: int):
+        def __call__(self, number: int) -> Ending:
             os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("it lives")
 
     made = worker(tmp_path)
     killed = Killed(made.words, made.place, made.logs, made.mark, made.threads)

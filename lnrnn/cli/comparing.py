@@ -35,7 +35,7 @@ from lnrnn.study.plan import (
 from lnrnn.study.pool import WorkerError
 from lnrnn.study.settings import Settings
 from lnrnn.study.speedup import unmet
-from lnrnn.study.tuning import Folders, TuningError, tune
+from lnrnn.study.tuning import Folders, TuningError, check_tuned, tune
 
 NOT_MET, ERROR = 1, 2  # exit codes; conf/compare.yaml says what they mean
 EXPECTED = (ValueError, OSError, TuningError, WorkerError)  # errors that speak to a person
@@ -101,6 +101,7 @@ def run_elsewhere(settings: Settings, options: LauncherOptions, folder: Path) ->
 
     Raises:
         ConfigurationError: If a run cannot be made, or no worker be started.
+        TuningError: If workers failed, and learning rates cannot be chosen for that.
         Interrupted: If a signal asked to stop.
     """
     if settings.rates:
@@ -114,6 +115,8 @@ def run_elsewhere(settings: Settings, options: LauncherOptions, folder: Path) ->
     problems = launch(settings, options, folder, console)
     if problems is None:
         return 0
+    if problems and settings.rates:
+        check_tuned(settings)
     code = run(replace(settings, launcher=None, train=False))
     return ERROR if problems else code
 
@@ -280,5 +283,6 @@ def name_problems(failures: Failures, problem: str | None) -> list[str]:
     for text in problems:
         print(f"error: {text}", file=sys.stderr)
     if lost:
-        print(f"error: {len(lost)} runs failed; the same command tries them again", file=sys.stderr)
+        count = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
+        print(f"error: {count} failed; the same command tries again", file=sys.stderr)
     return problems

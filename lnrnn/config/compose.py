@@ -29,6 +29,7 @@ from yaml import YAMLError
 from lnrnn.config import CONF
 from lnrnn.config.allowed_targets import check_references, check_resolved, check_targets, resolve
 from lnrnn.config.budget import settle_budget
+from lnrnn.config.counted import settle_classes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
 from lnrnn.config.lightning_nodes import check_logger, check_trainer
@@ -346,6 +347,7 @@ def _to_experiment(
     config = _without_hydra(composed)
     check_references(config)
     _check_missing(config)
+    settle_classes(config)
     settle_budget(config, overrides)
     resolve(config)
     primary = OmegaConf.load(config_dir / f"{config_name}.yaml")

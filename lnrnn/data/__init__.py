@@ -5,6 +5,7 @@ read by pandas and pyarrow, as `datasets` does. All three are imported when data
 """
 
 from lnrnn.data.batch import IGNORED, NOTHING, Batch
+from lnrnn.data.counting import count_classes
 from lnrnn.data.datamodule import DataModule, sequence_data, stream_data
 from lnrnn.data.embedded import digits, japanese_vowels, shakespeare, sunspots
 from lnrnn.data.generated import adding, copying, mnist1d
@@ -24,6 +25,7 @@ __all__ = [
     "SplitSeed",
     "adding",
     "copying",
+    "count_classes",
     "digits",
     "hub_table",
     "hub_text",

@@ -56,9 +56,9 @@ def classes_of(
     Raises:
         ValueError: If there are not ``num_classes`` different names, or one was not learned.
     """
-    distinct = {split: _distinct(labels) for split, labels in splits.items()}
+    distinct = {split: distinct_labels(labels) for split, labels in splits.items()}
     every = set().union(*distinct.values())
-    numbers = _numbers(every)
+    numbers = numbers_in(every)
     names = None
     if learned is not None:
         classes, names = _as_learned(every, column, learned), tuple(learned)
@@ -82,13 +82,14 @@ def classes_of(
     return {split: _looked_up(labels, classes) for split, labels in splits.items()}, names
 
 
-def _distinct(labels: pa.Array) -> set[Any]:
+def distinct_labels(labels: pa.Array) -> set[Any]:
+    """Return the different labels of a column, without what is missing."""
     import pyarrow.compute as pc
 
     return set(pc.call_function("unique", [labels]).to_pylist()) - {None}
 
 
-def _numbers(labels: set[Any]) -> dict[Any, float] | None:
+def numbers_in(labels: set[Any]) -> dict[Any, float] | None:
     """Return the number that each label is, or None if one is a name."""
     for label in labels:
         if isinstance(label, str) and not _NUMBER.fullmatch(label.strip()):
@@ -101,7 +102,9 @@ def _named(labels: set[Any], column: str, num_classes: int | None) -> dict[Any, 
     if len(names) != num_classes:
         raise ValueError(
             f"data.num_classes={num_classes}, but column '{column}' has {len(names)} different "
-            f"labels: {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+            f"labels: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}. "
+            f"data.num_classes={len(names)} fits them, and data.num_classes=count counts; a "
+            "trained run keeps the number of the files that it has learned from"
         )
     place = {name: float(k) for k, name in enumerate(names)}
     return {label: place[str(label)] for label in labels}
@@ -109,7 +112,7 @@ def _named(labels: set[Any], column: str, num_classes: int | None) -> dict[Any, 
 
 def _as_learned(labels: set[Any], column: str, learned: Sequence[str]) -> dict[Any, float]:
     """Return the class of each label where a trained model's are ``learned``, in this order."""
-    numbers, written = _numbers(labels), _numbers(set(learned))
+    numbers, written = numbers_in(labels), numbers_in(set(learned))
     if numbers is not None and written is not None:  # 1, "1" and 1.0 are one
         by_number = {written[name]: float(k) for k, name in enumerate(learned)}
         found = {label: by_number.get(number) for label, number in numbers.items()}

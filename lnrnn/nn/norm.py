@@ -38,8 +38,9 @@ class CellNorm:
         cell_clip: What the LSTM's new cell state is clipped to, [-cell_clip, cell_clip], before its
             norm; None for no clipping.
 
-    Kernels compute the inputs "paper", "separate", "joint" (not in a GRU) and "recurrent", with any
-    cell but "carried" and without ``cell_clip``; the reference computes everything.
+    Kernels compute the inputs "paper", "separate", "joint" (not in a GRU) and "recurrent", on a CPU
+    "input" and None too, with any cell but "carried" and without ``cell_clip``; the reference
+    computes everything.
 
     Raises:
         ValueError: If a field is not one of its choices, ``gain_init`` is not finite, ``cell_clip``
@@ -86,7 +87,7 @@ class CellNorm:
         return (self.inputs,) if self.inputs in ("input", "recurrent") else ("input", "recurrent")
 
     def has_kernel(self, cell: str) -> bool:
-        """Return whether fused kernels compute this norm in "rnn", "lstm" or "gru"."""
+        """Return whether kernels of every device compute this norm in "rnn", "lstm" or "gru"."""
         if self.inputs in ("input", None) or (cell == "gru" and self.inputs == "joint"):
             return False
         return cell != "lstm" or (self.cell != "carried" and self.cell_clip is None)

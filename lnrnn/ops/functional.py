@@ -16,6 +16,7 @@ from lnrnn.ops import checks, reference
 from lnrnn.ops import fused as kernels
 from lnrnn.ops.choice import projected, run_kernel, takes_kernel
 from lnrnn.ops.noise import Noise, draw
+from lnrnn.ops.recording import is_for_onnx
 from lnrnn.ops.resets import begin
 
 
@@ -138,7 +139,7 @@ def ln_rnn(
     )
     project = partial(projected, op=kernels.RNN, span="paper", kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain)):
+    if not takes_kernel(kernels.RNN, fused, tensors, _lacking(gain, x)):
         return recurrence(*project(*tensors))
     options = (reverse, joint, nonlinearity == "relu", kind == "layer", eps)
     random = kernels.Random.of(kernels.RNN, drawn)
@@ -248,7 +249,7 @@ def ln_lstm(
     project = partial(projected, op=kernels.LSTM, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, c_0, weight_hh, gain, bias_hh, gain_c, shift_c, weight_hr)
     tensors = (*tensors, *inputs, reset_h, reset_c)
-    lacking = _lacking(gain, cell=cell, clip=cell_clip)
+    lacking = _lacking(gain, x, cell=cell, clip=cell_clip)
     if not takes_kernel(kernels.LSTM, fused, tensors, lacking):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.LSTM.gates, 1)  # in gates
@@ -343,7 +344,7 @@ def ln_gru(
     )
     project = partial(projected, op=kernels.GRU, span=span, kind=kind, eps=eps)
     tensors = (x, h_0, weight_hh, gain, bias_hh, *inputs, reset_h)
-    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, joint_gru=joint)):
+    if not takes_kernel(kernels.GRU, fused, tensors, _lacking(gain, x, joint_gru=joint)):
         return recurrence(*project(*tensors))
     spans = reference.norm_widths(span, kernels.GRU.gates, 1)  # in gates
     options = (reverse, spans, kind == "layer", eps)
@@ -353,6 +354,7 @@ def ln_gru(
 
 def _lacking(
     gain: Tensor | None,
+    x: Tensor,
     *,
     joint_gru: bool = False,
     cell: str | None = None,
@@ -360,7 +362,8 @@ def _lacking(
 ) -> str | None:
     """Return what of a call no kernel computes, if anything."""
     found = {
-        "a recurrence without a norm on its recurrent side": gain is None,
+        "a recurrence without a norm on its recurrent side": gain is None
+        and (x.device.type != "cpu" or is_for_onnx()),
         "a norm of the sum in a GRU": joint_gru,
         "a cell state that is carried normalized and seen as it was": cell == "carried",
         "a cell state that is clipped": clip is not None,

@@ -194,7 +194,7 @@ LARGE = ("x", "weight_hh", "weight_ih?")
 
 RNN = Op(
     "rnn",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *INPUTS),
+    ("x", "h_0", "weight_hh", "gain?", "bias_hh?", *INPUTS),
     "bool joint, bool relu",
     1,
     ("side", "projected", "input_stats", "stats"),
@@ -202,7 +202,7 @@ RNN = Op(
 LSTM = Op(
     "lstm",
     (
-        *("x", "h_0", "c_0", "weight_hh", "gain", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
+        *("x", "h_0", "c_0", "weight_hh", "gain?", "bias_hh?", "gain_c?", "shift_c?", "weight_hr?"),
         *INPUTS,
     ),
     "bool joint, int[] spans, str? cell",
@@ -211,7 +211,7 @@ LSTM = Op(
 )
 GRU = Op(
     "gru",
-    ("x", "h_0", "weight_hh", "gain", "bias_hh?", *INPUTS),
+    ("x", "h_0", "weight_hh", "gain?", "bias_hh?", *INPUTS),
     "int[] spans",
     1,
     ("side", "projected", "input_stats", "stats"),

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,7 +72,7 @@ class LaunchedWorker:
             with open_own(log, "ab") as output, self._passing_on():
                 code = self._work(output)
             if code not in DONE:
-                problem = f"{ending_of(code)}; {_last_error(log)}its output is in {log}"
+                problem = f"{ending_of(code)}; {_first_error(log)}its output is in {log}"
         return Ending(number, socket.gethostname(), problem)
 
     def log_of(self, number: int) -> Path:
@@ -166,12 +167,19 @@ def _handled(
         signal.signal(number, before)
 
 
-def _last_error(log: Path) -> str:
-    """Return the last line of a worker's output that tells of an error, for a sentence."""
+def _first_error(log: Path) -> str:
+    """Return what a worker's output tells first of an error, for a sentence: the cause of others.
+
+    Lines that begin with spaces continue it.
+    """
     try:
         with open_own(log) as file:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    errors = [line for line in lines if line.startswith("error: ")]
-    return f"{errors[-1].removeprefix('error: ')}; " if errors else ""
+    begin = next((i for i, line in enumerate(lines) if line.startswith("error: ")), None)
+    if begin is None:
+        return ""
+    more = takewhile(lambda line: line.startswith("  "), lines[begin + 1 :])
+    found = [lines[begin].removeprefix("error: "), *map(str.strip, more)]
+    return f"{' '.join(found)}; "

@@ -156,9 +156,13 @@ def _parameters(options: SubmititOptions) -> dict[str, Any]:
 
 
 def _ending(number: int, job: Any) -> Ending:
+    from submitit.core.utils import UncompletedJobError
+
     error = job.exception()
     if error is None:
         return job.result()
+    if isinstance(error, UncompletedJobError):  # whose words are the last lines of a log
+        error = "its job ended without an answer, as one that is killed or out of memory does"
     reason = str(error).strip().splitlines()
     return Ending(
         number,

@@ -7,7 +7,7 @@ from rich.console import Console
 from lnrnn.comparison import choose_rates
 from lnrnn.comparison.tuning import describe_tuning
 from lnrnn.runs.folder import folder_of
-from lnrnn.study.missing import Failures, name_missing, train_all
+from lnrnn.study.missing import Failures, name_missing, sort_out, train_all
 from lnrnn.study.plan import Task, build_once, tasks_of, tuning_runs
 from lnrnn.study.settings import Settings
 
@@ -54,6 +54,25 @@ def tune(settings: Settings, console: Console) -> tuple[dict[str, float], Folder
         tried = ", ".join(f"{other:g}" for other in settings.rates)
         console.print(f"{name}: lr={rate:g}, the best of {tried}", markup=False, highlight=False)
     return rates, folders, failures
+
+
+def check_tuned(settings: Settings) -> None:
+    """Check that every tuning run has come to an end, where other processes train them.
+
+    Raises:
+        TuningError: If one has no result and did not diverge, which would make the choice unfair.
+        ConfigurationError: If the data have changed since a run was finished.
+    """
+    runs = tuning_runs(settings)
+    lacking = []
+    for rate in settings.rates:
+        at_rate = {name: rates[rate] for name, rates in runs.items()}
+        lacking += sort_out([*tasks_of(at_rate, f" lr={rate:g}")])[0]
+    if lacking:
+        raise TuningError(
+            "no learning rate is chosen, because tuning runs have no result; the same command goes "
+            "on with them:\n" + "\n".join(f"  {task.title}: {task.folder}" for task in lacking)
+        )
 
 
 def _check_complete(failures: Failures) -> None:

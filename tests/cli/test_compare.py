@@ -204,7 +204,7 @@ def test_one_run_that_fails_does_not_lose_the_others(error, call, monkeypatch):
     assert code == 2
     assert f"rnn_ln, seed 0: {error}" in printed
     assert f"error: rnn_ln, seed 0: {error}" in errors
-    assert "error: 1 runs failed; the same command tries them again" in errors
+    assert "error: 1 run failed; the same command tries again" in errors
     found = result("rnn-vs-rnn_ln")
     assert {run["status"] for run in found["arms"][1]["runs"]} == {"finished", "unreadable"}
     # What is missing is named, and no error where nothing was to be trained.
@@ -319,3 +319,15 @@ def test_a_worker_leaves_only_a_result_of_the_same_runs_to_another():
         assert not comparing._is_of(home, runs, before)
     (home / "compare.json").write_text("[")
     assert not comparing._is_of(home, runs, before)
+
+
+def test_no_rate_is_chosen_where_launched_workers_left_tuning_runs(call, monkeypatch):
+    """What one process refuses: a rate that lost runs would lose against another for that."""
+    lost = ["worker 0 on a: killed by SIGKILL"]
+    monkeypatch.setattr(comparing, "launch", lambda *given: lost)
+    words = ("arms=[rnn,rnn_ln]", "seeds=1", "lr=[1e-3,1e-2]", "launcher=submitit")
+    code, _, errors = call(*words)
+    assert code == 2
+    assert "no learning rate is chosen, because tuning runs have no result" in errors
+    assert errors.count(", seed 0: runs/japanese_vowels/rnn") == 4
+    assert not Path(ROOT).exists() or not list(Path(ROOT).rglob("compare.json"))

@@ -70,7 +70,7 @@ def test_a_key_without_a_default_must_be_given():
         compose("data=text_files")
     # A head refers to the second, which is no reason to say less of it.
     with pytest.raises(ConfigurationError, match=r"^data\.num_classes must be given, for example"):
-        compose("data=table_files", "data.files=new.csv")
+        compose("data=table_files", "data.files=new.csv", "data.num_classes=???")
     with pytest.raises(ConfigurationError, match="run must be given"):
         compose_config([], "evaluate")
 

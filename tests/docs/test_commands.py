@@ -162,6 +162,8 @@ def _without_plugins(overrides: Sequence[str]) -> list[str]:
 def test_a_command_can_be_given(command, tmp_path, monkeypatch) -> None:
     page = next(page for page in PAGES if page.name == command.page)
     written_files(page, tmp_path)
+    # Its classes are counted while the command is read.
+    (tmp_path / "reviews.csv").write_text("text,label\na quiet film,for\ntwo hours,against\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     check(command.words)

@@ -134,7 +134,7 @@ def kill_a_worker(place: Path, size: int) -> None:
     # What a process says stands in lines of its own, with the name of its run.
     warned = f"^rnn_ln, seed 0: .*UserWarning: .*{damaged.name} is skipped: it is damaged"
     assert re.search(warned, printed, re.MULTILINE)
-    assert "1 runs failed; the same command tries them again" in printed
+    assert "1 run failed; the same command tries again" in printed
     assert "Traceback" not in printed
     rnn, rnn_ln = (arm["runs"] for arm in result_in(place)["arms"])
     assert [run["status"] for run in rnn] == ["failed", "finished"]

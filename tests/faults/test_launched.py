@@ -98,3 +98,25 @@ def test_nothing_is_submitted_where_every_run_has_its_result(alone, tmp_path):
     assert process.returncode == 0, said
     assert "every run has its result: no worker is started" in said
     assert not (tmp_path / "runs" / ".workers").exists()
+
+
+def test_a_second_command_shares_the_work_of_the_first(tmp_path):
+    """Tuning included, with two runs at a time in a worker; a job that is killed is made up for."""
+    words = (
+        *("arms=[rnn,rnn_ln]", "seeds=1", "cost=false", "model.hidden_size=8", "jobs=2"),
+        *("trainer.max_epochs=2", "lr=[1e-3,1e-2]", "launcher=submitit", "launcher.cluster=local"),
+    )
+    first, second = (
+        compare_process.begin(tmp_path, *words, f"launcher.workers={n}", start_new_session=True)
+        for n in (2, 1)
+    )
+    wait_until(lambda: bool(list(tmp_path.rglob("seed0/run.lock"))), first)
+    killed = children_of(children_of(first.pid)[0])[0]
+    os.kill(killed, signal.SIGKILL)
+    said = [process.communicate(timeout=300)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [2, 0], said
+    assert "its job ended without an answer" in said[0]
+    assert all("written: runs" in text for text in said)
+    runs = [RunFolder(path.parent) for path in tmp_path.rglob("seed0/run.json")]
+    assert [run.read_record().status for run in runs] == ["finished"] * 4
+    assert not list(tmp_path.rglob("run.lock"))

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 import lnrnn
 from lnrnn import ops
 from lnrnn.nn.regularizers import Regularizers
-from lnrnn.ops import noise
+from lnrnn.ops import noise, reference
 from lnrnn.ops.noise import keep_mask
 
 Array = NDArray[np.float64]
@@ -278,15 +278,41 @@ def test_weight_drop_goes_with_torchs_recurrence_and_with_resets(cell: str) -> N
     assert torch.equal(seeded(layer, x, resets=resets)[0], dropped(x, resets=resets)[0])
 
 
+@every_norm
 @every_option
-def test_they_go_with_kernels(cell: str, options: Any) -> None:
+def test_they_go_with_kernels(cell: str, options: Any, norm: Any) -> None:
     x = inputs()
-    layer = build(cell, "cell", options, fused=True)
-    slow = build(cell, "cell", options, fused=False)
+    layer = build(cell, norm, options, bidirectional=True, fused=True)
+    slow = build(cell, norm, options, bidirectional=True, fused=False)
+    cotangent = torch.randn(T, B, 2 * H, dtype=torch.float64)
     for training in (True, False):
         found = seeded(layer.train(training), x)[0]
         truth = seeded(slow.train(training), x)[0]
         torch.testing.assert_close(found, truth, rtol=0, atol=1e-12)
+        grads = (
+            torch.autograd.grad(output, [*module.parameters()], cotangent)
+            for output, module in ((found, layer), (truth, slow))
+        )
+        for value, expected in zip(*grads, strict=True):
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@every_cell
+def test_kernels_compute_steps_without_a_norm(
+    cell: str, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where masks change torch's steps: not in a loop of Python's, but for ``fused=False``."""
+    calls = []
+    for name in ("ln_rnn", "ln_lstm", "ln_gru"):
+        run = getattr(reference, name)
+        monkeypatch.setattr(
+            reference, name, lambda *a, run=run, **o: [calls.append(0), run(*a, **o)][1]
+        )
+    for fused in (None, False):
+        layer = build(cell, None, {"zoneout": 0.3}, bias=bias, fused=fused)
+        seeded(layer, inputs())[0].square().sum().backward()
+        assert bool(calls) == (fused is False)
 
 
 @every_norm

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from norm_cases import FEW, RECURRENT, Case, every_case
+from norm_cases import FEW, RECURRENT, UNNORMED, Case, every_case
 from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from lnrnn import CellNorm
 from lnrnn.ops import fused
 
-CASES = [*every_case(), *RECURRENT]
+CASES = [*every_case(), *RECURRENT, *UNNORMED]
 # Each H alone, as a vector's tail and as several vectors; each batch below, at and above the number
 # that is split over two threads; packs that shrink at once, at the end, and not at all.
 SIZES: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from norm_cases import FEW, Case
+from norm_cases import FEW, UNNORMED, Case
 from numerics import assert_as_accurate, assert_close, assert_equal, nudged, output_and_grads
 from recurrences import arguments, names, op, op_with, reset_mask, with_states
 
@@ -29,6 +29,7 @@ SEEDS = [None, 12345]  # evaluation and training
 seeds = pytest.mark.parametrize("seed", SEEDS, ids=["evaluation", "training"])
 layouts = pytest.mark.parametrize("layout", [PADDED, PACKED], ids=["padded", "packed"])
 few = pytest.mark.parametrize("case", FEW, ids=str)
+more = pytest.mark.parametrize("case", [*FEW, *UNNORMED[::2]], ids=str)
 
 
 def acting(cell: str, seed: int | None) -> Iterator[Noise]:
@@ -53,7 +54,7 @@ def nan_filled_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@few
+@more
 @layouts
 @seeds
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -68,7 +69,7 @@ def test_kernels_equal_the_reference(
             assert_close(value, truth)
 
 
-@few
+@more
 @layouts
 @seeds
 def test_kernels_equal_the_reference_with_resets(

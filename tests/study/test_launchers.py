@@ -14,7 +14,7 @@ import submitit
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.interruption import Interrupted
 from lnrnn.study import submitit_array
-from lnrnn.study.launched import MARK, LaunchedWorker
+from lnrnn.study.launched import MARK, Ending, LaunchedWorker
 from lnrnn.study.launcher_options import RayOptions, SubmititOptions
 from lnrnn.study.ray_tasks import RayTasks
 from lnrnn.study.settings import read_settings, without_launcher
@@ -185,17 +185,46 @@ def test_a_machine_without_the_folder_or_the_version_is_no_worker(changes, reaso
     assert not list(tmp_path.rglob("*.log"))
 
 
+ERRORS = """error: rnn, seed 0: no room
+error: 1 run failed; the same command tries again
+"""
+SEVERAL = """error: no learning rate is chosen:
+  rnn lr=0.1, seed 0: no room
+  rnn lr=0.2, seed 0: no room
+"""
+
+
 @pytest.mark.parametrize(
-    ("code", "problem"),
-    [(0, None), (1, None), (2, "exit code 2; no room; its output is in ")],
+    ("code", "printed", "problem"),
+    [
+        (0, ERRORS, None),
+        (1, ERRORS, None),
+        (2, ERRORS, "exit code 2; rnn, seed 0: no room; its output is in "),
+        (2, SEVERAL, "chosen: rnn lr=0.1, seed 0: no room rnn lr=0.2, seed 0: no room; its"),
+    ],
 )
-def test_a_worker_that_fails_is_told_with_its_last_error(code, problem, tmp_path, monkeypatch):
-    text = f"import sys; print('error: no room'); sys.exit({code})"
+def test_a_worker_that_fails_is_told_with_its_first_error(
+    code, printed, problem, tmp_path, monkeypatch
+):
+    text = f"import sys; print({printed!r}); sys.exit({code})"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec python3 -c {shlex.quote(text)}\n")
     (tmp_path / "python").chmod(0o755)
     found = worker(tmp_path)(0).problem
     assert found is None if problem is None else problem in str(found)
+
+
+def test_a_job_that_was_killed_is_told_in_words(tmp_path):
+    class Killed(LaunchedWorker):
+        def __call__(self, number: int) -> Ending:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError("it lives")
+
+    made = worker(tmp_path)
+    killed = Killed(made.words, made.place, made.logs, made.mark, made.threads)
+    (ending,) = SubmititArray(killed, here(1), tmp_path / "logs").endings()
+    assert ending.host.startswith("job ")
+    assert str(ending.problem).startswith("its job ended without an answer, as one that is killed")
 
 
 def test_sigterm_goes_to_the_worker_and_submitits_warning_does_not(tmp_path, monkeypatch):

@@ -97,7 +97,8 @@ def op(case: Case, *, project: bool = True, **more: Any) -> Callable[..., tuple[
         options["cell"] = case.norm.cell
 
     def call(*args: Tensor) -> tuple[Tensor, ...]:
-        return function(**dict(zip(names(case, project=project), args, strict=True)), **options)
+        named = dict(zip(names(case, project=project), args, strict=True))
+        return function(**{"gain": None, **named}, **options)
 
     return call
 

@@ -63,13 +63,13 @@ void forward_row(
 }  // namespace
 
 Tensors<6> ln_gru(
-    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
+    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Maybe& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage,
     std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
     const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
@@ -89,11 +89,12 @@ Tensors<6> ln_gru(
   Tensor input_stats = inputs.moments(kept, kMoments);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, spans.vec(), hidden};
+    const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
+    const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
     const Dropout<T> dropout = drops.dropout<T>(hidden);
@@ -122,7 +123,7 @@ Tensors<6> ln_gru(
 
 Tensors<10> ln_gru_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
-    const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
+    const Tensor& weight_, const Maybe& gain_, const Maybe& bias_, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
@@ -131,7 +132,7 @@ Tensors<10> ln_gru_backward(
     const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
     const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
@@ -147,11 +148,12 @@ Tensors<10> ln_gru_backward(
   Tensor d_affine = zeros({5, width}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru_backward", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, spans.vec(), hidden};
+    const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
+    const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, nullptr, input_stats, norms), gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
     const Dropout<T> dropout = drops.dropout<T>(hidden);

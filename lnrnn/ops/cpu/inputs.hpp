@@ -19,6 +19,11 @@ inline Tensor or_zeros(const Maybe& vector, int64_t width, const Tensor& like) {
   return vector ? vector->contiguous() : zeros({width}, like.scalar_type());
 }
 
+// The vector, or ones where there is none.
+inline Tensor or_ones(const Maybe& vector, int64_t width, const Tensor& like) {
+  return vector ? vector->contiguous() : ones({width}, like.scalar_type());
+}
+
 // What a run reads of the input side; G gate entries, I input features.
 template <typename T>
 struct Inputs {
@@ -71,7 +76,7 @@ struct InputTensors {
       const Maybe& shift_, bool joint_, int64_t width_)
       : x(x_.contiguous()),
         bias(bias_ ? bias_->contiguous() : Tensor()),
-        gain(gain_ ? gain_->contiguous() : ones({width_}, x.scalar_type())),
+        gain(or_ones(gain_, width_, x)),
         shift(or_zeros(shift_, width_, x)),
         joint(joint_),
         projects(weight_.has_value()),

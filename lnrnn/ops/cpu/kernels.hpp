@@ -17,7 +17,7 @@ template <std::size_t N>
 using Tensors = decltype(std::tuple_cat(std::array<Tensor, N>()));
 
 Tensors<6> ln_rnn(
-    const Tensor& x, const Tensor& h_0, const Tensor& weight, const Tensor& gain,
+    const Tensor& x, const Tensor& h_0, const Tensor& weight, const Maybe& gain,
     const Maybe& bias, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
     bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
@@ -26,7 +26,7 @@ Tensors<6> ln_rnn(
 
 Tensors<10> ln_rnn_backward(
     const Tensor& d_output, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0,
-    const Tensor& weight, const Tensor& gain, const Maybe& bias, const Maybe& weight_ih,
+    const Tensor& weight, const Maybe& gain, const Maybe& bias, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
@@ -36,7 +36,7 @@ Tensors<10> ln_rnn_backward(
 
 Tensors<8> ln_lstm(
     const Tensor& x, const Tensor& h_0, const Tensor& c_0, const Tensor& weight,
-    const Tensor& gain, const Maybe& bias, const Maybe& gain_c, const Maybe& shift_c,
+    const Maybe& gain, const Maybe& bias, const Maybe& gain_c, const Maybe& shift_c,
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
@@ -47,7 +47,7 @@ Tensors<8> ln_lstm(
 
 Tensors<15> ln_lstm_backward(
     const Tensor& d_output, const Tensor& d_h_n, const Tensor& d_c_n, const Tensor& x,
-    const Tensor& h_0, const Tensor& c_0, const Tensor& weight, const Tensor& gain,
+    const Tensor& h_0, const Tensor& c_0, const Tensor& weight, const Maybe& gain,
     const Maybe& bias, const Maybe& gain_c, const Maybe& shift_c, const Maybe& weight_hr,
     const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih,
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side,
@@ -60,7 +60,7 @@ Tensors<15> ln_lstm_backward(
     double zoneout_c, double recurrent_dropout, double variational_dropout);
 
 Tensors<6> ln_gru(
-    const Tensor& x, const Tensor& h_0, const Tensor& weight, const Tensor& gain,
+    const Tensor& x, const Tensor& h_0, const Tensor& weight, const Maybe& gain,
     const Maybe& bias, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
@@ -70,7 +70,7 @@ Tensors<6> ln_gru(
 
 Tensors<10> ln_gru_backward(
     const Tensor& d_output, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0,
-    const Tensor& weight, const Tensor& gain, const Maybe& bias, const Maybe& weight_ih,
+    const Tensor& weight, const Maybe& gain, const Maybe& bias, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,

@@ -89,7 +89,7 @@ void forward_row(
 
 Tensors<8> ln_lstm(
     const Tensor& x, const Tensor& h_0, const Tensor& c_0, const Tensor& weight_,
-    const Tensor& gain_, const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_,
+    const Maybe& gain_, const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_,
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
@@ -97,7 +97,7 @@ Tensors<8> ln_lstm(
     const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout) {
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
@@ -124,13 +124,14 @@ Tensors<8> ln_lstm(
   const Tensor wide = empty({projects ? steps.batch : 0, hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, spans.vec(), hidden};
+    const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
+    const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, narrow);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms),
+        inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),
@@ -253,7 +254,7 @@ struct Projection {
 
 Tensors<15> ln_lstm_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& d_c_n, const Tensor& x,
-    const Tensor& h_0_, const Tensor& c_0, const Tensor& weight_, const Tensor& gain_,
+    const Tensor& h_0_, const Tensor& c_0, const Tensor& weight_, const Maybe& gain_,
     const Maybe& bias_, const Maybe& gain_c_, const Maybe& shift_c_, const Maybe& weight_hr,
     const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih,
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
@@ -264,7 +265,7 @@ Tensors<15> ln_lstm_backward(
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
@@ -289,12 +290,13 @@ Tensors<15> ln_lstm_backward(
   const Tensor memories = empty({steps.batch, 7 * hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_lstm_backward", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, spans.vec(), hidden};
+    const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
+    const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
         norms,
-        inputs.with<T>(w_ih, nullptr, input_stats, norms),
+        inputs.with<T>(w_ih, nullptr, input_stats, of_input),
         cell_norm(cell),
         gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>(),

@@ -3,6 +3,7 @@
 // keeps its variance.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
@@ -79,16 +80,22 @@ inline void norm_backward(
 }
 
 // The norms over the gates of a row, (gates, H). Each covers `spans[s]` neighboring gates; moments
-// are kept for each gate, whichever norm it belongs to.
+// are kept for each gate, whichever norm it belongs to. Where there are none, moments are those that
+// change nothing, and the gain is one.
 struct GateNorms {
   Norm norm;
   std::vector<int64_t> spans;
   int64_t hidden;
+  bool act = true;
 
   int64_t gates() const { return std::accumulate(spans.begin(), spans.end(), int64_t{0}); }
 
   template <typename T>
   __attribute__((always_inline)) void measure(const T* v, Moments<T>* out) const {
+    if (!act) {
+      std::fill(out, out + gates(), Moments<T>{T(0), T(1)});
+      return;
+    }
     for (int64_t count : spans) {
       const Moments<T> m = moments(v, count * hidden, norm);
       for (int64_t q = 0; q < count; q++) *out++ = m;
@@ -99,6 +106,15 @@ struct GateNorms {
   template <typename T>
   void backward(
       const T* d_u, T* d_v, const T* v, const Moments<T>* m, const T* gain, Sums<T> sums) const {
+    if (!act) {
+      sweep<T>(gates() * hidden, [&](int64_t i, auto lanes) {
+        const Vec<T> d = lanes.load(d_u + i);
+        lanes.store(d_v + i, d);
+        if (sums.shift) lanes.store(sums.shift + i, lanes.load(sums.shift + i) + d);
+        if (sums.before) lanes.store(sums.before + i, lanes.load(sums.before + i) + d);
+      });
+      return;
+    }
     int64_t q = 0;
     for (int64_t count : spans) {
       const int64_t at = q * hidden, n = count * hidden;

@@ -33,13 +33,13 @@ inline Vec<T> activated(
 }  // namespace
 
 Tensors<6> ln_rnn(
-    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Tensor& gain_,
+    const Tensor& x, const Tensor& h_0, const Tensor& weight_, const Maybe& gain_,
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
     bool centered, double eps, std::optional<at::ScalarType> storage,
     std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
     double variational_dropout) {
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1), kept = keep ? steps.total : 0;
@@ -56,11 +56,12 @@ Tensors<6> ln_rnn(
   Tensor input_stats = inputs.moments(kept, 1);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, {1}, hidden};
+    const GateNorms of_input{{centered, eps}, {1}, hidden};
+    const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, norms), relu,
+        norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), relu,
         gain.const_data_ptr<T>(), bias.const_data_ptr<T>()};
     T* const state = h_n.data_ptr<T>();
     auto* saved = reinterpret_cast<Moments<T>*>(stats.data_ptr<T>());
@@ -86,7 +87,7 @@ Tensors<6> ln_rnn(
 
 Tensors<10> ln_rnn_backward(
     const Tensor& d_output_, const Tensor& d_h_n, const Tensor& x, const Tensor& h_0_,
-    const Tensor& weight_, const Tensor& gain_, const Maybe& bias_, const Maybe& weight_ih,
+    const Tensor& weight_, const Maybe& gain_, const Maybe& bias_, const Maybe& weight_ih,
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
@@ -95,7 +96,7 @@ Tensors<10> ln_rnn_backward(
     const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
     double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
-  const Tensor weight = weight_.contiguous(), gain = gain_.contiguous();
+  const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
   const bool narrow = in_bfloat16(storage, narrow_);
   const int64_t hidden = weight.size(1);
@@ -110,11 +111,12 @@ Tensors<10> ln_rnn_backward(
   Tensor d_affine = zeros({4, hidden}, x.scalar_type());
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_rnn_backward", [&] {
     using T = scalar_t;
-    const GateNorms norms{{centered, eps}, {1}, hidden};
+    const GateNorms of_input{{centered, eps}, {1}, hidden};
+    const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, narrow);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
     const Layer<T> layer{
-        norms, inputs.with<T>(w_ih, nullptr, input_stats, norms), relu, gain.const_data_ptr<T>(),
+        norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), relu, gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const T* hs = output.const_data_ptr<T>();
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());

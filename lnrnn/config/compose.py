@@ -23,7 +23,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from yaml import YAMLError
 
 from lnrnn.config import CONF
@@ -36,6 +36,7 @@ from lnrnn.config.lightning_nodes import check_logger, check_trainer
 from lnrnn.config.own_files import own_files, with_own_folder
 from lnrnn.config.values import (
     check_keys,
+    check_missing,
     check_nodes,
     check_trust,
     check_values,
@@ -66,6 +67,16 @@ class Experiment:
     own_files: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True)
+class Composition:
+    """An :class:`Experiment` as Hydra composes it: values are neither resolved nor checked."""
+
+    config: DictConfig
+    primary: Any
+    choices: Any
+    own_files: tuple[Path, ...] = ()
+
+
 def compose_experiment(
     overrides: Sequence[str], config_dir: Path = CONF, config_name: str = "train"
 ) -> Experiment:
@@ -80,10 +91,21 @@ def compose_experiment(
         ConfigurationError: If a group, key or value does not exist or does not fit; the message
             lists what does.
     """
+    return to_experiment(compose_unresolved(overrides, config_dir, config_name), overrides)
+
+
+def compose_unresolved(
+    overrides: Sequence[str], config_dir: Path = CONF, config_name: str = "train"
+) -> Composition:
+    """Compose one configuration and check what its files may not do.
+
+    Raises:
+        ConfigurationError: As :func:`compose_experiment`, but for values.
+    """
     found = with_own_folder(overrides) if config_dir == CONF else list(overrides)
     composed, files = _compose(found, config_dir, config_name)
-    experiment = _to_experiment(composed, tuple(overrides), config_dir, config_name)
-    return replace(experiment, own_files=own_files(files) if found != [*overrides] else ())
+    own = own_files(files) if found != [*overrides] else ()
+    return replace(_composition(composed, config_dir, config_name), own_files=own)
 
 
 def current_experiment(
@@ -97,7 +119,7 @@ def current_experiment(
         _check_untrusted(composed)
     with open_dict(composed):
         composed.trust = list(trust)
-    return _to_experiment(composed, overrides, config_dir, config_name)
+    return to_experiment(_composition(composed, config_dir, config_name), overrides)
 
 
 def check_overrides(
@@ -173,7 +195,7 @@ def compose_config(
         if key not in (*known, "trust"):  # +KEY=VALUE adds what nothing would read
             raise ConfigurationError(unknown_key("", str(key), [*known, "trust"]))
     check_references(config)
-    _check_missing(config)
+    check_missing(config)
     return config
 
 
@@ -339,18 +361,19 @@ def _explain_key(error: Exception, known: DictConfig) -> str:
     return unknown_key(parent, leaf, [str(name) for name in node])
 
 
-def _to_experiment(
-    composed: Any, overrides: tuple[str, ...], config_dir: Path, config_name: str
-) -> Experiment:
-    """Take Hydra's own node out, resolve every interpolation and check every key."""
-    choices = composed.hydra.runtime.choices
-    config = _without_hydra(composed)
+def _composition(composed: Any, config_dir: Path, config_name: str) -> Composition:
+    primary = OmegaConf.load(config_dir / f"{config_name}.yaml")
+    return Composition(_without_hydra(composed), primary, composed.hydra.runtime.choices)
+
+
+def to_experiment(composition: Composition, overrides: Sequence[str]) -> Experiment:
+    """Resolve every interpolation and check every key, in place."""
+    config, primary = composition.config, composition.primary
     check_references(config)
-    _check_missing(config)
+    check_missing(config)
     settle_classes(config)
     settle_budget(config, overrides)
     resolve(config)
-    primary = OmegaConf.load(config_dir / f"{config_name}.yaml")
     entries = [entry for entry in primary.defaults if isinstance(entry, DictConfig)]
     groups = [str(key) for entry in entries for key in entry]
     nodes = ["head", *(key for key in groups if "/" not in key and key != "experiment")]
@@ -362,28 +385,9 @@ def _to_experiment(
     if not any("lightning.pytorch.loggers.".startswith(f"{package}.") for package in trust):
         check_logger(config.get("logger"), overrides)
     check_values(config)
-    return Experiment(config, choices.data, choices.model, overrides)
+    choices = composition.choices
+    return Experiment(config, choices.data, choices.model, tuple(overrides), composition.own_files)
 
 
 def _without_hydra(composed: Any) -> DictConfig:
     return OmegaConf.create({key: composed._get_node(key) for key in composed if key != "hydra"})
-
-
-def _check_missing(config: DictConfig) -> None:
-    missing = sorted(_unset(OmegaConf.to_container(config), ""))
-    if missing:
-        raise ConfigurationError(
-            f"{', '.join(missing)} must be given, for example: {missing[0]}=VALUE"
-        )
-
-
-def _unset(node: Any, path: str) -> Iterator[str]:
-    """Yield the keys that were to be given. OmegaConf's own search ends at a reference to one."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _unset(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _unset(value, f"{path}[{i}]")
-    elif node == MISSING:
-        yield path

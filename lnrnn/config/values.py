@@ -6,10 +6,11 @@ Everything is looked at before anything is built.
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from lnrnn.checks import is_whole
 from lnrnn.config.allowed_targets import locate, target_nodes
@@ -48,6 +49,31 @@ def check_nodes(config: DictConfig, nodes: Sequence[str], values: Sequence[str])
             raise ConfigurationError(
                 f"{key} must be one of the files in conf/{key}, chosen by {key}=NAME, got {node!r}"
             )
+
+
+def check_missing(config: DictConfig) -> None:
+    """Check that every key without a default was given.
+
+    Raises:
+        ConfigurationError: Naming those that were not.
+    """
+    missing = sorted(_unset(OmegaConf.to_container(config), ""))
+    if missing:
+        raise ConfigurationError(
+            f"{', '.join(missing)} must be given, for example: {missing[0]}=VALUE"
+        )
+
+
+def _unset(node: Any, path: str) -> Iterator[str]:
+    """Yield the keys that were to be given. OmegaConf's own search ends at a reference to one."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _unset(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _unset(value, f"{path}[{i}]")
+    elif node == MISSING:
+        yield path
 
 
 def check_values(config: DictConfig) -> None:

@@ -10,6 +10,7 @@ from lnrnn.comparison.endpoints import check_endpoint
 from lnrnn.comparison.looks import Look, as_look
 from lnrnn.config.compose import Experiment, compose_experiment, instantiate
 from lnrnn.config.errors import ConfigurationError
+from lnrnn.config.variants import compose_variants
 from lnrnn.data.datamodule import UNNAMED, DataModule
 from lnrnn.runs.files import open_own, replace_text
 from lnrnn.runs.folder import check_configuration, derive_name, folder_of
@@ -103,11 +104,8 @@ def _compose(
     tuned = [] if rate is None else [f"optimizer.lr={rate!r}"]
     common = [f"model={model}", f"data={settings.data}", *settings.passed, *QUIET, *overrides]
     splits = _splits(settings, compose_experiment(common)) if settings.splits > 1 else [[]]
-    return [
-        compose_experiment([*common, *tuned, *split, f"seed={seed}"])
-        for seed in seeds
-        for split in splits
-    ]
+    variants = [[*tuned, *split, f"seed={seed}"] for seed in seeds for split in splits]
+    return compose_variants(common, variants)
 
 
 def _splits(settings: Settings, arm: Experiment) -> list[list[str]]:

@@ -4,10 +4,11 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
+from torch import Tensor
 
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.best_files import (
@@ -24,6 +25,7 @@ from lnrnn.runs.best_files import (
 from lnrnn.runs.checkpoint_files import checkpoints_in, order_of, problem_of
 from lnrnn.runs.folder import RunFolder
 from lnrnn.runs.metrics import read_metrics
+from lnrnn.runs.reporting import best_effort
 from lnrnn.runs.tensor_files import unwritable
 from lnrnn.runs.weights import model_weights
 from lnrnn.training.finite import bad_parameter
@@ -32,7 +34,11 @@ from lnrnn.training.task import SequenceTask
 
 
 class BestWeights(Callback):
-    """Saves the model's weights after every validation that is better than all before.
+    """Keeps the model's weights after every validation that is better than all before.
+
+    They are kept in memory, and written before the next checkpoint is: what a kill loses, the
+    resumed run makes again, bit for bit, and a checkpoint never knows of a validation whose weights
+    are not on the disk. So a new best does not wait for the disk.
 
     Which those are follows from the run's records, which a resumed run has cut to what its
     checkpoint knows: so it keeps what an undisturbed run does. Weights that a checkpoint's records
@@ -56,6 +62,7 @@ class BestWeights(Callback):
         self.versions = versions
         self.rises = higher_is_better(metric)
         self.history: list[Best] = []  # every improvement, in order
+        self._unwritten: dict[str, Tensor] | None = None  # of the last improvement, on the CPU
 
     @property
     def best(self) -> Best | None:
@@ -91,23 +98,44 @@ class BestWeights(Callback):
             warnings.warn(f"{text}: they are not kept", stacklevel=2)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the weights if they are better than all before.
-
-        Raises:
-            CheckpointError: If they cannot be written.
-        """
+        """Keep the weights if they are better than all before."""
         value = float(trainer.callback_metrics.get(self.metric, math.nan))
         if not self.can_write or not math.isfinite(value) or bad_parameter(pl_module) is not None:
             return
         if self.best is not None and not is_better(value, self.best.value, self.rises):
             return
-        found = Best(trainer.global_step, self.metric, value)
         state = trainer.strategy.lightning_module_state_dict()  # asks every process
         if trainer.is_global_zero:
-            write_best(found, model_weights(state), self.folder.checkpoints, self.versions)
-        self.history.append(found)
-        if trainer.is_global_zero:
-            keep_only(self.folder.checkpoints, {found.step, *self._known_to_checkpoints()})
+            self._unwritten = {
+                name: tensor.detach().to("cpu", copy=True)
+                for name, tensor in model_weights(state).items()
+            }
+        self.history.append(Best(trainer.global_step, self.metric, value))
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write what the checkpoint is to know of.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+        """
+        self._write()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Write what there is: a run that failed may never be resumed."""
+        with best_effort("the weights of the best validation are those before the last save"):
+            self._write()
+
+    def _write(self) -> None:
+        """Write the weights that are in memory alone; the first process has such."""
+        if self._unwritten is None or self.best is None:
+            return
+        write_best(self.best, self._unwritten, self.folder.checkpoints, self.versions)
+        self._unwritten = None
+        keep_only(self.folder.checkpoints, {self.best.step, *self._known_to_checkpoints()})
 
     def _known_to_checkpoints(self) -> set[int]:
         """Return the steps of the weights that a run resumed from a checkpoint would call best."""

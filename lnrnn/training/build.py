@@ -32,6 +32,7 @@ from lnrnn.training.class_weights import class_weights_of
 from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
+from lnrnn.training.profiling import NoProfiler
 from lnrnn.training.rank_agreement import check_launch
 from lnrnn.training.screen import Bar, Lines, ModelTable
 from lnrnn.training.signals import Signals
@@ -214,9 +215,11 @@ def build_trainer(
     )
     callbacks.append(checkpoints)
     across = {"check_val_every_n_epoch": None} if counts_steps(interval) else {}
+    profiler = {"profiler": NoProfiler()} if config.trainer.get("profiler") is None else {}
     trainer = instantiate(
         config.trainer,
         **across,
+        **profiler,
         callbacks=callbacks,
         plugins=[CheckpointFiles(versions)],
         logger=build_logger(config.logger, folder, identity),

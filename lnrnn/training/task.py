@@ -286,7 +286,7 @@ class SequenceTask(LightningModule):
             NonFiniteError: If the gradient's norm is not finite.
         """
         limit = gradient_clip_val or math.inf  # Lightning's None and 0 both mean no clipping
-        parameters = [part for part in self.parameters() if part.grad is not None]
+        parameters = [part for part in self.model.parameters() if part.grad is not None]
         norm = nn.utils.get_total_norm([part.grad for part in parameters])  # pyright: ignore[reportArgumentType]
         bad = ~torch.isfinite(norm)
         self._check(bad, partial(self._stop_at_gradient, self._moment()))

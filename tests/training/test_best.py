@@ -17,11 +17,13 @@ from experiments import (
 from same_runs import assert_same_run, kept_for_use
 
 from lnrnn.data import japanese_vowels
-from lnrnn.runs.best_files import best_files, improvements, newest_best, step_of
+from lnrnn.runs.best_files import best_files, improvements, newest_best, step_of, write_best
+from lnrnn.runs.checkpoint_files import CheckpointError, order_of, write_checkpoint
 from lnrnn.runs.folder import derive_name
 from lnrnn.runs.metrics import Entry, read_metrics
 from lnrnn.runs.tensor_files import read_tensors
-from lnrnn.training import ConfigurationError, RunFolder, evaluate, fit, train
+from lnrnn.training import ConfigurationError, RunFolder, best, checkpoint_io, evaluate, fit, train
+from lnrnn.training.best import BestWeights
 
 # A rate at which this model is best in the middle, and not at its end.
 WORSE = (*CLASSIFIER, "optimizer.lr=0.3", "trainer.max_epochs=6", "name=worse")
@@ -111,6 +113,52 @@ def test_after_an_interruption_all_of_it_is_the_same(call, worse, tmp_path, monk
     assert_same_run(interrupted, worse)
 
 
+@pytest.mark.parametrize("call", [9, 17, 22, 24, 31])
+def test_a_kill_loses_nothing_that_is_not_made_again(call, worse, tmp_path, monkeypatch):
+    """A kill leaves no time to write the weights that are in memory."""
+    overrides = (*WORSE, "test=best", "checkpoint_every_n_steps=10")
+    with monkeypatch.context() as patch:
+        patch.setattr(BestWeights, "on_exception", lambda *given: None)
+        interrupt_call(patch, "training_step", call)
+        with pytest.raises(Interruption):
+            train(compose(*overrides), tmp_path)
+    assert kept_for_use(train(compose(*overrides), tmp_path)[0]) == kept_for_use(worse)
+
+
+def test_they_are_on_the_disk_before_a_checkpoint_that_knows_of_them(tmp_path, monkeypatch):
+    """And are not written for every new best in between."""
+    seen, written = {}, []
+
+    def count(found, *given):
+        written.append(found.step)
+        write_best(found, *given)
+
+    def note(checkpoint, path, **settings):
+        seen[order_of(path)[0]] = [step_of(best) for best in best_files(path.parent)]
+        assert newest_best(path.parent)[1] == {}, "each must be whole"
+        write_checkpoint(checkpoint, path, **settings)
+
+    monkeypatch.setattr(best, "write_best", count)
+    monkeypatch.setattr(checkpoint_io, "write_checkpoint", note)
+    settings = ("trainer.max_epochs=5", "checkpoint_every_n_steps=20")
+    folder, _ = train(compose(*CLASSIFIER, *settings), tmp_path)
+    values = losses(folder)
+    assert sorted(values, key=lambda s: -values[s]) == [7, 14, 21, 28, 35], "each the best yet"
+    assert written == [14, 35]
+    assert seen == {20: [14], 35: [35, 14]}
+
+
+def test_a_full_disk_ends_the_run_as_it_does_for_a_checkpoint(tmp_path, monkeypatch):
+    def fail(*given):
+        raise CheckpointError("could not save: no space left on device")
+
+    monkeypatch.setattr(best, "write_best", fail)
+    with pytest.raises(CheckpointError, match="no space left"):
+        train(compose(*CLASSIFIER, "checkpoint_every_n_steps=10"), tmp_path)
+    folder = RunFolder(next(tmp_path.glob("*/*/seed0")))
+    assert folder.newest_checkpoint() is None, "it would know of weights that are nowhere"
+
+
 def test_what_a_void_validation_left_is_removed(worse, tmp_path, monkeypatch):
     """A kill after a validation and before the next save: the run goes back, and the file too."""
     overrides = (*WORSE, "test=best", "checkpoint_every_n_steps=1000")
@@ -146,9 +194,9 @@ def test_weights_that_a_checkpoint_calls_best_outlive_better_ones(tmp_path, monk
 
 def test_a_run_of_a_version_that_kept_none_tests_its_last(worse, tmp_path, monkeypatch):
     overrides = (*WORSE, "test=best")
-    best = worse.read_record().best["step"]
+    step = worse.read_record().best["step"]
     with monkeypatch.context() as patch:
-        interrupt_call(patch, "training_step", best + 9)
+        interrupt_call(patch, "training_step", step + 9)
         with pytest.raises(Interruption):
             train(compose(*overrides), tmp_path)
     folder = RunFolder(next(tmp_path.glob("*/*/seed0")))

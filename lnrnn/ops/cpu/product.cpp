@@ -2,6 +2,7 @@
 // longer to compile than a cell.
 #include "product.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -13,9 +14,23 @@
 
 namespace lnrnn {
 
-bool in_bfloat16(std::optional<at::ScalarType> storage, std::optional<bool> narrow) {
-  namespace blas = at::native::cpublas;
-  return storage == at::kBFloat16 && narrow.value_or(blas::could_pack(at::kBFloat16));
+Products products_for(
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow) {
+  if (narrow == "float32") return {0};
+  if (narrow == "bfloat16") return {1};
+  if (narrow == "bfloat16x3") return {3};
+  TORCH_CHECK_VALUE(
+      !narrow, "narrow is 'float32', 'bfloat16', 'bfloat16x3' or None; got '", *narrow, "'");
+  if (!at::native::cpublas::could_pack(at::kBFloat16)) return {0};  // no AMX
+  if (storage) return {storage == at::kBFloat16 ? 1 : 0};
+  using at::Float32Backend, at::Float32Op, at::Float32Precision;
+  const at::Context& context = at::globalContext();
+  Float32Precision precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::RNN);
+  if (precision == Float32Precision::NONE) {  // which torch.set_float32_matmul_precision sets
+    precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::MATMUL);
+  }
+  // Three products by oneDNN take as long as one of float32: "high" stays with that, as torch allows.
+  return {precision == Float32Precision::BF16 ? 1 : 0};
 }
 
 namespace {
@@ -127,27 +142,33 @@ void run_panel(Tile<T> tile, int64_t inner, int64_t rows, int64_t vectors) {
   }
 }
 
-// to += d' a, both rounded to bfloat16 in `memory`.
-void add_rounded(float* to, Matrix<float> d, Matrix<float> a, const Tensor& memory) {
-  at::BFloat16* const left = memory.data_ptr<at::BFloat16>();
-  at::BFloat16* const right = left + d.rows * d.columns;
-  round_rows(d.data, left, d.rows * d.columns);
-  round_rows(a.data, right, a.rows * a.columns);
+// to += d' a, as `products` of their parts, which `memory` has room for.
+void add_rounded(
+    float* to, Matrix<float> d, Matrix<float> a, Products products, const Tensor& memory) {
+  const int64_t of_d = d.rows * d.columns, of_a = a.rows * a.columns;
+  at::BFloat16* const rounded = memory.data_ptr<at::BFloat16>();
+  const Parts<at::BFloat16> left{rounded, rounded + of_d + of_a};
+  const Parts<at::BFloat16> right = left.at(of_d);
+  round_rows(d.data, left, of_d, products);
+  round_rows(a.data, right, of_a, products);
   const int m = static_cast<int>(a.columns), n = static_cast<int>(d.columns);
   const int k = static_cast<int>(d.rows);
   const float one = 1;  // column-major, so to' += a' d
-  gemm_bf16bf16f32_("N", "T", &m, &n, &k, &one, right, &m, left, &n, &one, to, &m);
+  each_product(left, right, products, [&](const at::BFloat16* of_left, const at::BFloat16* of_right) {
+    gemm_bf16bf16f32_(
+        "N", "T", &m, &n, &k, &one, of_right, &m, of_left, &n, &one, to, &m);
+  });
 }
 
 }  // namespace
 
 template <typename T>
-Weight<T>::Weight(Matrix<T> b, int64_t uses, bool narrow)
+Weight<T>::Weight(Matrix<T> b, int64_t uses, Products products)
     : plain_(b), inner_(b.height()), width_(b.width()) {
   if (uses < kWorthPacking) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (narrow && std::min(inner_, width_) >= kWorthTiles) {
-      narrow_ = std::make_shared<const Bfloat16Weight>(b);
+    if (products.narrow > 0 && std::min(inner_, width_) >= kWorthTiles) {
+      narrow_ = std::make_shared<const Bfloat16Weight>(b, products);
       return;
     }
   }
@@ -204,10 +225,12 @@ void Weight<T>::pack(int64_t n, T* panel) const {
 }
 
 template <typename T>
-WeightGradient<T>::WeightGradient(T* to, int64_t height, int64_t width, int64_t most, bool narrow)
-    : to_(to), height_(height), width_(width) {
-  narrow = narrow && to && std::min(height, width) >= kWorthTiles && gemm_bf16bf16f32_ != nullptr;
-  if (narrow) rounded_ = empty({most * (height + width)}, at::kBFloat16);
+WeightGradient<T>::WeightGradient(
+    T* to, int64_t height, int64_t width, int64_t most, Products products)
+    : to_(to), height_(height), width_(width), products_(products) {
+  if (!std::is_same_v<T, float> || products.narrow == 0 || to == nullptr) return;
+  if (std::min(height, width) < kWorthTiles || gemm_bf16bf16f32_ == nullptr) return;
+  rounded_ = empty({products.parts() * most * (height + width)}, at::kBFloat16);
 }
 
 template <typename T>
@@ -215,7 +238,7 @@ void WeightGradient<T>::add(int64_t rows, const T* d, const T* a) const {
   if (!wanted()) return;
   if constexpr (std::is_same_v<T, float>) {
     if (rounded_.defined()) {
-      return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, rounded_);
+      return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, products_, rounded_);
     }
   }
   multiply(to_, Matrix<T>{d, rows, height_}.t(), {a, rows, width_}, true);

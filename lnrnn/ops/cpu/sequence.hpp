@@ -236,7 +236,7 @@ struct Backward {
   Inputs<T> inputs;             // with a weight from G to I
   T* d_x;                       // as x
   T* d_weight_ih;               // (G, I), zeros
-  bool narrow;                  // whether the weights' gradients are products of bfloat16
+  Products products;            // of the weights' gradients
   T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
 
@@ -306,8 +306,8 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const Tensor earlier = empty({to.d_weight ? most : 0, features}, dtype);
   const Tensor shares = zeros({at::get_num_threads(), to.width}, dtype);
   T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
-  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.narrow);
-  const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.narrow);
+  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.products);
+  const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.products);
   const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
   const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 

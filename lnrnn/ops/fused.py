@@ -11,9 +11,10 @@ before they came lack them, ``cuts`` and the states after a reset, and the masks
 of what is random inside the steps (`NOISE`). What comes out is the output, the
 final states, and what the backward wants to keep of them (nothing unless ``keep``). ``storage`` is
 what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is what float32 is
-multiplied as: "float32", "bfloat16" or "bfloat16x3", three products of it. None, which is what
-layers pass, leaves that to the CPU, to ``storage`` and to torch's switches for float32, as they are
-when the kernel runs.
+multiplied as: "float32", "bfloat16" or "bfloat16x3", three products of it; "tiles" and "tilesx3",
+the same by AMX's instructions, or by plain loops without AMX; "plain" and "plainx3", by those.
+None, which is what layers pass, leaves that to the CPU, to ``storage`` and to torch's switches for
+float32, as they are when the kernel runs.
 """
 
 from collections.abc import Callable, Sequence

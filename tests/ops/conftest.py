@@ -52,16 +52,19 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 
     def choose(value: str | None) -> None:
         for name, make in found.items():
-            monkeypatch.setattr(fused, name, partial(_choosing, make, value))
+            monkeypatch.setattr(fused, name, partial(_choosing, make, name == "_backward", value))
 
     choose("bfloat16")
     return choose
 
 
-def _choosing(make: Callable[..., Any], value: str | None, which: fused.Op) -> Callable[..., Any]:
+def _choosing(
+    make: Callable[..., Any], backward: bool, value: str | None, which: fused.Op
+) -> Callable[..., Any]:
+    at = (which.backward_takes if backward else which.takes).index("narrow")
+
     def run(*args: Any) -> Any:
-        *rest, left, last = args
-        assert left is None
-        return make(which)(*rest, value, last)
+        assert args[at] is None
+        return make(which)(*args[:at], value, *args[at + 1 :])
 
     return run

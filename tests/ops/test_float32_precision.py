@@ -24,7 +24,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "ragged": {"hidden": 37, "sizes": [19, 18, 11, 11, 3, 1], "projected": 21, "features": 16},
 }
 # What products are, how far outputs may be off, and how many bits of the numbers they keep.
-WAYS = [("bfloat16x3", 1e-5, 16), ("bfloat16", 1e-2, 8)]
+WAYS = [(name, 1e-2, 8) for name in ("bfloat16", "plain", "tiles")]
+WAYS += [(f"{name}x3", 1e-5, 16) for name, *_ in WAYS]
 SWITCHES: dict[str, tuple[Callable[[], Any], str]] = {
     "highest": (lambda: torch.set_float32_matmul_precision("highest"), "float32"),
     "high": (lambda: torch.set_float32_matmul_precision("high"), "float32"),
@@ -66,7 +67,7 @@ def moved(function: Callable[..., Any], key: int, bits: int) -> Callable[..., An
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS.values()), ids=list(LAYOUTS))
-@pytest.mark.parametrize(("way", "allowed", "bits"), WAYS, ids=["three", "one"])
+@pytest.mark.parametrize(("way", "allowed", "bits"), WAYS, ids=[name for name, *_ in WAYS])
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_errors_are_what_the_products_have_bits_for(
     case: Case, way: str, allowed: float, bits: int, layout: dict[str, Any], narrow: Any
@@ -91,7 +92,8 @@ def test_errors_are_what_the_products_have_bits_for(
     assert max(relative_error(a, b) for a, b in zip(found, truth, strict=True)) > 2.0 ** -(bits + 4)
 
 
-def test_three_products_of_infinite_and_missing_numbers(narrow: Any) -> None:
+@pytest.mark.parametrize("way", ["bfloat16x3", "plainx3"])
+def test_three_products_of_infinite_and_missing_numbers(way: str, narrow: Any) -> None:
     case = Case("gru", CellNorm())
     args = arguments(case, steps=5, batch=20, hidden=37, features=16, dtype=torch.float32)
     function = op(case, fused=True)
@@ -99,7 +101,7 @@ def test_three_products_of_infinite_and_missing_numbers(narrow: Any) -> None:
         args[0][2, 7] = value
         narrow("float32")
         truth = function(*args)[0]
-        narrow("bfloat16x3")
+        narrow(way)
         found = function(*args)[0]
         assert torch.equal(found.isnan(), truth.isnan())
         assert found[2:, 7].isnan().all()
@@ -143,8 +145,8 @@ def test_programs_ask_when_they_run() -> None:
 
 
 def test_an_unknown_product_is_refused(narrow: Any) -> None:
-    narrow("bf16")
+    narrow("bf16x3")
     case = Case("rnn", CellNorm())
     args = arguments(case, dtype=torch.float32)
-    with pytest.raises(ValueError, match=r"narrow is 'float32', .* got 'bf16'"):
+    with pytest.raises(ValueError, match=r"narrow is 'float32', .* got 'bf16x3'"):
         op(case, fused=True)(*args)

@@ -1,17 +1,16 @@
 // Products of bfloat16 with sums in float32, for CPUs that have AMX: what is multiplied is rounded on
 // the way in, or split into two numbers, and everything around stays float32. They are oneDNN's, through
-// torch, since a compiler may know nothing of AMX; oneDNN also does them on AVX-512 alone, slower than
-// float32, for tests.
+// torch, which also does them on AVX-512 alone, slower than float32, for tests; or those of amx.hpp.
 #pragma once
 
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
-#include <c10/util/BFloat16.h>
 
 #include <algorithm>
 
+#include "amx.hpp"
 #include "matrix.hpp"
-#include "product.hpp"
+#include "rounding.hpp"
 #include "vectors.hpp"
 
 // MKL's, where torch has it.
@@ -21,54 +20,6 @@ extern "C" __attribute__((weak)) void gemm_bf16bf16f32_(
     const int*);
 
 namespace lnrnn {
-
-// From so many entries on each side of a matrix on: tiles hold 16 by 32, and smaller ones are mostly
-// zeros.
-constexpr int64_t kWorthTiles = 16;
-
-inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
-
-// Numbers rounded to bfloat16 and, where they are taken in two parts, what that left of them, rounded.
-template <typename Number>
-struct Parts {
-  Number *high, *low;
-
-  Parts at(int64_t i) const { return {high + i, low + i}; }
-};
-
-// Calls body(part of a, part of b) for the products that stand for one of float32.
-template <typename Number, class Body>
-inline void each_product(Parts<Number> a, Parts<Number> b, Products products, Body body) {
-  body(a.high, b.high);
-  if (products.narrow == 1) return;
-  body(a.high, b.low);
-  body(a.low, b.high);
-}
-
-// Rounds a row. What rounding makes infinite, or is not a number, has no second part.
-inline void round_row(const float* from, Parts<at::BFloat16> to, int64_t count, Products products) {
-  at::vec::convert(from, to.high, count);
-  if (products.parts() == 1) return;
-  constexpr int64_t chunk = 64;
-  float rest[chunk];
-  for (int64_t i = 0; i < count; i += chunk) {
-    const int64_t n = std::min(chunk, count - i);
-    at::vec::convert(to.high + i, rest, n);
-    sweep<float>(n, [&](int64_t j, auto lanes) {
-      const Vec<float> left = lanes.load(from + i + j) - lanes.load(rest + j);
-      lanes.store(rest + j, Vec<float>::blendv(Vec<float>(0.f), left, left == left));
-    });
-    at::vec::convert(rest, to.low + i, n);
-  }
-}
-
-// Rounds rows that lie close together, all threads taking part.
-inline void round_rows(
-    const float* from, Parts<at::BFloat16> to, int64_t count, Products products) {
-  at::parallel_for(0, count, 1 << 15, [&](int64_t low, int64_t high) {
-    round_row(from + low, to.at(low), high - low, products);
-  });
-}
 
 // A matrix that rows are multiplied by again and again, in bfloat16. It is arranged in panels of 64
 // columns, in which two rows lie interleaved, as dot products of pairs want them. Rows, columns and
@@ -89,28 +40,24 @@ class Bfloat16Weight {
     });
   }
 
-  // As Weight's.
-  void multiply(int64_t rows, const float* a, Rows<const float> from, float* to) const {
-    Block block;  // its memory is not set
-    block.products = products_;
-    const Number* const packed = memory_.const_data_ptr<Number>();
-    const Parts<const Number> parts{packed, packed + memory_.numel() / products_.parts()};
-    for (int64_t m = 0; m < rows; m += kHigh) {
-      for (int64_t k = 0; k < inner_; k += kBlock) {
-        block.high = std::min(kHigh, rows - m);
-        block.deep = std::min(kBlock, depth_ - k);
-        block.read(a + m * inner_ + k, inner_, std::min(kBlock, inner_ - k));
-        const Rows<const float> start = k == 0 ? from : Rows<const float>{to, width_};
-        for (int64_t n = 0; n < width_; n += kPanel) {
-          const int64_t at = m * start.stride + n;
-          add_panel(
-              block, parts.at(n * depth_ + k * kPanel),
-              {start.data == nullptr ? nullptr : start.data + at, start.stride},
-              {to + m * width_ + n, width_}, std::min(kPanel, width_ - n));
-        }
-      }
+  // As Weight's. The rounded rows go to `taker`, too, from its row `at` on, if there is one.
+  void multiply(
+      int64_t rows, const float* a, Rows<const float> from, float* to, const TileGradient* taker,
+      int64_t at) const {
+    if (products_.by == Products::onednn) {
+      each_panel(rows, a, from, to, nullptr, 0, add_panel);
+      return at::native::cpublas::brgemm_release();  // this thread may go on to others' tiles
     }
-    at::native::cpublas::brgemm_release();  // this thread may go on to others' tiles
+    with_tiles(products_, [&](auto& tiles) {
+      const auto add = [&](const Block& block, Parts<const Number> panel, Rows<const float> start,
+                           Rows<float> end, int64_t columns) {
+        const TileOperand left{block.parts(), kTileRows * Block::kStride, kPairs, 2 * Block::kStride};
+        const TileOperand right{panel, 2 * kTileRows, kPairs * kPanel, 4 * kPanel};
+        multiply_tiles(
+            tiles, left, right, block.deep / kPairs, products_, {start, end, block.high, columns});
+      };
+      each_panel(rows, a, from, to, taker, at, add);
+    });
   }
 
  private:
@@ -120,7 +67,8 @@ class Bfloat16Weight {
   static constexpr int64_t kSlice = 256;  // rows of a panel that stay in the first cache
   static constexpr int64_t kBlock = 4 * kSlice;  // of the sum, between two visits of the result
 
-  // Rows of A, rounded. Their distance is no power of two, of which a cache holds few.
+  // Rows of A, rounded, and filled up with zeros. Their distance is no power of two, of which a cache
+  // holds few.
   struct Block {
     static constexpr int64_t kStride = kBlock + kPairs;
     Products products;
@@ -128,6 +76,15 @@ class Bfloat16Weight {
     alignas(64) Number rounded[kHigh * kStride], rest[kHigh * kStride];
 
     Parts<const Number> parts() const { return {rounded, rest}; }
+
+    // The same rows elsewhere, from an entry on.
+    void copy(int64_t count, const TileGradient& to, int64_t row, int64_t entry) const {
+      for (int64_t m = 0; m < high; m++) {
+        const Parts<Number> line = to.row(row + m).at(entry);
+        std::copy_n(rounded + m * kStride, count, line.high);
+        if (products.parts() == 2) std::copy_n(rest + m * kStride, count, line.low);
+      }
+    }
 
     void read(const float* from, int64_t stride, int64_t count) {
       for (int64_t m = 0; m < round_up(high, kTile); m++) {
@@ -140,7 +97,34 @@ class Bfloat16Weight {
     }
   };
 
-  // to = (the block's rows) (a panel from some row on) + from.
+  // Calls add(block of A, part of a panel, from, to, columns) until all of A has passed by all of B.
+  template <class Add>
+  void each_panel(
+      int64_t rows, const float* a, Rows<const float> from, float* to, const TileGradient* taker,
+      int64_t at, Add add) const {
+    Block block;  // its memory is not set
+    block.products = products_;
+    const Number* const packed = memory_.const_data_ptr<Number>();
+    const Parts<const Number> parts{packed, packed + memory_.numel() / products_.parts()};
+    for (int64_t m = 0; m < rows; m += kHigh) {
+      for (int64_t k = 0; k < inner_; k += kBlock) {
+        block.high = std::min(kHigh, rows - m);
+        block.deep = std::min(kBlock, depth_ - k);
+        const int64_t count = std::min(kBlock, inner_ - k);
+        block.read(a + m * inner_ + k, inner_, count);
+        if (taker != nullptr) block.copy(count, *taker, at + m, k);
+        const Rows<const float> start = k == 0 ? from : Rows<const float>{to, width_};
+        for (int64_t n = 0; n < width_; n += kPanel) {
+          const int64_t first = m * start.stride + n;
+          add(block, parts.at(n * depth_ + k * kPanel),
+              Rows<const float>{start.data == nullptr ? nullptr : start.data + first, start.stride},
+              Rows<float>{to + m * width_ + n, width_}, std::min(kPanel, width_ - n));
+        }
+      }
+    }
+  }
+
+  // to = (the block's rows) (a panel from some row on) + from, by oneDNN.
   static void add_panel(
       const Block& block, Parts<const Number> panel, Rows<const float> from, Rows<float> to,
       int64_t columns) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 
 #include "bfloat16.hpp"
@@ -14,23 +15,53 @@
 
 namespace lnrnn {
 
+namespace {
+
+// Read once: a backward that went another way than its forward would be hard to see.
+bool wants_tiles() {
+  static const bool wants = [] {
+    const char* const value = std::getenv("LNRNN_AMX_TILES");
+    const std::string_view given = value == nullptr ? "0" : value;
+    TORCH_CHECK_VALUE(
+        given == "0" || given == "1", "LNRNN_AMX_TILES is 1, for products by our own tiles on CPUs with "
+        "AMX, or 0; got '", given, "'");
+    return given == "1";
+  }();
+  return wants;
+}
+
+Products products_named(std::string_view name) {
+  if (name == "float32") return {0};
+  const bool three = name.size() > 2 && name.substr(name.size() - 2) == "x3";
+  const int count = three ? 3 : 1;
+  const std::string_view kind = three ? name.substr(0, name.size() - 2) : name;
+  if (kind == "bfloat16") return {count};
+  if (kind == "tiles") return {count, has_amx() ? Products::amx : Products::plain};
+  TORCH_CHECK_VALUE(
+      kind == "plain", "narrow is 'float32', 'bfloat16', 'tiles' or 'plain', the last three also "
+      "with 'x3' behind, or None; got '", name, "'");
+  return {count, Products::plain};
+}
+
+}  // namespace
+
 Products products_for(
     std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow) {
-  if (narrow == "float32") return {0};
-  if (narrow == "bfloat16") return {1};
-  if (narrow == "bfloat16x3") return {3};
-  TORCH_CHECK_VALUE(
-      !narrow, "narrow is 'float32', 'bfloat16', 'bfloat16x3' or None; got '", *narrow, "'");
+  if (narrow) return products_named(*narrow);
+  const bool wanted = wants_tiles();
   if (!at::native::cpublas::could_pack(at::kBFloat16)) return {0};  // no AMX
-  if (storage) return {storage == at::kBFloat16 ? 1 : 0};
+  const Products::By by = wanted && has_amx() ? Products::amx : Products::onednn;
+  if (storage) return {storage == at::kBFloat16 ? 1 : 0, by};
   using at::Float32Backend, at::Float32Op, at::Float32Precision;
   const at::Context& context = at::globalContext();
   Float32Precision precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::RNN);
   if (precision == Float32Precision::NONE) {  // which torch.set_float32_matmul_precision sets
     precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::MATMUL);
   }
-  // Three products by oneDNN take as long as one of float32: "high" stays with that, as torch allows.
-  return {precision == Float32Precision::BF16 ? 1 : 0};
+  if (precision == Float32Precision::BF16) return {1, by};
+  // "high". Three products by oneDNN take as long as one of float32, which torch allows, too.
+  if (precision == Float32Precision::TF32 && by == Products::amx) return {3, by};
+  return {0};
 }
 
 namespace {
@@ -182,9 +213,12 @@ Weight<T>::Weight(Matrix<T> b, int64_t uses, Products products)
 }
 
 template <typename T>
-void Weight<T>::multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const {
+void Weight<T>::multiply(
+    int64_t rows, const T* a, Rows<const T> from, T* to, const WeightGradient<T>* taker,
+    int64_t at) const {
   if constexpr (std::is_same_v<T, float>) {
-    if (narrow_) return narrow_->multiply(rows, a, from, to);
+    const TileGradient* const tiles = taker == nullptr ? nullptr : taker->tiles_.get();
+    if (narrow_) return narrow_->multiply(rows, a, from, to, tiles, at);
   }
   if (!memory_.defined()) {
     for (int64_t m = 0; from.data != nullptr && m < rows; m++) {
@@ -226,17 +260,26 @@ void Weight<T>::pack(int64_t n, T* panel) const {
 
 template <typename T>
 WeightGradient<T>::WeightGradient(
-    T* to, int64_t height, int64_t width, int64_t most, Products products)
+    T* to, int64_t height, int64_t width, int64_t most, Products products, const Weight<T>* hands)
     : to_(to), height_(height), width_(width), products_(products) {
   if (!std::is_same_v<T, float> || products.narrow == 0 || to == nullptr) return;
-  if (std::min(height, width) < kWorthTiles || gemm_bf16bf16f32_ == nullptr) return;
-  rounded_ = empty({products.parts() * most * (height + width)}, at::kBFloat16);
+  if (std::min(height, width) < kWorthTiles) return;
+  if (products.by != Products::onednn) {
+    tiles_ = std::make_shared<const TileGradient>(height, width, most, products);
+    handed_ = hands != nullptr && hands->rounds();
+  } else if (gemm_bf16bf16f32_ != nullptr) {
+    rounded_ = empty({products.parts() * most * (height + width)}, at::kBFloat16);
+  }
 }
 
 template <typename T>
 void WeightGradient<T>::add(int64_t rows, const T* d, const T* a) const {
   if (!wanted()) return;
   if constexpr (std::is_same_v<T, float>) {
+    if (tiles_) {
+      if (!handed_) tiles_->round(rows, d);
+      return tiles_->add(to_, rows, a);
+    }
     if (rounded_.defined()) {
       return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, products_, rounded_);
     }

@@ -42,6 +42,7 @@ How to read it:
   the median over the rounds, quartiles in brackets. Loops run in one round of three.
   With --heap stock, a run pays for page faults of freshly mapped memory, as a user's does. With
   --heap keep, malloc keeps its memory, and both sides are free of them: the computation alone.
+  --precision is torch.set_float32_matmul_precision's: docs/kernels.md says what heeds it.
 """
 
 import argparse
@@ -62,6 +63,7 @@ Shape = tuple[int, ...]
 CELLS = tuple(workloads.LAYERS)
 WHOLE = ("training", "inference", "forward")
 MODES = (*WHOLE, "bf16", "packed", "streaming", "memory", "end-to-end", "overhead")
+PRECISIONS = ("highest", "high", "medium")
 
 
 class Plan(NamedTuple):
@@ -102,7 +104,13 @@ def main() -> None:
             sys.exit(f"error: {error}")
         _show(iter(rows))
     else:
+        if options.precision != "highest" and "memory" in options.modes:
+            sys.exit(
+                "error: --precision holds in this process, and memory is measured in others: name "
+                "other --modes"
+            )
         use_heap(options.heap)
+        torch.set_float32_matmul_precision(options.precision)
         rows = _show(_measured(options, options.out))
     if options.markdown:
         print(f"\n{report.markdown(rows)}")
@@ -236,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=_count, metavar="N", help=f"rounds; default: {FULL.repeats}")
     add("--no-loops", action="store_true", help="leave out the loops, which take the longest")
     add("--heap", choices=("stock", "keep"), default="stock", help="see the end; default: stock")
+    add("--precision", choices=PRECISIONS, default="highest", help="of products in float32")
     add("--quick", action="store_true", help="a tiny shape, one thread: no numbers to quote")
     add("--out", type=Path, metavar="FILE", help="append a line of JSON for each measurement")
     add("--read", nargs="+", type=Path, metavar="FILE", help="measure nothing, show such files")

@@ -10,8 +10,11 @@ Schemas follow one pattern, so that one function serves the three cells: first t
 before they came lack them, ``cuts`` and the states after a reset, and the masks and probabilities
 of what is random inside the steps (`NOISE`). What comes out is the output, the
 final states, and what the backward wants to keep of them (nothing unless ``keep``). ``storage`` is
-what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is whether products take
-bfloat16 as it is stored, None for where the CPU has AMX.
+what hidden states are rounded to, if not the tensors' dtype; ``narrow`` is what float32 is
+multiplied as: "float32", "bfloat16" or "bfloat16x3", three products of it; "tiles" and "tilesx3",
+the same by AMX's instructions, or by plain loops without AMX; "plain" and "plainx3", by those.
+None, which is what layers pass, leaves that to the CPU, to ``storage`` and to torch's switches for
+float32, as they are when the kernel runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -105,7 +108,7 @@ class Op(NamedTuple):
         """Return what both operators take after the tensors."""
         return (
             f"Tensor? batch_sizes, bool reverse, {self.options}, bool centered, float eps, "
-            "ScalarType? storage, bool? narrow"
+            "ScalarType? storage, str? narrow"
         )
 
     @property

@@ -50,6 +50,8 @@ def describe_machine() -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
         "heap": current_heap(),
+        "precision": torch.get_float32_matmul_precision(),
+        "amx_tiles": os.environ.get("LNRNN_AMX_TILES", "0"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "lnrnn": lnrnn.__version__,

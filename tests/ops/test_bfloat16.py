@@ -4,8 +4,7 @@ Sizes are such that matrices do not fill the tiles they are laid out in: rows, c
 length of sums, for one block of each and for several.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,12 +22,8 @@ from recurrences import arguments, names, op
 from torch import Tensor
 
 from lnrnn import CellNorm
-from lnrnn.ops import fused
 
-pytestmark = pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512",
-    reason="torch multiplies bfloat16 with sums in float32 on AVX-512 and AMX alone",
-)
+pytestmark = pytest.mark.usefixtures("nan_filled_memory")
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "H37": {"steps": 6, "batch": 17, "hidden": 37, "projected": 21, "features": 19},
@@ -38,36 +33,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "ragged": {"hidden": 37, "sizes": [19, 18, 11, 11, 3, 1], "projected": 21, "features": 16},
 }
 LSTM, GRU = Case("lstm", CellNorm()), Case("gru", CellNorm())
-
-
-@pytest.fixture(autouse=True)
-def nan_filled_memory() -> Iterator[None]:
-    """Make C++ too fill what it allocates with NaN."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool | None], None]:
-    """Return what tells kernels whether to take products of bfloat16; None leaves it to them."""
-    found = {name: getattr(fused, name) for name in ("_forward", "_backward")}
-
-    def choose(value: bool | None) -> None:
-        for name, make in found.items():
-            monkeypatch.setattr(fused, name, partial(_choosing, make, value))
-
-    choose(True)
-    return choose
-
-
-def _choosing(make: Callable[..., Any], value: bool | None, which: fused.Op) -> Callable[..., Any]:
-    def run(*args: Any) -> Any:
-        *rest, left, last = args
-        assert left is None
-        return make(which)(*rest, value, last)
-
-    return run
 
 
 def under_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +67,8 @@ def test_as_accurate_as_the_reference(
 
 @pytest.mark.parametrize("hidden", [16, 37, 300])
 @pytest.mark.parametrize("features", [16, 35])
-def test_sums_are_float32(hidden: int, features: int, narrow: Any) -> None:
+@pytest.mark.parametrize("way", ["bfloat16", "tiles"])
+def test_sums_are_float32(way: str, hidden: int, features: int, narrow: Any) -> None:
     """Cell states after one step, of numbers that bfloat16 holds: nothing but sums is rounded.
 
     All sequences but one end after a step, since a single step alone would go to BLAS.
@@ -110,22 +76,25 @@ def test_sums_are_float32(hidden: int, features: int, narrow: Any) -> None:
     sizes = [70, 1, 1, 1]
     args = arguments(LSTM, hidden=hidden, features=features, sizes=sizes, dtype=torch.bfloat16)
     function = op(LSTM, batch_sizes=torch.tensor(sizes), fused=True)
+    narrow(way)
     value = function(*args)[2][1:]
-    narrow(False)
+    narrow("float32")
     truth = function(*args)[2][1:]
     assert value.dtype == torch.float32
-    assert not torch.equal(value, truth)  # so it did go another way
+    # It did go another way; plain loops add up as float32 does.
+    assert way == "tiles" or not torch.equal(value, truth)
     assert_close(value, truth, FLOAT32)
 
 
 def test_small_matrices_are_left_to_float32(narrow: Any) -> None:
     args = arguments(GRU, steps=6, batch=5, hidden=13, features=13, dtype=torch.bfloat16)
     results = []
-    for value in (True, False):
+    for value in ("float32", "bfloat16", "tiles"):
         narrow(value)
         results.append(output_and_grads(op(GRU, fused=True), args))
-    for one, other in zip(*results, strict=True):
-        assert_equal(one, other)
+    for first, *others in zip(*results, strict=True):
+        for other in others:
+            assert_equal(first, other)
 
 
 @pytest.mark.parametrize("enabled", [True, False], ids=["with oneDNN", "without"])
@@ -134,7 +103,7 @@ def test_taken_where_the_cpu_has_amx(
 ) -> None:
     args = arguments(GRU, steps=6, batch=5, hidden=37, dtype=torch.bfloat16)
     function = op(GRU, fused=True)
-    narrow(enabled and torch.cpu._is_amx_tile_supported())
+    narrow("bfloat16" if enabled and torch.cpu._is_amx_tile_supported() else "float32")
     truth = output_and_grads(function, args)
     narrow(None)
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", enabled)
@@ -160,9 +129,11 @@ def test_a_sequence_in_two_parts_is_the_same_bit_for_bit(case: Case, narrow: Any
 
 @pytest.mark.parametrize("case", [LSTM, GRU], ids=str)
 @pytest.mark.parametrize("sizes", [[140, 140, 31, 31, 9, 2, 2], [33] * 9], ids=["ragged", "full"])
+@pytest.mark.parametrize("way", ["bfloat16", "tiles"])
 def test_threads_share_the_work_and_repeat_bit_for_bit(
-    case: Case, sizes: list[int], narrow: Any
+    way: str, case: Case, sizes: list[int], narrow: Any
 ) -> None:
+    narrow(way)
     args = arguments(case, hidden=64, features=20, sizes=sizes, dtype=torch.bfloat16)
     function = op(case, batch_sizes=torch.tensor(sizes), reverse=True, fused=True)
     before = torch.get_num_threads()

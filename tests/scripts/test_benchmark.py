@@ -85,6 +85,16 @@ def test_quick_measures_everything(tmp_path: Path) -> None:
     assert "LSTM: cell norm / TorchScript | " in tables
 
 
+def test_a_precision_is_named_and_refused_where_it_would_not_hold(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    options = ["--quick", "--precision", "medium", "--cells", "rnn", "--no-loops"]
+    assert call(*options, "--modes", "inference", "--out", str(out)).returncode == 0
+    assert json.loads(out.read_text())["precision"] == "medium"
+    refused = call(*options, "--modes", "inference", "memory")
+    assert refused.returncode == 1
+    assert "--precision holds in this process" in refused.stderr
+
+
 def test_a_kept_heap_is_named(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     options = ["--quick", "--modes", "inference", "--cells", "rnn", "--no-loops"]

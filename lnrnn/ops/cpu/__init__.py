@@ -37,6 +37,8 @@ HEADERS = (
     "vectors.hpp",
     "norm.hpp",
     "matrix.hpp",
+    "rounding.hpp",
+    "amx.hpp",
     "bfloat16.hpp",
     "product.hpp",
     "inputs.hpp",

@@ -67,11 +67,11 @@ Tensors<6> ln_gru(
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
+    std::optional<std::string_view> narrow, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
     const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const int64_t kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
@@ -91,8 +91,8 @@ Tensors<6> ln_gru(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
@@ -128,13 +128,13 @@ Tensors<10> ln_gru_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, std::array<bool, 3> needed,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& kept_candidate,
     const Maybe& seen_h, double zoneout, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = weight.size(1), width = 3 * hidden;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, false, width);
   const Tensor bias = or_zeros(bias_, width, x);
@@ -150,8 +150,8 @@ Tensors<10> ln_gru_backward(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
@@ -176,7 +176,7 @@ Tensors<10> ln_gru_backward(
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
-        narrow,
+        products,
         d_affine.data_ptr<T>(),
         5 * width};
     const auto step = [&](auto drops, T* sums, int64_t t, int64_t low, int64_t high, const T* v,

@@ -92,9 +92,9 @@ struct InputTensors {
 
   // The weight from I to G, for the forward, or from G to I.
   template <typename T>
-  Weight<T> packed(bool forward, int64_t uses, bool narrow) const {
+  Weight<T> packed(bool forward, int64_t uses, Products products) const {
     if (!projects) return {};
-    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses, narrow};
+    return {{weight.const_data_ptr<T>(), width, features(), forward}, uses, products};
   }
 
   // What is kept of a norm of its own, of each row and gate.

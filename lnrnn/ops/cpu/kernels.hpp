@@ -20,7 +20,7 @@ Tensors<6> ln_rnn(
     const Tensor& x, const Tensor& h_0, const Tensor& weight, const Maybe& gain,
     const Maybe& bias, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
+    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow,
     bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h,
     double zoneout, double variational_dropout);
 
@@ -30,7 +30,7 @@ Tensors<10> ln_rnn_backward(
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
-    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
+    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow,
     std::array<bool, 3> needed, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h,
     const Maybe& seen_h, double zoneout, double variational_dropout);
 
@@ -40,7 +40,7 @@ Tensors<8> ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow, bool keep,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, bool keep,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout);
@@ -54,7 +54,7 @@ Tensors<15> ln_lstm_backward(
     const Tensor& projected, const Tensor& input_stats, const Tensor& cells, const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, at::IntArrayRef spans,
     std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow, std::array<bool, 3> needed,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, std::array<bool, 3> needed,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout);
@@ -63,7 +63,7 @@ Tensors<6> ln_gru(
     const Tensor& x, const Tensor& h_0, const Tensor& weight, const Maybe& gain,
     const Maybe& bias, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
+    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow,
     bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h,
     const Maybe& kept_candidate, const Maybe& seen_h, double zoneout, double recurrent_dropout,
     double variational_dropout);
@@ -74,7 +74,7 @@ Tensors<10> ln_gru_backward(
     const Maybe& bias_ih, const Maybe& gain_ih, const Maybe& shift_ih, const Tensor& output,
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats, const Maybe& batch_sizes, bool reverse, at::IntArrayRef spans,
-    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<bool> narrow,
+    bool centered, double eps, std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow,
     std::array<bool, 3> needed, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h,
     const Maybe& kept_candidate, const Maybe& seen_h, double zoneout, double recurrent_dropout,
     double variational_dropout);

@@ -93,13 +93,13 @@ Tensors<8> ln_lstm(
     const Maybe& weight_hr, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, bool keep,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, bool keep,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
   const int64_t kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
@@ -126,9 +126,9 @@ Tensors<8> ln_lstm(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
-    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
+    const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, products);
     const Layer<T> layer{
         norms,
         inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input),
@@ -260,14 +260,14 @@ Tensors<15> ln_lstm_backward(
     const Tensor& output, const Tensor&, const Tensor&, const Tensor& side, const Tensor& projected,
     const Tensor& input_stats, const Tensor& cells, const Tensor& stats, const Maybe& batch_sizes, bool reverse, bool joint,
     at::IntArrayRef spans, std::optional<std::string_view> cell, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, std::array<bool, 3> needed,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& reset_c, const Maybe& fresh_h,
     const Maybe& fresh_c, const Maybe& kept_candidate, const Maybe& seen_h, double zoneout,
     double zoneout_c, double recurrent_dropout, double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = c_0.size(1), features = weight.size(1), width = 4 * hidden;
   const bool projects = weight_hr.has_value();
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, width);
@@ -292,8 +292,8 @@ Tensors<15> ln_lstm_backward(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
     const Layer<T> layer{
         norms,
         inputs.with<T>(w_ih, nullptr, input_stats, of_input),
@@ -310,14 +310,14 @@ Tensors<15> ln_lstm_backward(
     const Zoneout<T> zoneout_of_c = noise_c.zoneout<T>(hidden);
     const Dropout<T> dropout = drops.dropout<T>(hidden);
     const Projection<T> projection{
-        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, narrow},
+        {{down.const_data_ptr<T>(), down.size(0), hidden}, steps.count, products},
         features,
         hidden,
         d_state,
         slim.data_ptr<T>(),
         wide.data_ptr<T>(),
         wide.data_ptr<T>() + most * hidden,
-        {d_down.data_ptr<T>(), down.size(0), hidden, most, narrow}};
+        {d_down.data_ptr<T>(), down.size(0), hidden, most, products}};
     const Backward<T> to{
         w,
         width,
@@ -336,7 +336,7 @@ Tensors<15> ln_lstm_backward(
         layer.in,
         data_or_null<T>(d_inputs.x),
         data_or_null<T>(d_inputs.weight),
-        narrow,
+        products,
         d_affine.data_ptr<T>(),
         4 * width + 2 * hidden};
     const auto step = [&](auto drops, T* sums, int64_t t, int64_t low, int64_t high, const T* v,

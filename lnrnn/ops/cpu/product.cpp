@@ -2,10 +2,12 @@
 // longer to compile than a cell.
 #include "product.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 
 #include "bfloat16.hpp"
@@ -13,9 +15,53 @@
 
 namespace lnrnn {
 
-bool in_bfloat16(std::optional<at::ScalarType> storage, std::optional<bool> narrow) {
-  namespace blas = at::native::cpublas;
-  return storage == at::kBFloat16 && narrow.value_or(blas::could_pack(at::kBFloat16));
+namespace {
+
+// Read once: a backward that went another way than its forward would be hard to see.
+bool wants_tiles() {
+  static const bool wants = [] {
+    const char* const value = std::getenv("LNRNN_AMX_TILES");
+    const std::string_view given = value == nullptr ? "0" : value;
+    TORCH_CHECK_VALUE(
+        given == "0" || given == "1", "LNRNN_AMX_TILES is 1, for products by our own tiles on CPUs with "
+        "AMX, or 0; got '", given, "'");
+    return given == "1";
+  }();
+  return wants;
+}
+
+Products products_named(std::string_view name) {
+  if (name == "float32") return {0};
+  const bool three = name.size() > 2 && name.substr(name.size() - 2) == "x3";
+  const int count = three ? 3 : 1;
+  const std::string_view kind = three ? name.substr(0, name.size() - 2) : name;
+  if (kind == "bfloat16") return {count};
+  if (kind == "tiles") return {count, has_amx() ? Products::amx : Products::plain};
+  TORCH_CHECK_VALUE(
+      kind == "plain", "narrow is 'float32', 'bfloat16', 'tiles' or 'plain', the last three also "
+      "with 'x3' behind, or None; got '", name, "'");
+  return {count, Products::plain};
+}
+
+}  // namespace
+
+Products products_for(
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow) {
+  if (narrow) return products_named(*narrow);
+  const bool wanted = wants_tiles();
+  if (!at::native::cpublas::could_pack(at::kBFloat16)) return {0};  // no AMX
+  const Products::By by = wanted && has_amx() ? Products::amx : Products::onednn;
+  if (storage) return {storage == at::kBFloat16 ? 1 : 0, by};
+  using at::Float32Backend, at::Float32Op, at::Float32Precision;
+  const at::Context& context = at::globalContext();
+  Float32Precision precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::RNN);
+  if (precision == Float32Precision::NONE) {  // which torch.set_float32_matmul_precision sets
+    precision = context.float32Precision(Float32Backend::MKLDNN, Float32Op::MATMUL);
+  }
+  if (precision == Float32Precision::BF16) return {1, by};
+  // "high". Three products by oneDNN take as long as one of float32, which torch allows, too.
+  if (precision == Float32Precision::TF32 && by == Products::amx) return {3, by};
+  return {0};
 }
 
 namespace {
@@ -127,27 +173,33 @@ void run_panel(Tile<T> tile, int64_t inner, int64_t rows, int64_t vectors) {
   }
 }
 
-// to += d' a, both rounded to bfloat16 in `memory`.
-void add_rounded(float* to, Matrix<float> d, Matrix<float> a, const Tensor& memory) {
-  at::BFloat16* const left = memory.data_ptr<at::BFloat16>();
-  at::BFloat16* const right = left + d.rows * d.columns;
-  round_rows(d.data, left, d.rows * d.columns);
-  round_rows(a.data, right, a.rows * a.columns);
+// to += d' a, as `products` of their parts, which `memory` has room for.
+void add_rounded(
+    float* to, Matrix<float> d, Matrix<float> a, Products products, const Tensor& memory) {
+  const int64_t of_d = d.rows * d.columns, of_a = a.rows * a.columns;
+  at::BFloat16* const rounded = memory.data_ptr<at::BFloat16>();
+  const Parts<at::BFloat16> left{rounded, rounded + of_d + of_a};
+  const Parts<at::BFloat16> right = left.at(of_d);
+  round_rows(d.data, left, of_d, products);
+  round_rows(a.data, right, of_a, products);
   const int m = static_cast<int>(a.columns), n = static_cast<int>(d.columns);
   const int k = static_cast<int>(d.rows);
   const float one = 1;  // column-major, so to' += a' d
-  gemm_bf16bf16f32_("N", "T", &m, &n, &k, &one, right, &m, left, &n, &one, to, &m);
+  each_product(left, right, products, [&](const at::BFloat16* of_left, const at::BFloat16* of_right) {
+    gemm_bf16bf16f32_(
+        "N", "T", &m, &n, &k, &one, of_right, &m, of_left, &n, &one, to, &m);
+  });
 }
 
 }  // namespace
 
 template <typename T>
-Weight<T>::Weight(Matrix<T> b, int64_t uses, bool narrow)
+Weight<T>::Weight(Matrix<T> b, int64_t uses, Products products)
     : plain_(b), inner_(b.height()), width_(b.width()) {
   if (uses < kWorthPacking) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (narrow && std::min(inner_, width_) >= kWorthTiles) {
-      narrow_ = std::make_shared<const Bfloat16Weight>(b);
+    if (products.narrow > 0 && std::min(inner_, width_) >= kWorthTiles) {
+      narrow_ = std::make_shared<const Bfloat16Weight>(b, products);
       return;
     }
   }
@@ -161,9 +213,12 @@ Weight<T>::Weight(Matrix<T> b, int64_t uses, bool narrow)
 }
 
 template <typename T>
-void Weight<T>::multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const {
+void Weight<T>::multiply(
+    int64_t rows, const T* a, Rows<const T> from, T* to, const WeightGradient<T>* taker,
+    int64_t at) const {
   if constexpr (std::is_same_v<T, float>) {
-    if (narrow_) return narrow_->multiply(rows, a, from, to);
+    const TileGradient* const tiles = taker == nullptr ? nullptr : taker->tiles_.get();
+    if (narrow_) return narrow_->multiply(rows, a, from, to, tiles, at);
   }
   if (!memory_.defined()) {
     for (int64_t m = 0; from.data != nullptr && m < rows; m++) {
@@ -204,18 +259,29 @@ void Weight<T>::pack(int64_t n, T* panel) const {
 }
 
 template <typename T>
-WeightGradient<T>::WeightGradient(T* to, int64_t height, int64_t width, int64_t most, bool narrow)
-    : to_(to), height_(height), width_(width) {
-  narrow = narrow && to && std::min(height, width) >= kWorthTiles && gemm_bf16bf16f32_ != nullptr;
-  if (narrow) rounded_ = empty({most * (height + width)}, at::kBFloat16);
+WeightGradient<T>::WeightGradient(
+    T* to, int64_t height, int64_t width, int64_t most, Products products, const Weight<T>* hands)
+    : to_(to), height_(height), width_(width), products_(products) {
+  if (!std::is_same_v<T, float> || products.narrow == 0 || to == nullptr) return;
+  if (std::min(height, width) < kWorthTiles) return;
+  if (products.by != Products::onednn) {
+    tiles_ = std::make_shared<const TileGradient>(height, width, most, products);
+    handed_ = hands != nullptr && hands->rounds();
+  } else if (gemm_bf16bf16f32_ != nullptr) {
+    rounded_ = empty({products.parts() * most * (height + width)}, at::kBFloat16);
+  }
 }
 
 template <typename T>
 void WeightGradient<T>::add(int64_t rows, const T* d, const T* a) const {
   if (!wanted()) return;
   if constexpr (std::is_same_v<T, float>) {
+    if (tiles_) {
+      if (!handed_) tiles_->round(rows, d);
+      return tiles_->add(to_, rows, a);
+    }
     if (rounded_.defined()) {
-      return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, rounded_);
+      return add_rounded(to_, {d, rows, height_}, {a, rows, width_}, products_, rounded_);
     }
   }
   multiply(to_, Matrix<T>{d, rows, height_}.t(), {a, rows, width_}, true);

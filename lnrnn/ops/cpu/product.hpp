@@ -5,29 +5,50 @@
 
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "matrix.hpp"
 
 namespace lnrnn {
 
 class Bfloat16Weight;
+class TileGradient;
 
-// Whether numbers stored as `storage` are multiplied as bfloat16: where the CPU has AMX, unless the
-// caller says.
-bool in_bfloat16(std::optional<at::ScalarType> storage, std::optional<bool> narrow);
+// How many products of bfloat16 stand for one of float32: 0, which is float32 itself, 1 of the numbers
+// rounded, or 3 of numbers that are sums of two, where the product of the small parts is left out.
+struct Products {
+  int narrow = 0;
+  // Whose they are: oneDNN's, by AMX's tiles, or by plain loops that stand for tiles in tests.
+  enum By { onednn, amx, plain } by = onednn;
+
+  int parts() const { return narrow == 3 ? 2 : 1; }  // of a number
+};
+
+// What numbers stored as `storage` (float32 or wider, if none) are multiplied by: as the caller says
+// ("float32", "bfloat16", "bfloat16x3", and for our own tiles "tiles", "tilesx3", "plain", "plainx3"), or
+// else by the CPU and by torch's switches as they are now. Our own are taken where LNRNN_AMX_TILES=1.
+Products products_for(std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow);
+
+template <typename T>
+class WeightGradient;
 
 // A matrix that rows are multiplied by again and again. It is arranged for that in panels of a few
 // vectors, row after row, the last one as many vectors wide as it needs; a few uses would not pay for
-// it and leave the work to BLAS. With `narrow`, what is multiplied is rounded to bfloat16.
+// it and leave the work to BLAS.
 template <typename T>
 class Weight {
  public:
   Weight() = default;
 
-  Weight(Matrix<T> b, int64_t uses, bool narrow);
+  Weight(Matrix<T> b, int64_t uses, Products products);
 
-  // to = a B + from, for `rows` rows of each, a's and to's lying close together.
-  void multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const;
+  // to = a B + from, for `rows` rows of each, a's and to's lying close together. Where they are rounded, the
+  // rows of a are handed on to `taker`, whose rows `at` and on are the same.
+  void multiply(
+      int64_t rows, const T* a, Rows<const T> from, T* to, const WeightGradient<T>* taker = nullptr,
+      int64_t at = 0) const;
+
+  bool rounds() const { return narrow_ != nullptr; }
 
  private:
   void pack(int64_t n, T* panel) const;
@@ -38,13 +59,15 @@ class Weight {
   std::shared_ptr<const Bfloat16Weight> narrow_;
 };
 
-// The gradient of a weight, the sum of d' a over chunks of rows; with `narrow`, of d and a rounded to
-// bfloat16.
+// The gradient of a weight, the sum of d' a over chunks of rows.
 template <typename T>
 class WeightGradient {
  public:
-  // To a matrix (height, width) of zeros, or null where nobody wants it; chunks have `most` rows.
-  WeightGradient(T* to, int64_t height, int64_t width, int64_t most, bool narrow);
+  // To a matrix (height, width) of zeros, or null where nobody wants it; chunks have `most` rows. `hands`
+  // multiplies all of them, if it is not null, and hands them on.
+  WeightGradient(
+      T* to, int64_t height, int64_t width, int64_t most, Products products,
+      const Weight<T>* hands = nullptr);
 
   bool wanted() const { return to_ != nullptr; }
 
@@ -53,7 +76,12 @@ class WeightGradient {
  private:
   T* to_;
   int64_t height_, width_;
-  Tensor rounded_;
+  Products products_;
+  Tensor rounded_;                             // oneDNN's
+  std::shared_ptr<const TileGradient> tiles_;  // our own
+  bool handed_ = false;
+
+  friend class Weight<T>;
 };
 
 }  // namespace lnrnn

@@ -37,11 +37,11 @@ Tensors<6> ln_rnn(
     const Maybe& bias_, const Maybe& weight_ih, const Maybe& bias_ih, const Maybe& gain_ih,
     const Maybe& shift_ih, const Maybe& batch_sizes, bool reverse, bool joint, bool relu,
     bool centered, double eps, std::optional<at::ScalarType> storage,
-    std::optional<bool> narrow_, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
+    std::optional<std::string_view> narrow, bool keep, const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
     double variational_dropout) {
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = weight.size(1), kept = keep ? steps.total : 0;
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   const Tensor bias = or_zeros(bias_, hidden, x);
@@ -58,8 +58,8 @@ Tensors<6> ln_rnn(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, {1}, hidden};
     const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), relu,
         gain.const_data_ptr<T>(), bias.const_data_ptr<T>()};
@@ -92,13 +92,13 @@ Tensors<10> ln_rnn_backward(
     const Tensor&, const Tensor& side, const Tensor& projected, const Tensor& input_stats,
     const Tensor& stats,
     const Maybe& batch_sizes, bool reverse, bool joint, bool relu, bool centered, double eps,
-    std::optional<at::ScalarType> storage, std::optional<bool> narrow_, std::array<bool, 3> needed,
+    std::optional<at::ScalarType> storage, std::optional<std::string_view> narrow, std::array<bool, 3> needed,
     const Maybe& cuts, const Maybe& reset_h, const Maybe& fresh_h, const Maybe& seen_h, double zoneout,
     double variational_dropout) {
   const Tensor d_output = d_output_.contiguous(), h_0 = h_0_.contiguous();
   const Tensor weight = weight_.contiguous(), gain = or_ones(gain_, weight.size(0), x);
   const Steps steps(x, batch_sizes, reverse);
-  const bool narrow = in_bfloat16(storage, narrow_);
+  const Products products = products_for(storage, narrow);
   const int64_t hidden = weight.size(1);
   const InputTensors inputs(x, weight_ih, bias_ih, gain_ih, shift_ih, joint, hidden);
   const Tensor bias = or_zeros(bias_, hidden, x);
@@ -113,8 +113,8 @@ Tensors<10> ln_rnn_backward(
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, {1}, hidden};
     const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
-    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, narrow);
-    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, narrow);
+    const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, products);
+    const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
     const Layer<T> layer{
         norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), relu, gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
@@ -138,7 +138,7 @@ Tensors<10> ln_rnn_backward(
         layer.in,
         data_or_null<T>(d.x),
         data_or_null<T>(d.weight),
-        narrow,
+        products,
         d_affine.data_ptr<T>(),
         4 * hidden};
     const auto step = [&](T* sums, int64_t t, int64_t low, int64_t high, const T* v, const T* z, T* d_v,

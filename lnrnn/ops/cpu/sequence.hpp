@@ -236,7 +236,7 @@ struct Backward {
   Inputs<T> inputs;             // with a weight from G to I
   T* d_x;                       // as x
   T* d_weight_ih;               // (G, I), zeros
-  bool narrow;                  // whether the weights' gradients are products of bfloat16
+  Products products;            // of the weights' gradients
   T* sums;                      // (width), zeros: gradients of gains, shifts and biases
   int64_t width;
 
@@ -272,11 +272,13 @@ struct Backward {
     noise.zoneout.split(row, rows, d, noise.old + sequence * features);
   }
 
-  // After it: d_state becomes the gradient of what the step found.
-  void merge(const T* d_v, int64_t sequence, int64_t rows) const {
+  // After it: d_state becomes the gradient of what the step found. d_v is handed on to `taker`, whose
+  // rows `at` and on it is.
+  void merge(
+      const T* d_v, int64_t sequence, int64_t rows, const WeightGradient<T>& taker, int64_t at) const {
     T *const d = d_state + sequence * features, *const d_read = noise.read + sequence * features;
     const T* const d_old = noise.old + sequence * features;
-    weight.multiply(rows, d_v, {nullptr, 0}, d_read);
+    weight.multiply(rows, d_v, {nullptr, 0}, d_read, &taker, at);
     if (noise.seen.acts()) noise.seen.apply(sequence, rows, d_read, d_read);
     for (int64_t i = 0; i < rows * features; i++) d[i] = direct ? d[i] + d_read[i] : d_read[i];
     for (int64_t i = 0; noise.zoneout.acts() && i < rows * features; i++) d[i] += d_old[i];
@@ -306,8 +308,9 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const Tensor earlier = empty({to.d_weight ? most : 0, features}, dtype);
   const Tensor shares = zeros({at::get_num_threads(), to.width}, dtype);
   T *before = earlier.data_ptr<T>(), *sums = shares.data_ptr<T>();
-  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.narrow);
-  const WeightGradient<T> d_weight_ih(to.d_weight_ih, gates, in.features, most, to.narrow);
+  const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.products, &to.weight);
+  const WeightGradient<T> d_weight_ih(
+      to.d_weight_ih, gates, in.features, most, to.products, to.d_x ? in.weight : nullptr);
   const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
   const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 
@@ -337,11 +340,12 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         if (to.noise.zoneout.acts()) to.split(first, low, n);
         step(sums + shard * to.width, t, low, live, v, z, d_v + at, d_input + at, row);
         T* const d_h = to.d_state + low * features;
-        if (to.noise.any()) to.merge(d_v + at, low, n);
-        else to.weight.multiply(n, d_v + at, {to.direct ? d_h : nullptr, features}, d_h);
+        const Rows<const T> d_direct{to.direct ? d_h : nullptr, features};
+        if (to.noise.any()) to.merge(d_v + at, low, n, d_weight, row);
+        else to.weight.multiply(n, d_v + at, d_direct, d_h, &d_weight, row);
         if (projects && to.d_x) {
           T* const d_x = to.d_x + (base + row) * in.features;
-          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x);
+          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x, &d_weight_ih, row);
         }
         for (int64_t b = low; to.d_weight && b < live; b++) {
           to.read(steps, t, b, before + (row + b - low) * features);

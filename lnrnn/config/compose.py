@@ -78,7 +78,11 @@ class Composition:
 
 
 def compose_experiment(
-    overrides: Sequence[str], config_dir: Path = CONF, config_name: str = "train"
+    overrides: Sequence[str],
+    config_dir: Path = CONF,
+    config_name: str = "train",
+    *,
+    counts_classes: bool = True,
 ) -> Experiment:
     """Compose and check one configuration.
 
@@ -86,12 +90,14 @@ def compose_experiment(
         overrides: Overrides as typed on the command line; no sweeps.
         config_dir: The folder that holds the configuration files.
         config_name: The primary configuration's name.
+        counts_classes: Whether the user's files are read where classes are to be counted.
 
     Raises:
         ConfigurationError: If a group, key or value does not exist or does not fit; the message
             lists what does.
     """
-    return to_experiment(compose_unresolved(overrides, config_dir, config_name), overrides)
+    composition = compose_unresolved(overrides, config_dir, config_name)
+    return to_experiment(composition, overrides, counts_classes=counts_classes)
 
 
 def compose_unresolved(
@@ -143,7 +149,11 @@ def check_overrides(
         raise ConfigurationError(
             f"these overrides describe {len(combinations)} runs; add -m to make them all"
         )
-    return [compose_experiment(words, config_dir, config_name) for words in combinations]
+    one = len(combinations) == 1  # each run of a sweep reads its own files, and fails alone
+    return [
+        compose_experiment(words, config_dir, config_name, counts_classes=one)
+        for words in combinations
+    ]
 
 
 def instantiate(node: DictConfig, *args: Any, **settings: Any) -> Any:
@@ -366,12 +376,15 @@ def _composition(composed: Any, config_dir: Path, config_name: str) -> Compositi
     return Composition(_without_hydra(composed), primary, composed.hydra.runtime.choices)
 
 
-def to_experiment(composition: Composition, overrides: Sequence[str]) -> Experiment:
+def to_experiment(
+    composition: Composition, overrides: Sequence[str], *, counts_classes: bool = True
+) -> Experiment:
     """Resolve every interpolation and check every key, in place."""
     config, primary = composition.config, composition.primary
     check_references(config)
     check_missing(config)
-    settle_classes(config)
+    if counts_classes:
+        settle_classes(config)
     settle_budget(config, overrides)
     resolve(config)
     entries = [entry for entry in primary.defaults if isinstance(entry, DictConfig)]

@@ -48,7 +48,7 @@ def write_table(path: Path) -> None:
     path.write_text("\n".join(["text,label", *rows]) + "\n")
 
 
-TABLE = ("-m", "data=table_files", "data.num_classes=2")
+TABLE = ("-m", "data=table_files")
 
 
 def test_every_error_is_printed_and_the_others_are_made(lnrnn_train, capsys):

@@ -38,6 +38,7 @@ HEADERS = (
     "norm.hpp",
     "matrix.hpp",
     "bfloat16.hpp",
+    "team.hpp",
     "product.hpp",
     "inputs.hpp",
     "noise.hpp",

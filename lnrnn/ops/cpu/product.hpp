@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "matrix.hpp"
+#include "team.hpp"
 
 namespace lnrnn {
 
@@ -27,7 +28,11 @@ class Weight {
   Weight(Matrix<T> b, int64_t uses, bool narrow);
 
   // to = a B + from, for `rows` rows of each, a's and to's lying close together.
-  void multiply(int64_t rows, const T* a, Rows<const T> from, T* to) const;
+  // Of some columns only, if they are asked for; as a whole where it has one part.
+  void multiply(int64_t rows, const T* a, Rows<const T> from, T* to, Columns of = {}) const;
+
+  // How many parts the columns can be computed in.
+  int64_t parts() const;
 
  private:
   void pack(int64_t n, T* panel) const;

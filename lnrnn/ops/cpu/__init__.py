@@ -40,6 +40,7 @@ HEADERS = (
     "rounding.hpp",
     "amx.hpp",
     "bfloat16.hpp",
+    "team.hpp",
     "product.hpp",
     "inputs.hpp",
     "noise.hpp",

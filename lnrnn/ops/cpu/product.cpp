@@ -213,21 +213,28 @@ Weight<T>::Weight(Matrix<T> b, int64_t uses, Products products)
 }
 
 template <typename T>
+int64_t Weight<T>::parts() const {
+  return memory_.defined() ? (width_ + kPanel<T> - 1) / kPanel<T> : 1;
+}
+
+template <typename T>
 void Weight<T>::multiply(
-    int64_t rows, const T* a, Rows<const T> from, T* to, const WeightGradient<T>* taker,
+    int64_t rows, const T* a, Rows<const T> from, T* to, Columns of, const WeightGradient<T>* taker,
     int64_t at) const {
   if constexpr (std::is_same_v<T, float>) {
     const TileGradient* const tiles = taker == nullptr ? nullptr : taker->tiles_.get();
-    if (narrow_) return narrow_->multiply(rows, a, from, to, tiles, at);
+    if (narrow_) return of.index > 0 ? void() : narrow_->multiply(rows, a, from, to, tiles, at);
   }
   if (!memory_.defined()) {
+    if (of.index > 0) return;
     for (int64_t m = 0; from.data != nullptr && m < rows; m++) {
       std::memmove(to + m * width_, from.data + m * from.stride, width_ * sizeof(T));
     }
     return lnrnn::multiply(to, Matrix<T>{a, rows, inner_}, plain_, from.data != nullptr);
   }
   const T* const packed = memory_.template const_data_ptr<T>();
-  for (int64_t n = 0; n < width_; n += kPanel<T>) {
+  const int64_t first = parts() * of.index / of.count, end = parts() * (of.index + 1) / of.count;
+  for (int64_t n = first * kPanel<T>; n < std::min(width_, end * kPanel<T>); n += kPanel<T>) {
     const Rows<const T> start{from.data == nullptr ? nullptr : from.data + n, from.stride};
     const int64_t columns = std::min(kPanel<T>, width_ - n);
     const int64_t vectors = (columns + kWidth<T> - 1) / kWidth<T>;

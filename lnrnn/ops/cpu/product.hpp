@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "matrix.hpp"
+#include "team.hpp"
 
 namespace lnrnn {
 
@@ -42,11 +43,15 @@ class Weight {
 
   Weight(Matrix<T> b, int64_t uses, Products products);
 
-  // to = a B + from, for `rows` rows of each, a's and to's lying close together. Where they are rounded, the
-  // rows of a are handed on to `taker`, whose rows `at` and on are the same.
+  // to = a B + from, for `rows` rows of each, a's and to's lying close together. Of some columns only, if
+  // they are asked for; as a whole where it has one part. Where they are rounded, the rows of a are handed
+  // on to `taker`, whose rows `at` and on are the same.
   void multiply(
-      int64_t rows, const T* a, Rows<const T> from, T* to, const WeightGradient<T>* taker = nullptr,
-      int64_t at = 0) const;
+      int64_t rows, const T* a, Rows<const T> from, T* to, Columns of = {},
+      const WeightGradient<T>* taker = nullptr, int64_t at = 0) const;
+
+  // How many parts the columns can be computed in.
+  int64_t parts() const;
 
   bool rounds() const { return narrow_ != nullptr; }
 

@@ -17,11 +17,16 @@
 #include "inputs.hpp"
 #include "noise.hpp"
 #include "resets.hpp"
+#include "team.hpp"
 
 namespace lnrnn {
 
 // Multiplications from which on work is split over threads: some ten microseconds of one.
 constexpr int64_t kShareFrom = 1 << 18;
+
+// Those from which on threads help with the products of few rows, of all steps and of a step for each
+// thread: measured on two cores, where less work gained nothing or lost.
+constexpr int64_t kHelpFrom = 1 << 24, kHelpStepFrom = 1 << 15;
 
 // The live rows of each step, as they lie in memory: steps in order of time, sequences sorted by
 // falling length.
@@ -56,20 +61,30 @@ struct Steps {
     return first[last] + sequence;
   }
 
-  // Calls body(shard, low, high) for shares of the sequences, [low, high), with about as many live
+  // Calls body(team, shard, low, high) for shares of the sequences, [low, high), with about as many live
   // rows each in the steps [begin, end); a row costs `cost` multiplications. Small batches stay
-  // whole, since a product of few rows takes as long as one of some more, and inside it BLAS may use
-  // the threads; little work does, since waking a thread takes microseconds.
+  // whole, since a product of few rows takes as long as one of some more: threads help with the
+  // products of the steps, which have `parts`, where these are long enough. Little work has one thread,
+  // since waking another takes microseconds.
   template <class Body>
-  void share(int64_t begin, int64_t end, int64_t cost, Body body) const {
+  void share(int64_t begin, int64_t end, int64_t cost, int64_t parts, Body body) const {
     const int64_t widest = rows[begin], live = first[end - 1] + rows[end - 1] - first[begin];
     const bool little = live * cost < kShareFrom || at::in_parallel_region();
     const int64_t threads = little ? 1 : at::get_num_threads();
     const int64_t shards = std::clamp<int64_t>(widest / 8, 1, threads);
-    if (shards == 1) return body(0, 0, widest);
+    if (shards == 1) {
+      const int64_t work = live * cost, most = std::min({threads, Team::kMost, parts});
+      const int64_t wanted = work < kHelpFrom ? 1 : work / (end - begin) / kHelpStepFrom;
+      return Team::run(std::clamp<int64_t>(wanted, 1, most), [&](Team& team) {
+        body(team, 0, 0, widest);
+      });
+    }
     const std::vector<int64_t> bounds = split(begin, end, shards);
     at::parallel_for(0, shards, 1, [&](int64_t low, int64_t high) {
-      for (int64_t s = low; s < high; s++) body(s, bounds[s], bounds[s + 1]);
+      for (int64_t s = low; s < high; s++) {
+        Team alone(1);
+        body(alone, s, bounds[s], bounds[s + 1]);
+      }
     });
   }
 
@@ -189,20 +204,21 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
   const int64_t gates = run.gates, features = run.features;
   const Inputs<T>& in = run.inputs;
   const int64_t cost = gates * (features + (in.weight ? in.features : 0));
-  steps.share(0, steps.count, cost, [&](int64_t, int64_t low, int64_t high) {
+  const auto body = [&](Team& team, int64_t, int64_t low, int64_t high) {
     for (int64_t k = 0; k < steps.count; k++) {
       const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), rows = live - low;
       if (rows <= 0) continue;
       const int64_t row = steps.first[t] + low, place = run.side.place(row, low);
       const Rows<T> v{run.side.template data<T>() + place * gates, gates};
-      Rows<const T> z{in.x + row * gates, gates};
-      if (in.weight != nullptr) {
-        const Rows<T> to = in.joint ? v : Rows<T>{in.projected + place * gates, gates};
-        in.weight->multiply(rows, in.x + row * in.features, {in.bias, 0}, to.data);
-        z = {to.data, gates};
-      }
-      const Rows<const T> start = in.joint ? z : Rows<const T>{nullptr, 0};
-      run.weight.multiply(rows, run.read(low, rows), start, v.data);
+      T* const to = in.joint ? v.data : in.projected + place * gates;
+      const Rows<const T> z{in.weight != nullptr ? to : in.x + row * gates, gates};
+      const T* const found = run.read(low, rows);
+      team.split([&](Columns of) {
+        if (in.weight != nullptr) {
+          in.weight->multiply(rows, in.x + row * in.features, {in.bias, 0}, to, of);
+        }
+        run.weight.multiply(rows, found, in.joint ? z : Rows<const T>{nullptr, 0}, v.data, of);
+      });
       T *const h = run.state + low * features, *const old = run.noise.old + low * features;
       const bool zoned = run.noise.zoneout.acts();
       if (zoned) std::memcpy(old, h, rows * features * sizeof(T));
@@ -216,7 +232,8 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
         run.resets.replace(steps.first[t] + b, b, run.state);
       }
     }
-  });
+  };
+  steps.share(0, steps.count, cost, run.weight.parts(), body);
 }
 
 // What a backward run reads and writes besides the cell's own. Gradients that nobody wants are null.
@@ -272,13 +289,10 @@ struct Backward {
     noise.zoneout.split(row, rows, d, noise.old + sequence * features);
   }
 
-  // After it: d_state becomes the gradient of what the step found. d_v is handed on to `taker`, whose
-  // rows `at` and on it is.
-  void merge(
-      const T* d_v, int64_t sequence, int64_t rows, const WeightGradient<T>& taker, int64_t at) const {
+  // After it: d_state becomes the gradient of what the step found, from that of what W read.
+  void merge(int64_t sequence, int64_t rows) const {
     T *const d = d_state + sequence * features, *const d_read = noise.read + sequence * features;
     const T* const d_old = noise.old + sequence * features;
-    weight.multiply(rows, d_v, {nullptr, 0}, d_read, &taker, at);
     if (noise.seen.acts()) noise.seen.apply(sequence, rows, d_read, d_read);
     for (int64_t i = 0; i < rows * features; i++) d[i] = direct ? d[i] + d_read[i] : d_read[i];
     for (int64_t i = 0; noise.zoneout.acts() && i < rows * features; i++) d[i] += d_old[i];
@@ -301,7 +315,7 @@ template <typename T, class Step, class Chunk>
 void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk chunk) {
   const int64_t gates = to.gates, features = to.features, most = chunk_rows(steps);
   const Inputs<T>& in = to.inputs;
-  const bool projects = in.weight != nullptr;
+  const bool projects = in.weight != nullptr, of_x = projects && to.d_x;
   const auto dtype = c10::CppTypeToScalarType<T>::value;
   const Tensor d_sides = empty({in.joint && !projects ? 0 : most, gates}, dtype);
   const Tensor d_projected = empty({!in.joint && projects ? most : 0, gates}, dtype);
@@ -311,7 +325,7 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.products, &to.weight);
   const WeightGradient<T> d_weight_ih(
       to.d_weight_ih, gates, in.features, most, to.products, to.d_x ? in.weight : nullptr);
-  const int64_t cost = gates * (features + (to.d_x && projects ? in.features : 0));
+  const int64_t cost = gates * (features + (of_x ? in.features : 0));
   const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 
   for (int64_t stop = steps.count; stop > 0;) {
@@ -325,7 +339,7 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
     T* const d_v = in.joint && !projects ? d_given : d_sides.data_ptr<T>();
     T* const d_input = in.joint ? d_v : d_z;
     const int64_t end = begin + stop - start;
-    steps.share(begin, end, cost, [&](int64_t shard, int64_t low, int64_t high) {
+    const auto body = [&](Team& team, int64_t shard, int64_t low, int64_t high) {
       for (int64_t k = stop - 1; k >= start; k--) {
         const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), n = live - low;
         if (n <= 0) continue;
@@ -340,18 +354,21 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         if (to.noise.zoneout.acts()) to.split(first, low, n);
         step(sums + shard * to.width, t, low, live, v, z, d_v + at, d_input + at, row);
         T* const d_h = to.d_state + low * features;
-        const Rows<const T> d_direct{to.direct ? d_h : nullptr, features};
-        if (to.noise.any()) to.merge(d_v + at, low, n, d_weight, row);
-        else to.weight.multiply(n, d_v + at, d_direct, d_h, &d_weight, row);
-        if (projects && to.d_x) {
+        T* const d_read = to.noise.any() ? to.noise.read + low * features : d_h;
+        const T* const more = to.direct && !to.noise.any() ? d_h : nullptr;
+        team.split([&](Columns of) {
+          to.weight.multiply(n, d_v + at, {more, features}, d_read, of, &d_weight, row);
+          if (!of_x) return;
           T* const d_x = to.d_x + (base + row) * in.features;
-          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x, &d_weight_ih, row);
-        }
+          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x, of, &d_weight_ih, row);
+        });
+        if (to.noise.any()) to.merge(low, n);
         for (int64_t b = low; to.d_weight && b < live; b++) {
           to.read(steps, t, b, before + (row + b - low) * features);
         }
       }
-    });
+    };
+    steps.share(begin, end, cost, to.weight.parts(), body);
     d_weight.add(rows, d_v, before);
     d_weight_ih.add(rows, d_input, in.x + base * in.features);
     chunk(rows);

@@ -3,8 +3,9 @@
 python scripts/results_page.py                                  what is left at 5 %
 python scripts/results_page.py --figure docs/figures/results.png
 
-Every difference of a table of arms counts as one test, with the Holm p that stands beside it.
-Benjamini and Hochberg's procedure over all of them decides what is left.
+Every difference of a table of arms counts as one test. Benjamini and Hochberg's procedure over all
+of them decides which of the claims are left, by their p-values before Holm's correction within a
+table: after it they would be corrected twice.
 """
 
 import argparse
@@ -45,6 +46,8 @@ class Difference(NamedTuple):
         high: Upper end.
         p: With Holm's correction within the table.
         bold: Whether the table's own rules call it supported.
+        family: Number of the first arm that it is compared with.
+        alone: The most that the p-value can be without that correction.
     """
 
     section: str
@@ -55,11 +58,31 @@ class Difference(NamedTuple):
     high: float
     p: float
     bold: bool
+    family: int = 0
+    alone: float = 1.0
 
 
-def differences(text: str) -> Iterator[Difference]:
-    """Yield what the tables of arms print."""
-    section, head = "", []
+def differences(text: str) -> list[Difference]:
+    """Return what the tables of arms print."""
+    families: dict[tuple[int, str], list[Difference]] = {}
+    for test in _printed(text):
+        families.setdefault((test.family, test.outcome), []).append(test)
+    return [test for family in families.values() for test in _before_holm(family)]
+
+
+def _before_holm(family: Sequence[Difference]) -> Iterator[Difference]:
+    """Yield a family's tests with what Holm's procedure multiplied their p-values by taken out.
+
+    It multiplies the smallest of m by m, the next by m - 1, and lets none be below one before it:
+    so the quotient is the p-value or more. Of equal ones, each may have been the last.
+    """
+    for test in family:
+        below = sum(other.p <= test.p for other in family) - 1
+        yield test._replace(alone=test.p / (len(family) - below))
+
+
+def _printed(text: str) -> Iterator[Difference]:
+    section, head, family = "", [], 0
     for line in text.splitlines():
         if line.startswith("#"):
             section = line.strip("# ")
@@ -69,22 +92,22 @@ def differences(text: str) -> Iterator[Difference]:
         elif not line.startswith("|"):
             head = []
         elif len(cells) == len(head):
+            family += not DIFFERENCE.search(line)  # the first arm of one
             for place, name in enumerate(head):
                 found = DIFFERENCE.fullmatch(cells[place])
                 if name.startswith("minus the first") and found and cells[place + 1]:
                     value, low, high = map(float, found.groups())
                     p, bold = float(cells[place + 1]), cells[place - 1].startswith("**")
                     outcome = head[place - 1]
-                    yield Difference(
-                        section, cells[0].strip("`"), outcome, value, low, high, p, bold
-                    )
+                    arm = cells[0].strip("`")
+                    yield Difference(section, arm, outcome, value, low, high, p, bold, family)
 
 
 def left_over(tests: Sequence[Difference], rate: float = RATE) -> list[Difference]:
-    """Return what Benjamini and Hochberg's procedure leaves, the smallest p first."""
-    ordered = sorted(tests, key=lambda test: test.p)
-    passing = [i for i, test in enumerate(ordered, 1) if test.p <= rate * i / len(ordered)]
-    return ordered[: max(passing, default=0)]
+    """Return the claims that Benjamini and Hochberg's procedure leaves, the smallest p first."""
+    ordered = sorted(tests, key=lambda test: test.alone)
+    passing = [i for i, test in enumerate(ordered, 1) if test.alone <= rate * i / len(ordered)]
+    return [test for test in ordered[: max(passing, default=0)] if test.bold]
 
 
 def draw(tests: Sequence[Difference], path: Path) -> None:
@@ -146,11 +169,11 @@ def main() -> None:
     )
     parser.add_argument("--figure", type=Path, help="a PNG to write")
     options = parser.parse_args()
-    tests = list(differences(PAGE.read_text()))
+    tests = differences(PAGE.read_text())
     left = left_over(tests)
     print(f"{len(tests)} tests, {sum(test.bold for test in tests)} bold, {len(left)} left")
     for test in left:
-        print(f"{test.section}: {test.arm}, {test.outcome}, {test.value:+g}, Holm p {test.p:g}")
+        print(f"{test.section}: {test.arm}, {test.outcome}, {test.value:+g}, p {test.alone:.2g}")
     if options.figure:
         draw(tests, options.figure)
 

@@ -34,9 +34,7 @@ def before_holm(families, p):
     found = p.copy()
     for family in set(families):
         inside = np.array([other == family for other in families])
-        greater = [
-            (p[inside] > value).sum() for value in p
-        ]  # times one more, at least
+        greater = [(p[inside] > value).sum() for value in p]  # times one more, at least
         found = np.where(inside, p / (np.array(greater) + 1), found)
     return found
 

@@ -244,6 +244,11 @@ def implement(op: Op, forward: Callable[..., Any], backward: Callable[..., Any],
 
     def whole(*args: Any) -> tuple[Tensor, ...]:
         given = by_name(op.takes, args)
+        if given["gain"] is None:  # of a program that was recorded elsewhere
+            raise NotImplementedError(
+                f"{op.name} has no kernel for steps without a norm of W h on this device: record "
+                "the program with the module there, or run it on a CPU"
+            )
         values = forward(**{name: given[name] for name in given if name not in left_out})
         results = dict(zip(found, values, strict=True))
         width = given["weight_hh"].shape[0]

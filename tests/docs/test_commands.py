@@ -85,7 +85,7 @@ def check(words: Sequence[str]) -> None:
     Raises:
         ConfigurationError: If its overrides are refused.
     """
-    words = [word for word in words if not re.fullmatch(r"[A-Z_]+=\S*", word)]  # the environment
+    words = [word for word in words if not re.fullmatch(r"[A-Z_]+=.*", word)]  # the environment
     if not words or words[0] in FREE:
         return
     match words:

@@ -17,7 +17,7 @@
 #include "rounding.hpp"
 
 #if defined(__x86_64__) && defined(__linux__) && __has_include(<amxbf16intrin.h>)
-#define LNRNN_AMX  // compilers that know it come with assemblers that do
+#define LNRNN_AMX  // the assembler knows it, too: binutils since 2.36, clang's own
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -45,7 +45,8 @@ inline void round_row(const float* from, Parts<at::BFloat16> to, int64_t count, 
     at::vec::convert(to.high + i, rest, n);
     sweep<float>(n, [&](int64_t j, auto lanes) {
       const Vec<float> left = lanes.load(from + i + j) - lanes.load(rest + j);
-      lanes.store(rest + j, Vec<float>::blendv(Vec<float>(0.f), left, left == left));
+      const Vec<float> none = left - left;  // NaN unless it is finite
+      lanes.store(rest + j, Vec<float>::blendv(Vec<float>(0.f), left, none == none));
     });
     at::vec::convert(rest, to.low + i, n);
   }

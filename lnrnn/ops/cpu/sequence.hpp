@@ -24,8 +24,8 @@ namespace lnrnn {
 // Multiplications from which on work is split over threads: some ten microseconds of one.
 constexpr int64_t kShareFrom = 1 << 18;
 
-// Those from which on threads help with the products of few rows, of all steps and of a step for each
-// thread: measured on two cores, where less work gained nothing or lost.
+// Those from which on threads help with the products of few rows: of all steps of a call, or of a chunk of
+// them backward, and of a step for each thread. Measured on two cores, where less gained nothing or lost.
 constexpr int64_t kHelpFrom = 1 << 24, kHelpStepFrom = 1 << 15;
 
 // The live rows of each step, as they lie in memory: steps in order of time, sequences sorted by
@@ -233,7 +233,9 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       }
     }
   };
-  steps.share(0, steps.count, cost, run.weight.parts(), body);
+  // A part of a joint sum reads the same part of z, so both weights have to have the same ones.
+  const int64_t parts = run.weight.parts();
+  steps.share(0, steps.count, cost, in.weight ? std::min(parts, in.weight->parts()) : parts, body);
 }
 
 // What a backward run reads and writes besides the cell's own. Gradients that nobody wants are null.

@@ -34,7 +34,8 @@ inline void each_product(Parts<Number> a, Parts<Number> b, Products products, Bo
   body(a.low, b.high);
 }
 
-// Rounds a row. What rounding makes infinite, or is not a number, has no second part.
+// Rounds a row. What is infinite or not a number has no second part; of
+// three products, a number that only rounding makes infinite, from 3.39e38 on, becomes NaN.
 inline void round_row(const float* from, Parts<at::BFloat16> to, int64_t count, Products products) {
   at::vec::convert(from, to.high, count);
   if (products.parts() == 1) return;
@@ -45,8 +46,7 @@ inline void round_row(const float* from, Parts<at::BFloat16> to, int64_t count, 
     at::vec::convert(to.high + i, rest, n);
     sweep<float>(n, [&](int64_t j, auto lanes) {
       const Vec<float> left = lanes.load(from + i + j) - lanes.load(rest + j);
-      const Vec<float> none = left - left;  // NaN unless it is finite
-      lanes.store(rest + j, Vec<float>::blendv(Vec<float>(0.f), left, none == none));
+      lanes.store(rest + j, Vec<float>::blendv(Vec<float>(0.f), left, left == left));
     });
     at::vec::convert(rest, to.low + i, n);
   }

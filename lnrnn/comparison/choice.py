@@ -71,9 +71,9 @@ class Exchanges:
         """Return the two-sided p-value of the difference at the chosen rates.
 
         What is compared is the mean difference over the root mean square of the differences, which
-        rises with Student's t. An exchange that mixes arms whose best rates are apart chooses rates
-        that suit only some of its seeds. So its differences are large and disagree, and their mean
-        alone may be far from zero by accident.
+        rises with Student's t where equally many pairs are known. An exchange that mixes arms whose
+        best rates are apart chooses rates that suit only some of its seeds. So its differences are
+        large and disagree, and their mean alone may be far from zero by accident.
 
         Args:
             baseline: The first arm's outcomes, (n, R); NaN for a run without one, whose pair is

@@ -14,7 +14,7 @@ COUNT = "count"
 TABLES, COUNTS = "lnrnn.data.table_files", "lnrnn.data.count_classes"
 READ = (
     *("files", "validation_files", "test_files", "task", "input_columns", "target_column"),
-    *("missing", "separator", "encoding"),
+    *("missing", "max_length", "separator", "encoding"),
 )
 
 
@@ -44,5 +44,5 @@ def settle_classes(config: DictConfig) -> None:
     given = {key: plain[key] for key in READ if key in plain}
     try:
         data.num_classes = get_method(COUNTS)(**given)  # by name, as data are built
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, NotImplementedError) as error:  # the last is pyarrow's
         raise ConfigurationError(f"data: {error}") from error

@@ -8,8 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lnrnn.data.cells import labels_of_cells, without_words_for_missing
-from lnrnn.data.columns import is_list, is_text
+from lnrnn.data.columns import is_list, is_text, truncated
 from lnrnn.data.files import find_splits
 from lnrnn.data.labels import distinct_labels, joined, numbers_in
 from lnrnn.data.readers import Reading, read_chunks
@@ -30,6 +32,7 @@ def count_classes(
     input_columns: Sequence[str] | None = None,
     target_column: str = "label",
     missing: str = "error",
+    max_length: int | None = None,
     separator: str | None = None,
     encoding: str | None = None,
 ) -> int:
@@ -51,7 +54,8 @@ def count_classes(
         for split, paths in found.items()
     )
     gaps = task == "tagging" and missing == "mask"
-    return _count(states, target_column, rows_of_steps, gaps, Reading(separator, encoding))
+    limit = max_length if rows_of_steps else None
+    return _count(states, target_column, rows_of_steps, gaps, limit, Reading(separator, encoding))
 
 
 @lru_cache(maxsize=16)
@@ -60,6 +64,7 @@ def _count(
     column: str,
     rows_of_steps: bool,
     gaps: bool,
+    limit: int | None,
     reading: Reading,
 ) -> int:
     every: set[Any] = set()
@@ -68,26 +73,39 @@ def _count(
         pieces = []
         for path, _, _ in files:
             for chunk in read_chunks(path, {column: "target_column"}, reading):
-                labels = _labels(chunk.columns[column], rows_of_steps, gaps)
+                labels = _labels(chunk.columns[column], rows_of_steps, gaps, limit)
                 total += len(labels)
                 pieces.append(labels.unique())
         every |= distinct_labels(joined(pieces)) if pieces else set()
     return _checked(every, column, total)
 
 
-def _labels(column: pa.Array, rows_of_steps: bool, gaps: bool) -> pa.Array:
-    """Return the labels of some rows, as they are read for training."""
+def _labels(column: pa.Array, rows_of_steps: bool, gaps: bool, limit: int | None) -> pa.Array:
+    """Return the labels of some rows, as they are read for training: of `limit` steps a row."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if rows_of_steps and is_text(column.type):
-        words, _ = labels_of_cells(column.to_pylist(), gaps=gaps)
-        return pa.array(words, pa.large_string())
+        words, lengths = labels_of_cells(column.to_pylist(), gaps=gaps)
+        return _first(pa.array(words, pa.large_string()), lengths, limit)
     if rows_of_steps and is_list(column.type):
-        column = pc.call_function("list_flatten", [column])
-    elif gaps:
+        sizes = pc.call_function("list_value_length", [column]).drop_null()
+        lengths = sizes.to_numpy(zero_copy_only=False).astype(np.int64)
+        flat = pc.call_function("list_flatten", [column])
+        return labels_in(_first(flat, lengths, limit))
+    if gaps:
         column = without_words_for_missing(column)
     return labels_in(column)
+
+
+def _first(flat: pa.Array, lengths: Any, limit: int | None) -> pa.Array:
+    """Return the first `limit` labels of each row, which have `lengths` of them."""
+    import pyarrow as pa
+
+    if limit is None:
+        return flat
+    kept, _ = truncated(np.arange(len(flat)), lengths, limit)
+    return flat.take(pa.array(kept))
 
 
 def _checked(labels: set[Any], column: str, total: int) -> int:

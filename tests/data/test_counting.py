@@ -105,3 +105,13 @@ def test_a_file_that_changed_is_counted_again() -> None:
     assert count_classes(files="a.csv") == 2
     table("a.csv", ["a", "b", "c"] * 9)
     assert count_classes(files="a.csv") == 3
+
+
+@pytest.mark.parametrize("lists", [False, True], ids=["cells", "lists"])
+def test_labels_behind_max_length_are_not_counted(lists):
+    """Training does not read them either."""
+    tags = ["N", "V", "N", "X"] if lists else "N V N X"
+    rows = [json.dumps({"text": [1, 2, 3, 4] if lists else "1 2 3 4", "label": tags})] * 20
+    Path("tags.jsonl").write_text("\n".join(rows) + "\n")
+    for limit, found in ((None, 3), (4, 3), (3, 2)):
+        assert count_classes(files="tags.jsonl", task="tagging", max_length=limit) == found

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments import compose
@@ -59,7 +60,7 @@ def test_a_class_at_every_step(missing: str) -> None:
     Path("lists.jsonl").write_text("\n".join(map(json.dumps, rows)))
     cells = table("cells.csv", [" ".join(["a", "b", *gap, "c"])] * 6)
     steps = table("steps.csv", ["a", "b", *gap, "c", "d"] * 6)
-    options = {"task": "tagging", "missing": missing}
+    options: dict[str, Any] = {"task": "tagging", "missing": missing}
     assert count_classes(files=cells, **options) == 3
     assert count_classes(files=steps, input_columns=["text"], **options) == 4
     if missing == "error":  # a list has null there

@@ -3,16 +3,13 @@
 Hydra composes; this file makes its refusals readable, before anything is built.
 """
 
-import itertools
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
@@ -33,6 +30,7 @@ from lnrnn.config.counted import settle_classes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
 from lnrnn.config.lightning_nodes import check_logger, check_trainer
+from lnrnn.config.overrides import combinations, explain_override, split_trust
 from lnrnn.config.own_files import own_files, with_own_folder
 from lnrnn.config.values import (
     check_keys,
@@ -120,7 +118,7 @@ def current_experiment(
     """Return the experiment of a function that ``hydra.main`` has called with ``config``."""
     composed = OmegaConf.merge({"hydra": HydraConfig.get()}, config)
     overrides = tuple(HydraConfig.get().overrides.task)
-    trust, _ = _split_trust(overrides)
+    trust, _ = split_trust(overrides)
     if not trust:
         _check_untrusted(composed)
     with open_dict(composed):
@@ -144,15 +142,14 @@ def check_overrides(
         ConfigurationError: As :func:`compose_experiment`, or if several values are given without
             ``multirun``; or if all runs of a sweep over numbers have one name.
     """
-    combinations = list(_combinations(overrides, config_dir))
-    if len(combinations) > 1 and not multirun:
+    combined = list(combinations(overrides, config_dir))
+    if len(combined) > 1 and not multirun:
         raise ConfigurationError(
-            f"these overrides describe {len(combinations)} runs; add -m to make them all"
+            f"these overrides describe {len(combined)} runs; add -m to make them all"
         )
-    one = len(combinations) == 1  # each run of a sweep reads its own files, and fails alone
+    one = len(combined) == 1  # each run of a sweep reads its own files, and fails alone
     return [
-        compose_experiment(words, config_dir, config_name, counts_classes=one)
-        for words in combinations
+        compose_experiment(words, config_dir, config_name, counts_classes=one) for words in combined
     ]
 
 
@@ -209,83 +206,6 @@ def compose_config(
     return config
 
 
-def _combinations(overrides: Sequence[str], config_dir: Path) -> Iterator[list[str]]:
-    """Yield the override lists of the single runs that a sweep such as ``model=rnn,lstm`` makes."""
-    choices = []
-    named = [text for text in overrides if re.match(r"[+]*name=", text)]
-    with initialize_config_dir(str(config_dir.resolve()), version_base="1.3"):
-        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    for text in overrides:
-        try:
-            (override,) = parser.parse_overrides([text])
-        except HydraException as error:
-            raise ConfigurationError(_explain_override(text, error, parser)) from error
-        key = text.split("=", 1)[0]
-        if override.is_hydra_override() or not override.is_sweep_override():
-            choices.append([text])
-        elif override.is_discrete_sweep():
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        elif named:
-            raise ConfigurationError(
-                f"{text} makes many runs, and {named[0]} gives all of them one folder: leave the "
-                "name out, and every run is named after what it changes"
-            )
-        # Other sweeps are over numbers, which choose no file; each run is checked when it starts.
-    for combination in itertools.product(*choices):
-        yield list(combination)
-
-
-def _explain_override(text: str, error: HydraException, parser: OverridesParser) -> str:
-    """Say how an override that cannot be read is written, with quotes inside where they help."""
-    key, equals, value = text.partition("=")
-    if not equals and not text.startswith("~"):
-        return f"{text!r} has no key: everything is written key=value, such as model=lstm"
-    inside = _quoted_inside(value)
-    quoted = f"{key}={inside}"
-    try:
-        parser.parse_overrides([quoted])
-        helps = "'" not in value
-    except HydraException:
-        helps = False
-    if helps and inside is not None:
-        words = f"cannot read the override {text!r} as it is: {_first_line(error)}"
-        shown = f'"{quoted}"' if not re.search(r'["$`!\\]', quoted) else shlex.quote(quoted)
-        return f"{words}\nA value with such characters is quoted inside too: {shown}"
-    return (
-        f"cannot read the override {text!r}: {error}\n"
-        "Overrides look like model=lstm or model.eps=1e-3; lists want quotes: 'key=[a,b]'."
-    )
-
-
-def _quoted_inside(value: str) -> str | None:
-    """Return a value in quotes, or a list of plain words with each of them in quotes."""
-    if not re.match(r"[\[{]", value):
-        return f"'{value}'"
-    words = re.fullmatch(r"\[([^\[\]{}'\"]+)\]", value)
-    if words is None:
-        return None
-    return "[" + ",".join(f"'{word.strip()}'" for word in words[1].split(",")) + "]"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
-
-
-def _split_trust(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the packages that the command line trusts, and the other overrides."""
-    trust: tuple[str, ...] = ()
-    others = []
-    for text in overrides:
-        if text.split("=", 1)[0].lstrip("+~") != "trust":
-            others.append(text)
-            continue
-        try:
-            trust = check_trust(OverridesParser.create().parse_override(text).value())
-        except HydraException as error:
-            raise ConfigurationError(f"cannot read the override {text!r}: {error}") from error
-    return trust, others
-
-
 def _check_untrusted(config: Any) -> None:
     if "trust" in config:
         raise ConfigurationError(
@@ -300,7 +220,7 @@ def _compose(overrides: Sequence[str], config_dir: Path, config_name: str) -> tu
     Returns:
         The configuration, and the files that it is of.
     """
-    trust, others = _split_trust(overrides)
+    trust, others = split_trust(overrides)
     composed, files = _compose_files(others, config_dir, config_name)
     check_hydra(composed.hydra, others)
     _check_untrusted(composed)
@@ -329,7 +249,7 @@ def _compose_files(
         except OverrideParseException as error:
             shown = getattr(error, "override", None) or ""
             parser = OverridesParser.create()
-            raise ConfigurationError(_explain_override(shown, error, parser)) from error
+            raise ConfigurationError(explain_override(shown, error, parser)) from error
         except YAMLError as error:
             raise ConfigurationError(f"a configuration file is not plain YAML: {error}") from error
 

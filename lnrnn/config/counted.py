@@ -42,7 +42,7 @@ def settle_classes(config: DictConfig) -> None:
             "these data have a number of their own, which their file says"
         )
     given = {key: plain[key] for key in READ if key in plain}
-    try:
+    try:  # pyarrow raises NotImplementedError for columns of types that it cannot compare
         data.num_classes = get_method(COUNTS)(**given)  # by name, as data are built
-    except (ValueError, TypeError, OSError, NotImplementedError) as error:  # the last is pyarrow's
+    except (ValueError, TypeError, OSError, NotImplementedError) as error:
         raise ConfigurationError(f"data: {error}") from error

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,11 @@ def main() -> None:
 
 
 def _start(part: Part, folder: Path) -> "subprocess.Popen[bytes]":
-    """Start a part in a process group of its own, so that all of it can be killed."""
+    """Start a part in a process group of its own, so that all of it can be killed.
+
+    It hears SIGINT, on which pytest says what failed, also where a shell has started all this in
+    the background and ignores that signal.
+    """
     with (folder / f"{part.name}.txt").open("wb") as log:
         command = ["nice", *part.command] if part.beside else part.command
         return subprocess.Popen(
@@ -73,6 +78,7 @@ def _start(part: Part, folder: Path) -> "subprocess.Popen[bytes]":
             stderr=subprocess.STDOUT,
             cwd=folder if part.apart else None,
             start_new_session=True,
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 

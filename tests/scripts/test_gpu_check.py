@@ -1,6 +1,7 @@
 """scripts/gpu_check.sh, rehearsed where there is no GPU."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,7 +181,11 @@ def test_a_pytest_that_is_stopped_says_why_tests_failed(
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-v", "--tb=short", *plugins, str(tmp_path)]
     part = Part("graphs", 30, 0, command)
-    assert make_pass(monkeypatch, tmp_path, part) == 1
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
+    try:
+        assert make_pass(monkeypatch, tmp_path, part) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
     text = capsys.readouterr().out
     assert "* graphs: STOPPED at its limit" in text
     assert "E   AssertionError: assert 'one' == 'two'" in text

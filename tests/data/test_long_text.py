@@ -25,8 +25,8 @@ def cache(folder, monkeypatch):
 
 @pytest.fixture
 def reachable():
-    """A folder that others can go through, unlike pytest's own."""
-    with tempfile.TemporaryDirectory() as path:
+    """A folder that others can go through, unlike pytest's own and perhaps ``$TMPDIR``."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
         Path(path).chmod(0o755)
         yield Path(path)
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "bfloat16.hpp"
 #include "vectors.hpp"
@@ -67,12 +68,11 @@ Products products_for(
 namespace {
 
 // A tile of the product stays in registers, kHigh rows of it by kVectors vectors: as many as there
-// are registers for, with those for a row of B and an entry of A.
-constexpr int kHigh = 6;
+// are registers for, with those for a row of B and an entry of A. A turn of its loop takes kTurn entries of A.
 #ifdef CPU_CAPABILITY_AVX512
-constexpr int kVectors = 4;
+constexpr int kHigh = 6, kVectors = 4, kTurn = 1;
 #else
-constexpr int kVectors = 2;
+constexpr int kHigh = 4, kVectors = 3, kTurn = 4;
 #endif
 
 // What one tile needs: its part of A; a slice of a panel of B; where it starts from and goes to.
@@ -106,8 +106,9 @@ void run_tile(const Tile<T>& tile) {
                                            : Vec<T>::loadu(from, tile.last);
   });
   const char* ahead = tile.ahead;
-  for (int64_t k = 0; k < tile.inner; k++, ahead += tile.step) {
+  const auto add = [&](int64_t k) __attribute__((always_inline)) {
     __builtin_prefetch(ahead, 0, 2);
+    ahead += tile.step;
     Vec<T> b[kWide];
 #pragma GCC unroll 8
     for (int v = 0; v < kWide; v++) b[v] = Vec<T>::loadu(tile.b + (k * kWide + v) * width);
@@ -117,7 +118,13 @@ void run_tile(const Tile<T>& tile) {
 #pragma GCC unroll 8
       for (int v = 0; v < kWide; v++) sums[m][v] = at::vec::fmadd(a, b[v], sums[m][v]);
     }
+  };
+  int64_t k = 0;
+  for (; k + kTurn <= tile.inner; k += kTurn) {
+#pragma GCC unroll 8
+    for (int turn = 0; turn < kTurn; turn++) add(k + turn);
   }
+  for (; k < tile.inner; k++) add(k);
   each([&](int m, int v) {
     T* to = tile.to.data + m * tile.to.stride + v * width;
     if (whole(v)) sums[m][v].store(to);
@@ -130,8 +137,9 @@ using RunTile = void (*)(const Tile<T>&);
 
 template <typename T, int kWide>
 constexpr std::array<RunTile<T>, kHigh> tiles_of() {
-  return {run_tile<T, 1, kWide>, run_tile<T, 2, kWide>, run_tile<T, 3, kWide>,
-          run_tile<T, 4, kWide>, run_tile<T, 5, kWide>, run_tile<T, 6, kWide>};
+  return []<int... kRows>(std::integer_sequence<int, kRows...>) {
+    return std::array<RunTile<T>, kHigh>{run_tile<T, kRows + 1, kWide>...};
+  }(std::make_integer_sequence<int, kHigh>());
 }
 
 // By vectors of a panel and rows, each counted from 1.
@@ -140,7 +148,7 @@ constexpr std::array<std::array<RunTile<T>, kHigh>, kVectors> kTiles{
 #ifdef CPU_CAPABILITY_AVX512
     tiles_of<T, 1>(), tiles_of<T, 2>(), tiles_of<T, 3>(), tiles_of<T, 4>()};
 #else
-    tiles_of<T, 1>(), tiles_of<T, 2>()};
+    tiles_of<T, 1>(), tiles_of<T, 2>(), tiles_of<T, 3>()};
 #endif
 
 template <typename T>

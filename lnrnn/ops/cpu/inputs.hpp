@@ -1,10 +1,9 @@
 // The input side of a recurrence: what x becomes before a step adds W h to it.
 //
-// x may have been projected before; else it is projected here, step by step, while the step that
-// reads it is near: z = W x + bias. A joint norm covers z + W h. Otherwise z has a norm of its own,
+// x may have been projected before; else it is projected here, some rows at a time, shortly before the
+// steps that read them: z = W x + bias. A joint norm covers z + W h. Otherwise z has a norm of its own,
 // gain * N(z) + shift, or none.
 #pragma once
-
 
 #include <optional>
 #include <string_view>
@@ -32,7 +31,7 @@ struct Inputs {
   int64_t features;           // I, or G
   const T* bias;              // (G), or null
   bool joint, normed;
-  T* projected;               // z of every row, or of a step's; unused backward, where x is z, or joint
+  T* projected;               // z of every row, or of a few steps'; unused backward, where x is z, or joint
   Moments<T>* moments;        // (N, gates), where they are kept, else null
   GateNorms norms;
   const T *gain, *shift;      // (G); ones and zeros without a norm

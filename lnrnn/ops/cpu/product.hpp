@@ -53,6 +53,9 @@ class Weight {
   // How many parts the columns can be computed in.
   int64_t parts() const;
 
+  int64_t height() const { return inner_; }
+  int64_t width() const { return width_; }
+
   bool rounds() const { return narrow_ != nullptr; }
 
  private:

@@ -28,6 +28,15 @@ constexpr int64_t kShareFrom = 1 << 18;
 // them backward, and of a step for each thread. Measured on two cores, where less gained nothing or lost.
 constexpr int64_t kHelpFrom = 1 << 24, kHelpStepFrom = 1 << 15;
 
+// Rows of x that are projected at once. A product of few rows takes the time that its weight takes to be
+// read; what is made of more than these would leave the cache before its step comes.
+constexpr int64_t kAheadRows = 64;
+
+// Steps whose x is projected at once, as they are computed, and where their rows begin.
+struct Ahead {
+  int64_t begin, end, base, rows;
+};
+
 // The live rows of each step, as they lie in memory: steps in order of time, sequences sorted by
 // falling length.
 struct Steps {
@@ -53,6 +62,20 @@ struct Steps {
 
   // The k-th step to be computed.
   int64_t at(int64_t k) const { return reverse ? count - 1 - k : k; }
+
+  // How many rows of x are projected at once, at most.
+  int64_t most_ahead() const { return std::max(std::min(kAheadRows, total), batch); }
+
+  // The steps from the k-th to be computed on whose x is projected at once.
+  Ahead ahead(int64_t k) const {
+    Ahead some{k, k + 1, first[at(k)], rows[at(k)]};
+    while (some.end < count && some.rows + rows[at(some.end)] <= kAheadRows) {
+      const int64_t t = at(some.end++);
+      some.base = std::min(some.base, first[t]);
+      some.rows += rows[t];
+    }
+    return some;
+  }
 
   // The row that put out a sequence's state before step t, or -1 where that is its initial state.
   int64_t before(int64_t t, int64_t sequence) const {
@@ -104,13 +127,13 @@ struct Steps {
 };
 
 // Rows that steps compute, in T, and that the backward wants again. Memory is for all of them, (N, width),
-// which stay there. Or it is for one step's, (B, width), whether nothing is kept or they are kept
+// which stay there. Or it is for those of a few steps, whether nothing is kept or they are kept
 // rounded to bfloat16: where hidden states are, since the reference rounds them at this place too.
 class Kept {
  public:
   Kept(const Steps& steps, bool used, int64_t width, const Tensor& like, bool keep, bool narrow)
       : width_(width), keep_(keep) {
-    const int64_t all = used && keep ? steps.total : 0, some = used ? steps.batch : 0;
+    const int64_t all = used && keep ? steps.total : 0, some = used ? steps.most_ahead() : 0;
     rows_ = for_all_rows({keep && !narrow ? all : some, width}, like);
     if (keep && narrow) stored_ = for_all_rows({all, width}, at::kBFloat16);
   }
@@ -120,15 +143,15 @@ class Kept {
     return rows_.data_ptr<T>();
   }
 
-  // Where the row stands that is the i-th of all and a step's s-th.
-  int64_t place(int64_t i, int64_t s) const { return keep_ && !stored_.defined() ? i : s; }
+  // Where the row stands that is the i-th of all; memory for a few steps' begins with the base-th.
+  int64_t place(int64_t i, int64_t base) const { return keep_ && !stored_.defined() ? i : i - base; }
 
-  // Keeps `count` rows of a step.
+  // Keeps `count` rows from the i-th on.
   template <typename T>
-  void store(int64_t i, int64_t s, int64_t count) const {
+  void store(int64_t i, int64_t base, int64_t count) const {
     if (!stored_.defined() || stored_.numel() == 0) return;
     at::BFloat16* const to = stored_.data_ptr<at::BFloat16>() + i * width_;
-    at::vec::convert(data<T>() + s * width_, to, count * width_);
+    at::vec::convert(data<T>() + place(i, base) * width_, to, count * width_);
   }
 
   // What the backward gets.
@@ -203,20 +226,30 @@ template <typename T, class Step>
 void run_forward(const Steps& steps, const Run<T>& run, Step step) {
   const int64_t gates = run.gates, features = run.features;
   const Inputs<T>& in = run.inputs;
-  const int64_t cost = gates * (features + (in.weight ? in.features : 0));
+  const bool projects = in.weight != nullptr;
+  const int64_t cost = gates * (features + (projects ? in.features : 0));
   const auto body = [&](Team& team, int64_t, int64_t low, int64_t high) {
+    const bool all = low == 0 && high == steps.batch;  // else rows of several steps do not lie together
+    Ahead some{0, 0, 0, 0};
     for (int64_t k = 0; k < steps.count; k++) {
       const int64_t t = steps.at(k), live = std::min(high, steps.rows[t]), rows = live - low;
       if (rows <= 0) continue;
-      const int64_t row = steps.first[t] + low, place = run.side.place(row, low);
+      const int64_t row = steps.first[t] + low;
+      const bool ahead = k < some.end;  // whether x has been projected
+      if (!ahead) some = all ? steps.ahead(k) : Ahead{k, k + 1, steps.first[t], rows};
+      const int64_t place = run.side.place(row, some.base);
       const Rows<T> v{run.side.template data<T>() + place * gates, gates};
-      T* const to = in.joint ? v.data : in.projected + place * gates;
-      const Rows<const T> z{in.weight != nullptr ? to : in.x + row * gates, gates};
+      T* const room = in.joint ? run.side.template data<T>() : in.projected;
+      if (projects && !ahead) {
+        const int64_t from = all ? some.base : row, count = all ? some.rows : rows;
+        T* const to = room + run.side.place(from, some.base) * gates;
+        team.split([&](Columns of) {
+          in.weight->multiply(count, in.x + from * in.features, {in.bias, 0}, to, of);
+        });
+      }
+      const Rows<const T> z{projects ? room + place * gates : in.x + row * gates, gates};
       const T* const found = run.read(low, rows);
       team.split([&](Columns of) {
-        if (in.weight != nullptr) {
-          in.weight->multiply(rows, in.x + row * in.features, {in.bias, 0}, to, of);
-        }
         run.weight.multiply(rows, found, in.joint ? z : Rows<const T>{nullptr, 0}, v.data, of);
       });
       T *const h = run.state + low * features, *const old = run.noise.old + low * features;
@@ -224,8 +257,8 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       if (zoned) std::memcpy(old, h, rows * features * sizeof(T));
       step(t, low, live, v.data, in.joint ? nullptr : z.data);
       if (zoned) run.noise.zoneout.mix(row, rows, old, h);
-      run.side.template store<T>(row, low, rows);
-      run.projected.template store<T>(row, low, rows);
+      run.side.template store<T>(row, some.base, rows);
+      run.projected.template store<T>(row, some.base, rows);
       if (run.storage) round_to(*run.storage, h, rows * features);
       std::memcpy(run.output + row * features, h, rows * features * sizeof(T));
       for (int64_t b = low; run.resets.any() && b < live; b++) {
@@ -233,9 +266,7 @@ void run_forward(const Steps& steps, const Run<T>& run, Step step) {
       }
     }
   };
-  // A part of a joint sum reads the same part of z, so both weights have to have the same ones.
-  const int64_t parts = run.weight.parts();
-  steps.share(0, steps.count, cost, in.weight ? std::min(parts, in.weight->parts()) : parts, body);
+  steps.share(0, steps.count, cost, run.weight.parts(), body);
 }
 
 // What a backward run reads and writes besides the cell's own. Gradients that nobody wants are null.
@@ -301,6 +332,20 @@ struct Backward {
   }
 };
 
+// d_x = d W for the rows of a chunk, which are handed on to `taker`, some in each thread.
+template <typename T>
+void multiply_rows(
+    int64_t rows, const Weight<T>& weight, const T* d, T* d_x, const WeightGradient<T>& taker) {
+  const int64_t gates = weight.height(), features = weight.width(), block = kAheadRows;
+  const int64_t share = std::max<int64_t>(1, kShareFrom / (block * gates * features));
+  at::parallel_for(0, (rows + block - 1) / block, share, [&](int64_t low, int64_t high) {
+    for (int64_t i = low * block; i < std::min(high * block, rows); i += block) {
+      const int64_t count = std::min(block, rows - i);
+      weight.multiply(count, d + i * gates, {nullptr, 0}, d_x + i * features, {}, &taker, i);
+    }
+  });
+}
+
 // Rows of a chunk of steps: enough for the weight gradient's product to be efficient, few enough for
 // what it reads to be still in the cache.
 constexpr int64_t kChunkRows = 256;
@@ -327,7 +372,6 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
   const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.products, &to.weight);
   const WeightGradient<T> d_weight_ih(
       to.d_weight_ih, gates, in.features, most, to.products, to.d_x ? in.weight : nullptr);
-  const int64_t cost = gates * (features + (of_x ? in.features : 0));
   const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 
   for (int64_t stop = steps.count; stop > 0;) {
@@ -360,9 +404,6 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         const T* const more = to.direct && !to.noise.any() ? d_h : nullptr;
         team.split([&](Columns of) {
           to.weight.multiply(n, d_v + at, {more, features}, d_read, of, &d_weight, row);
-          if (!of_x) return;
-          T* const d_x = to.d_x + (base + row) * in.features;
-          in.weight->multiply(n, d_input + at, {nullptr, 0}, d_x, of, &d_weight_ih, row);
         });
         if (to.noise.any()) to.merge(low, n);
         for (int64_t b = low; to.d_weight && b < live; b++) {
@@ -370,7 +411,10 @@ void run_backward(const Steps& steps, const Backward<T>& to, Step step, Chunk ch
         }
       }
     };
-    steps.share(begin, end, cost, to.weight.parts(), body);
+    steps.share(begin, end, gates * features, to.weight.parts(), body);
+    if (of_x) {
+      multiply_rows(rows, *in.weight, d_input, to.d_x + base * in.features, d_weight_ih);
+    }
     d_weight.add(rows, d_v, before);
     d_weight_ih.add(rows, d_input, in.x + base * in.features);
     chunk(rows);

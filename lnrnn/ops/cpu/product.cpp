@@ -264,11 +264,22 @@ void Weight<T>::pack(int64_t n, T* panel) const {
     }
     return;
   }
-  constexpr int64_t block = 16;
-  for (int64_t k = 0; k < inner_; k += block) {  // so that lines read are used up
+  constexpr int side = static_cast<int>(kWidth<T>);  // of squares that are transposed in registers
+  constexpr int64_t block = 64 / sizeof(T);          // so that lines read are used up
+  for (int64_t k = 0; k < inner_; k += block) {
     const int64_t stop = std::min(k + block, inner_);
-    for (int64_t j = 0; j < columns; j++) {
-      for (int64_t i = k; i < stop; i++) panel[i * row + j] = b.data[(n + j) * b.columns + i];
+    for (int64_t j = 0; j < columns; j += side) {
+      for (int64_t i = k; i < stop; i += side) {
+        const int high = static_cast<int>(std::min<int64_t>(side, columns - j));
+        const int wide = static_cast<int>(std::min<int64_t>(side, stop - i));
+        const T* const from = b.data + (n + j) * b.columns + i;
+        T* const to = panel + i * row + j;
+        if (high == side && wide == side) {
+          at::vec::transpose_mxn<T, side, side>(from, b.columns, to, row);
+        } else {
+          at::vec::transpose_mxn<T>(from, b.columns, to, row, high, wide);
+        }
+      }
     }
   }
 }

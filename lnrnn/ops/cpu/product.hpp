@@ -56,6 +56,7 @@ class Weight {
   int64_t height() const { return inner_; }
   int64_t width() const { return width_; }
 
+  bool arranged() const { return memory_.defined() || rounds(); }
   bool rounds() const { return narrow_ != nullptr; }
 
  private:

@@ -332,11 +332,12 @@ struct Backward {
   }
 };
 
-// d_x = d W for the rows of a chunk, which are handed on to `taker`, some in each thread.
+// d_x = d W for the rows of a chunk, which are handed on to `taker`. Each thread takes some, or BLAS all.
 template <typename T>
 void multiply_rows(
     int64_t rows, const Weight<T>& weight, const T* d, T* d_x, const WeightGradient<T>& taker) {
-  const int64_t gates = weight.height(), features = weight.width(), block = kAheadRows;
+  const int64_t gates = weight.height(), features = weight.width();
+  const int64_t block = weight.arranged() ? kAheadRows : rows;
   const int64_t share = std::max<int64_t>(1, kShareFrom / (block * gates * features));
   at::parallel_for(0, (rows + block - 1) / block, share, [&](int64_t low, int64_t high) {
     for (int64_t i = low * block; i < std::min(high * block, rows); i += block) {

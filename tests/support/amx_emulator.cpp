@@ -1,6 +1,6 @@
 // AMX's tile instructions on a CPU without AMX. Such a CPU takes them for illegal and raises SIGILL; a
 // handler decodes the bytes it stopped at, does to tiles in memory what Intel's manual says (Software
-// Developer's Manual, volume 2, the page of each instruction), and goes on behind them. Tests so run the
+// Developer's Manual, volume 2, the page of each instruction), and goes on behind them. So tests run the
 // very bytes that the kernels consist of.
 //
 // What a CPU with AMX would refuse ends the process with a message. Bytes that are none of these
@@ -31,10 +31,10 @@ std::atomic<uint64_t> threads;  // that have ever had tiles
 // VEX's three bytes, the opcode, ModRM, and for memory perhaps SIB and a displacement. Numbers of
 // registers have a fourth bit in VEX, inverted.
 struct Instruction {
-  int prefix = 0, opcode = 0;  // prefix: none, 66, F3, F2, counted from 0
+  int prefix = 0, opcode = 0;     // prefix: none, 66, F3, F2, counted from 0
   int reg = 0, rm = 0, vvvv = 0;  // registers' numbers; vvvv is 0 where nothing is encoded in it
   bool memory = false, has_sib = false;
-  uint64_t base = 0, index = 0;  // of memory: where it is without the index, and the index, scaled
+  uint64_t base = 0, index = 0;   // of memory: where it is without the index, and the index, scaled
   int length = 0;
 };
 

@@ -10,7 +10,8 @@ ARGS ?=
 # Suites that take minutes, to prove rather than to develop: `make test` leaves them out.
 SLOW := tests/faults tests/scale tests/scripts tests/comparison/test_browser.py \
   tests/cli/test_scripts.py tests/export/test_onnx_variants.py tests/nn/test_compile.py \
-  tests/training/test_loss_curves.py tests/inference/test_compiled_files.py
+  tests/training/test_loss_curves.py tests/inference/test_compiled_files.py \
+  tests/ops/test_tiles_emulated.py
 BUILDS := tests/builds
 
 # Triton comes with a CUDA build of torch. A CPU build lacks it, and what is not in .venv itself

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
+from chosen_products import choose
 from torch import Tensor
-
-from lnrnn.ops import fused
 
 
 @pytest.fixture(autouse=True)
@@ -48,23 +46,6 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Return what tells kernels which products to take; None leaves it to them."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("torch multiplies bfloat16 with sums in float32 on AVX-512 and AMX alone")
-    found = {name: getattr(fused, name) for name in ("_forward", "_backward")}
-
-    def choose(value: str | None) -> None:
-        for name, make in found.items():
-            monkeypatch.setattr(fused, name, partial(_choosing, make, name == "_backward", value))
-
-    choose("bfloat16")
-    return choose
-
-
-def _choosing(
-    make: Callable[..., Any], backward: bool, value: str | None, which: fused.Op
-) -> Callable[..., Any]:
-    at = (which.backward_takes if backward else which.takes).index("narrow")
-
-    def run(*args: Any) -> Any:
-        assert args[at] is None
-        return make(which)(*args[:at], value, *args[at + 1 :])
-
-    return run
+    pick = partial(choose, put=monkeypatch.setattr)
+    pick("bfloat16")
+    return pick

@@ -42,10 +42,15 @@ def nan_filled_memory() -> Iterator[None]:
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+def products(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Return what tells kernels which products to take; None leaves it to them."""
+    return partial(choose, put=monkeypatch.setattr)
+
+
+@pytest.fixture
+def narrow(products: Callable[[str | None], None]) -> Callable[[str | None], None]:
+    """Return the same where torch has products of bfloat16, which are taken at first."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("torch multiplies bfloat16 with sums in float32 on AVX-512 and AMX alone")
-    pick = partial(choose, put=monkeypatch.setattr)
-    pick("bfloat16")
-    return pick
+    products("bfloat16")
+    return products

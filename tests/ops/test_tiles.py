@@ -29,14 +29,14 @@ lnrnn.LSTM(16, 16, norm="cell", fused=True).bfloat16()(torch.zeros(5, 2, 16).bfl
 
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_instructions_do_what_the_loops_do(
-    case: Case, narrow: Any, nan_filled_memory: None
+    case: Case, products: Any, nan_filled_memory: None
 ) -> None:
     """On a CPU without AMX both are loops."""
     args = arguments(case, **LAYOUT, dtype=torch.float32)
     function = op(case, fused=True)
     found = []
     for way in ("tilesx3", "plainx3"):
-        narrow(way)
+        products(way)
         found.append(output_and_grads(function, args))
     for one, other in zip(*found, strict=True):
         assert_close(one, other, 1e-5)
@@ -44,10 +44,10 @@ def test_instructions_do_what_the_loops_do(
 
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_gradients_of_weights_are_the_same_whatever_else_is_wanted(
-    case: Case, narrow: Any, nan_filled_memory: None
+    case: Case, products: Any, nan_filled_memory: None
 ) -> None:
     """Rows are rounded by whoever multiplies them first, which some gradients do without."""
-    narrow("tiles")
+    products("tiles")
     args = arguments(case, **LAYOUT, dtype=torch.float32)
     truth = output_and_grads(op(case, fused=True), args)[-len(args) :]
     matrices = [i for i, name in enumerate(names(case)) if name.startswith("weight")]
@@ -58,12 +58,12 @@ def test_gradients_of_weights_are_the_same_whatever_else_is_wanted(
         assert_equal(value, truth[i])
 
 
-def test_what_is_random_inside_the_steps(narrow: Any) -> None:
+def test_what_is_random_inside_the_steps(products: Any) -> None:
     layer = GRU(19, 37, norm="cell", zoneout=0.1, variational_dropout=0.2, fused=True)
     x = torch.randn(9, 37, 19)
 
     def run(way: str) -> list[Tensor]:
-        narrow(way)
+        products(way)
         torch.manual_seed(5)
         output, h_n = layer(x)
         leaves = list(layer.parameters())

@@ -1,6 +1,6 @@
 """The CPU's kernels: what they cover, and how they are built.
 
-The first call that wants them compiles them, which takes about 25 seconds on two cores;
+The first call that wants them compiles them, which takes up to a minute on two cores;
 ``python -m lnrnn.ops.cpu`` does it ahead, and a wheel may bring them compiled
 (:mod:`lnrnn.ops.cpu.prebuilt`). The library is kept in torch's folder for extensions
 (``TORCH_EXTENSIONS_DIR``, or ``~/.cache/torch_extensions``) under a name made of what it depends
@@ -9,15 +9,19 @@ folder safely, and an upgrade builds anew. A folder into which others may write 
 (:mod:`lnrnn.trusted`).
 """
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
+import threading
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,15 @@ from lnrnn.ops.cpu import prebuilt
 from lnrnn.trusted import distrusted
 
 SOURCE_FOLDER = Path(__file__).parent
-SOURCES = ("rnn.cpp", "lstm.cpp", "gru.cpp", "product.cpp", "masks.cpp", "programs.cpp")
+# What is compiled together, since reading torch's headers takes longer than most of the files: as
+# few units as keep two cores busy to the end, the longest first.
+UNITS = (
+    ("lstm.cpp", "gru.cpp", "rnn.cpp"),
+    ("programs.cpp",),
+    ("product.cpp",),
+    ("sequence.cpp", "masks.cpp"),
+)
+SOURCES = tuple(itertools.chain.from_iterable(UNITS))
 HEADERS = (
     "tensors.hpp",
     "kernels.hpp",
@@ -205,11 +217,12 @@ def _build(sources: Path, library: Path) -> None:
     A compiler outlives the process that started it, and then writes where nobody looks.
     """
     capability = torch.backends.cpu.get_cpu_capability()
-    _say(f"building the CPU kernels for {capability}, which takes about 25 seconds, once")
+    _say(f"building the CPU kernels for {capability}, which takes up to a minute, once")
     for left in library.parent.glob("build-*"):  # of processes that died: the lock is ours
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=library.parent) as folder:
-        built = _compile(sources, library.stem, Path(folder))
+        with _progress(Path(folder)):
+            built = _compile(sources, library.stem, Path(folder))
         with built.open("rb") as file:
             os.fsync(file.fileno())
         built.replace(library)
@@ -222,6 +235,11 @@ def _compile(sources: Path, name: str, folder: Path) -> Path:
 
     capability = torch.backends.cpu.get_cpu_capability()
     (folder / "schemas.inc").write_text(_schemas())
+    units = []
+    for number, files in enumerate(UNITS):
+        unit = folder / f"unit_{number}.cpp"
+        unit.write_text("".join(f'#include "{sources / file}"\n' for file in files))
+        units.append(str(unit))
     flags = [*FLAGS, f"-DCPU_CAPABILITY={capability.replace(' ', '_')}"]
     if capability in CAPABILITIES:
         flags += [f"-DCPU_CAPABILITY_{capability}", *CAPABILITIES[capability]]
@@ -231,7 +249,7 @@ def _compile(sources: Path, name: str, folder: Path) -> Path:
     try:
         cpp_extension.load(
             name,
-            [str(sources / source) for source in SOURCES],
+            units,
             extra_cflags=flags,
             # Without Python's library, which is among those that torch names, C++ programs load it.
             extra_ldflags=["-fopenmp", *(["-Wl,--as-needed"] if sys.platform == "linux" else [])],
@@ -246,7 +264,7 @@ def _compile(sources: Path, name: str, folder: Path) -> Path:
 
 def _digest(sources: Path) -> str:
     """Return a hash of everything that the library is made of."""
-    surroundings = f"{torch.__version__} {FLAGS} {CAPABILITIES} {sys.version_info[:2]}"
+    surroundings = f"{torch.__version__} {FLAGS} {CAPABILITIES} {UNITS} {sys.version_info[:2]}"
     digest = hashlib.sha256(surroundings.encode())
     digest.update(_schemas().encode())
     for name in (*SOURCES, *HEADERS):
@@ -269,6 +287,34 @@ def _missing_tool() -> str | None:
     if shutil.which(compiler.split()[0]) is None:
         return f"there is no C++ compiler {compiler!r}; install g++ or clang, or set CXX"
     return None
+
+
+@contextlib.contextmanager
+def _progress(folder: Path) -> Iterator[None]:
+    """Show on a terminal how much of what is compiled in ``folder`` is done, on one line."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    ended = threading.Event()
+    started = time.monotonic()
+
+    def show() -> None:
+        line = ""
+        while not ended.wait(1):
+            done = len(list(folder.glob("unit_*.o")))
+            seconds = time.monotonic() - started
+            line = f"lnrnn: {done} of {len(UNITS)} parts compiled, {seconds:.0f} seconds"
+            sys.stderr.write(f"\r{line}")
+            sys.stderr.flush()
+        sys.stderr.write(f"\r{' ' * len(line)}\r")
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _say(message: str) -> None:

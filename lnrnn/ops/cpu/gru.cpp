@@ -11,26 +11,26 @@
 namespace lnrnn {
 namespace {
 
-constexpr int64_t kMoments = 3;  // one a gate
+constexpr int64_t kGruMoments = 3;  // one a gate
 
 // Pointers to what both passes read.
 template <typename T>
-struct Layer {
+struct GruLayer {
   GateNorms norms;
   Inputs<T> in;
   const T *gain, *bias;
 };
 
 template <typename T>
-struct Gates {
+struct GruGates {
   Vec<T> r, z, n, u_n;
 };
 
 // The gates of unit j from a row of v and of the input side. A compiler that sees it called from steps
 // with and without dropout would call it at every unit.
 template <typename T, class Lanes>
-__attribute__((always_inline)) inline Gates<T> gates_of(
-    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
+__attribute__((always_inline)) inline GruGates<T> gates_of(
+    Lanes lanes, int64_t j, const GruLayer<T>& layer, const T* v, const T* a, const Moments<T>* m,
     const Moments<T>* of_a) {
   const int64_t hidden = layer.norms.hidden;
   const auto u = [&](int64_t q) {
@@ -39,7 +39,7 @@ __attribute__((always_inline)) inline Gates<T> gates_of(
   const auto x = [&](int64_t q) {
     return affine(lanes, a, of_a, q, q * hidden + j, layer.in.gain, layer.in.shift);
   };
-  Gates<T> gates;
+  GruGates<T> gates;
   gates.r = sigmoid<T>(x(0) + u(0));
   gates.z = sigmoid<T>(x(1) + u(1));
   gates.u_n = u(2);
@@ -51,10 +51,10 @@ __attribute__((always_inline)) inline Gates<T> gates_of(
 // `scales`, (H).
 template <bool kDrops, typename T>
 void forward_row(
-    const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m, const Moments<T>* of_a, T* h,
+    const GruLayer<T>& layer, const T* v, const T* a, const Moments<T>* m, const Moments<T>* of_a, T* h,
     const T* scales) {
   sweep<T>(layer.norms.hidden, [&](int64_t j, auto lanes) {
-    Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
+    GruGates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
     if constexpr (kDrops) gate.n = gate.n * lanes.load(scales + j);
     lanes.store(h + j, at::vec::fmadd(gate.z, lanes.load(h + j) - gate.n, gate.n));
   });
@@ -85,15 +85,15 @@ Tensors<6> ln_gru(
   const bool rounded = storage == at::kBFloat16;
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
-  Tensor stats = empty({kept, 2 * kMoments}, x.scalar_type());
-  Tensor input_stats = inputs.moments(kept, kMoments);
+  Tensor stats = empty({kept, 2 * kGruMoments}, x.scalar_type());
+  Tensor input_stats = inputs.moments(kept, kGruMoments);
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "ln_gru", [&] {
     using T = scalar_t;
     const GateNorms of_input{{centered, eps}, spans.vec(), hidden};
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden, true}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
-    const Layer<T> layer{
+    const GruLayer<T> layer{
         norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     T *state = h_n.data_ptr<T>(), *saved = stats.data_ptr<T>();
@@ -105,13 +105,13 @@ Tensors<6> ln_gru(
     const auto step = [&](auto drops, int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       constexpr bool kDrops = decltype(drops)::value;
       T* const scales = scale + (kDrops ? low * hidden : 0);
-      Moments<T> m[kMoments], of_a[kMoments];
+      Moments<T> m[kGruMoments], of_a[kGruMoments];
       for (int64_t s = low; s < high; s++, v += width, a += width) {
         const int64_t row = steps.first[t] + s;
         T* h = state + s * hidden;
         norms.measure(v, m);
         layer.in.measure(row, a, of_a);
-        if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
+        if (keep) std::memcpy(saved + row * 2 * kGruMoments, m, sizeof m);
         if constexpr (kDrops) dropout.scales(row, scales);
         forward_row<kDrops, T>(layer, v, a, m, of_a, h, scales);
       }
@@ -152,7 +152,7 @@ Tensors<10> ln_gru_backward(
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, hidden}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
-    const Layer<T> layer{
+    const GruLayer<T> layer{
         norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const auto* saved = reinterpret_cast<const Moments<T>*>(stats.const_data_ptr<T>());
@@ -188,7 +188,7 @@ Tensors<10> ln_gru_backward(
       for (int64_t s = low; s < high; s++, v += width, a += width, d_v += width, d_a += width) {
         const int64_t row = steps.first[t] + s;
         const T* before = to.before(steps, t, s);
-        const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
+        const Moments<T> *m = saved + row * kGruMoments, *of_a = layer.in.measured(row);
         T* d_h = to.d_state + s * hidden;
         if constexpr (kDrops) dropout.scales(row, scales);
         const T* d_out = to.above(row);

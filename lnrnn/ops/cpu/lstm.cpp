@@ -15,7 +15,7 @@
 namespace lnrnn {
 namespace {
 
-constexpr int64_t kCell = 4, kMoments = 5;  // of four gates and the cell
+constexpr int64_t kCell = 4, kLstmMoments = 5;  // of four gates and the cell
 
 enum class CellNorm { none, output, state };
 
@@ -26,7 +26,7 @@ CellNorm cell_norm(std::optional<std::string_view> cell) {
 
 // Pointers to what both passes read.
 template <typename T>
-struct Layer {
+struct LstmLayer {
   GateNorms norms;
   Inputs<T> in;
   CellNorm cell;
@@ -36,15 +36,15 @@ struct Layer {
 };
 
 template <typename T>
-struct Gates {
+struct LstmGates {
   Vec<T> i, f, g, o;
 };
 
 // The gates of unit j from a row of v and, unless it is in v already, of the input side.
 // A compiler that sees it called from steps with and without dropout would call it at every unit.
 template <typename T, class Lanes>
-__attribute__((always_inline)) inline Gates<T> gates_of(
-    Lanes lanes, int64_t j, const Layer<T>& layer, const T* v, const T* a, const Moments<T>* m,
+__attribute__((always_inline)) inline LstmGates<T> gates_of(
+    Lanes lanes, int64_t j, const LstmLayer<T>& layer, const T* v, const T* a, const Moments<T>* m,
     const Moments<T>* of_a) {
   const auto z = [&](int64_t q) {
     const int64_t at = q * layer.hidden() + j;
@@ -61,14 +61,14 @@ __attribute__((always_inline)) inline Gates<T> gates_of(
 // candidate tanh(g) is multiplied by `scales`, (H).
 template <bool kDrops, typename T>
 void forward_row(
-    const Layer<T>& layer, int64_t row, const T* v, const T* a, T* c, Moments<T>* m, T* y,
+    const LstmLayer<T>& layer, int64_t row, const T* v, const T* a, T* c, Moments<T>* m, T* y,
     T* open, const T* scales) {
   const int64_t hidden = layer.hidden();
   layer.norms.measure(v, m);
   Moments<T> of_a[4];
   if (a != nullptr) layer.in.measure(row, a, of_a);
   sweep<T>(hidden, [&](int64_t j, auto lanes) {
-    Gates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
+    LstmGates<T> gate = gates_of(lanes, j, layer, v, a, m, of_a);
     if constexpr (kDrops) gate.g = gate.g * lanes.load(scales + j);
     lanes.store(open + j, gate.o);
     lanes.store(c + j, at::vec::fmadd(gate.f, lanes.load(c + j), gate.i * gate.g));
@@ -117,7 +117,7 @@ Tensors<8> ln_lstm(
   const Kept side(steps, true, width, x, keep, rounded);
   const Kept projected(steps, inputs.apart(), width, x, keep, rounded);
   Tensor cells = for_all_rows({kept, hidden}, x);
-  Tensor stats = empty({kept, 2 * kMoments}, x.scalar_type());
+  Tensor stats = empty({kept, 2 * kLstmMoments}, x.scalar_type());
   Tensor input_stats = inputs.moments(kept, 4);
   // A row a sequence: no sharing. Output gates, cell states as a step finds them, scales.
   const Tensor opens = empty({3, steps.batch, hidden}, x.scalar_type());
@@ -129,7 +129,7 @@ Tensors<8> ln_lstm(
     const Weight<T> w({weight.const_data_ptr<T>(), width, features, true}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
     const Weight<T> w_hr({down.const_data_ptr<T>(), down.size(0), hidden, true}, steps.count, products);
-    const Layer<T> layer{
+    const LstmLayer<T> layer{
         norms,
         inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input),
         cell_norm(cell),
@@ -147,7 +147,7 @@ Tensors<8> ln_lstm(
     T* const y = projects ? wide.data_ptr<T>() : state;  // (B, H) either way
     const auto step = [&](auto drops, int64_t t, int64_t low, int64_t high, const T* v, const T* a) {
       constexpr bool kDrops = decltype(drops)::value;
-      Moments<T> m[kMoments];
+      Moments<T> m[kLstmMoments];
       for (int64_t s = low; s < high; s++, v += width, a += joint ? 0 : width) {
         const int64_t row = steps.first[t] + s;
         T* c = cs + s * hidden;
@@ -157,7 +157,7 @@ Tensors<8> ln_lstm(
         if constexpr (kDrops) dropout.scales(row, scales + room);
         forward_row<kDrops, T>(layer, row, v, a, c, m, y + s * hidden, open + room, scales + room);
         if (zoneout_of_c.acts()) zoneout_of_c.mix(row, 1, old + room, c);
-        if (keep) std::memcpy(saved + row * 2 * kMoments, m, sizeof m);
+        if (keep) std::memcpy(saved + row * 2 * kLstmMoments, m, sizeof m);
         of_c.replace(row, s, cs);
       }
       if (!projects) return;
@@ -180,7 +180,7 @@ namespace {
 // projection's gradient. With kDrops, `scales`, (H), are as in the forward.
 template <bool kDrops, typename T>
 void backward_row(
-    const Layer<T>& layer, const T* v, const T* a, const T* c_before, const Moments<T>* m,
+    const LstmLayer<T>& layer, const T* v, const T* a, const T* c_before, const Moments<T>* m,
     const Moments<T>* of_a, const T* d_y, const T* d_y_more, T* d_c, T* d_z, T* sums_c, T* memory, T* y,
     const T* scales) {
   const int64_t hidden = layer.hidden();
@@ -294,7 +294,7 @@ Tensors<15> ln_lstm_backward(
     const GateNorms norms{{centered, eps}, spans.vec(), hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), width, features}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
-    const Layer<T> layer{
+    const LstmLayer<T> layer{
         norms,
         inputs.with<T>(w_ih, nullptr, input_stats, of_input),
         cell_norm(cell),
@@ -349,7 +349,7 @@ Tensors<15> ln_lstm_backward(
       if (projects) projection.backward(to.above(first + low), low, at, high - low);
       for (int64_t s = low; s < high; s++, at++, v += width, a += next, d_v += width, d_a += width) {
         const int64_t row = first + s;
-        const Moments<T> *m = saved + row * kMoments, *of_a = layer.in.measured(row);
+        const Moments<T> *m = saved + row * kLstmMoments, *of_a = layer.in.measured(row);
         of_c.take_back(row, s, d_cs);
         const T* d_y = projects ? projection.d_wide + at * hidden : d_state + s * hidden;
         T *const room = memory + low * 7 * hidden, *const scales = room + 5 * hidden;

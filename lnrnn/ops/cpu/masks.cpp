@@ -33,7 +33,7 @@ constexpr int64_t kBytes = 32;
 constexpr int64_t kBytes = 16;
 #endif
 typedef uint64_t Lanes __attribute__((vector_size(kBytes)));
-constexpr int64_t kParts = kGroups * 8 / kBytes, kWidth = kBytes / 8;
+constexpr int64_t kParts = kGroups * 8 / kBytes, kLanes = kBytes / 8;
 
 // The products of words, of which compilers make multiplications of 64 bits by themselves.
 inline Lanes multiply(Lanes words, uint32_t factor) {
@@ -54,7 +54,7 @@ inline void draw(
     uint64_t (&words)[4][kGroups]) {
   Lanes c[4][kParts];
   for (int64_t p = 0; p < kParts; p++) {
-    for (int64_t i = 0; i < kWidth; i++) c[0][p][i] = group + static_cast<uint64_t>(p * kWidth + i);
+    for (int64_t i = 0; i < kLanes; i++) c[0][p][i] = group + static_cast<uint64_t>(p * kLanes + i);
     c[1][p] = Lanes{} + uint64_t{row};
     c[2][p] = Lanes{} + uint64_t{step};
     c[3][p] = Lanes{} + uint64_t{purpose};

@@ -11,7 +11,7 @@ namespace {
 
 // Pointers to what both passes read.
 template <typename T>
-struct Layer {
+struct RnnLayer {
   GateNorms norms;
   Inputs<T> in;
   bool relu;
@@ -21,7 +21,7 @@ struct Layer {
 // What the step makes of unit i, from a row of v and, unless it is in v already, of the input side.
 template <typename T, class Lanes>
 inline Vec<T> activated(
-    Lanes lanes, int64_t i, const Layer<T>& layer, const T* v, const T* z, const Moments<T>* m,
+    Lanes lanes, int64_t i, const RnnLayer<T>& layer, const T* v, const T* z, const Moments<T>* m,
     const Moments<T>* of_z) {
   Vec<T> u = affine(lanes, v, m, 0, i, layer.gain, layer.bias);
   if (!layer.in.joint) u = u + affine(lanes, z, of_z, 0, i, layer.in.gain, layer.in.shift);
@@ -60,7 +60,7 @@ Tensors<6> ln_rnn(
     const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden, true}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(true, steps.count, products);
-    const Layer<T> layer{
+    const RnnLayer<T> layer{
         norms, inputs.with<T>(w_ih, projected.data<T>(), input_stats, of_input), relu,
         gain.const_data_ptr<T>(), bias.const_data_ptr<T>()};
     T* const state = h_n.data_ptr<T>();
@@ -115,7 +115,7 @@ Tensors<10> ln_rnn_backward(
     const GateNorms norms{{centered, eps}, {1}, hidden, gain_.has_value()};
     const Weight<T> w({weight.const_data_ptr<T>(), hidden, hidden}, steps.count, products);
     const Weight<T> w_ih = inputs.packed<T>(false, steps.count, products);
-    const Layer<T> layer{
+    const RnnLayer<T> layer{
         norms, inputs.with<T>(w_ih, nullptr, input_stats, of_input), relu, gain.const_data_ptr<T>(),
         bias.const_data_ptr<T>()};
     const T* hs = output.const_data_ptr<T>();

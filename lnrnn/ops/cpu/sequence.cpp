@@ -114,8 +114,8 @@ void run_forward(const Steps& steps, const Run<T>& run, typename Run<T>::Step st
       if (k >= some.end) {
         some = all ? steps.ahead(k) : Ahead{k + 1, steps.first[t], rows};
         const int64_t from = all ? some.base : row;
-        T* const to = room + run.side.place(from, some.base) * gates;
         if (projects) {
+          T* const to = room + run.side.place(from, some.base) * gates;
           team.split([&](Columns of) {
             in.weight->multiply(some.rows, in.x + from * in.features, {in.bias, 0}, to, of);
           });

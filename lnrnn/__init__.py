@@ -42,3 +42,8 @@ def __getattr__(name: str) -> Any:
 
         return load
     raise AttributeError(f"module 'lnrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name for completion what is imported late, too."""
+    return sorted({*globals(), *__all__})

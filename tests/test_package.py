@@ -45,6 +45,7 @@ def test_importing_lnrnn_adds_little_to_importing_torch():
 
 def test_public_names_are_there():
     assert all(hasattr(lnrnn, name) for name in lnrnn.__all__)
+    assert {*lnrnn.__all__} <= {*dir(lnrnn)}
     assert lnrnn.__version__.count(".") == 2
 
 

@@ -16,6 +16,7 @@ lnrnn COMMAND --help says more.
 
 import signal
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NoReturn
@@ -42,6 +43,8 @@ MISUSED, INTERRUPTED = 2, 128 + signal.SIGINT  # exit codes
 def main() -> None:
     """Run the command that the first argument names."""
     words = sys.argv[1:]
+    if len(words) > 1 and words[0] == "help" and words[1] in COMMANDS:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print((__doc__ or "").strip())
         return
@@ -51,7 +54,9 @@ def main() -> None:
         print(f"lnrnn {__version__}")
         return
     if words[0] not in COMMANDS:
-        _refuse(f"there is no command {words[0]}: lnrnn {' | '.join(COMMANDS)}")
+        close = get_close_matches(words[0], COMMANDS, n=1)
+        meant = f". Did you mean {close[0]}? There are" if close else ""
+        _refuse(f"there is no command {words[0]}{meant}: lnrnn {' | '.join(COMMANDS)}")
     sys.argv = [f"lnrnn {words[0]}", *words[1:]]
     run(words[0])
 

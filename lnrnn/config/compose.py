@@ -4,7 +4,7 @@ Hydra composes; this file makes its refusals readable, before anything is built.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +36,7 @@ from lnrnn.config.values import (
     check_keys,
     check_missing,
     check_nodes,
+    check_null,
     check_trust,
     check_values,
     suggest,
@@ -288,7 +289,15 @@ def _explain_key(error: Exception, known: DictConfig) -> str:
         return str(error)
     if takes(parent, node.get("_target_"), leaf):
         return f"{key} is not among the keys of its file; add it with a plus: +{key}=..."
-    return unknown_key(parent, leaf, [str(name) for name in node])
+    return unknown_key(parent, leaf, [str(name) for name in node], list(_leaves(known)))
+
+
+def _leaves(known: DictConfig) -> Iterator[str]:
+    """Yield the keys that stand below a node, in full: trainer.max_epochs."""
+    whole = cast(dict[str, Any], OmegaConf.to_container(known))
+    for parent, node in whole.items():
+        if isinstance(node, dict) and parent != "hydra":
+            yield from (f"{parent}.{leaf}" for leaf in node if not str(leaf).startswith("_"))
 
 
 def _composition(composed: Any, config_dir: Path, config_name: str) -> Composition:
@@ -301,6 +310,7 @@ def to_experiment(
 ) -> Experiment:
     """Resolve every interpolation and check every key, in place."""
     config, primary = composition.config, composition.primary
+    check_null(overrides)
     check_references(config)
     check_missing(config)
     if counts_classes:

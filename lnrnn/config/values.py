@@ -25,6 +25,8 @@ WHOLE_NUMBERS = {  # key and the least that makes sense
     "trainer.accumulate_grad_batches": 1,
     "trainer.log_every_n_steps": 1,
 }
+# Torch compares them with 0 before it looks at what they are.
+NUMBERS_OF_OPTIMIZERS = ("lr", "weight_decay", "eps", "momentum", "dampening")
 
 
 def check_nodes(config: DictConfig, nodes: Sequence[str], values: Sequence[str]) -> None:
@@ -76,6 +78,24 @@ def _unset(node: Any, path: str) -> Iterator[str]:
         yield path
 
 
+def check_null(overrides: Sequence[str]) -> None:
+    """Check that nobody wrote Python's None, which is a word like any other in a configuration.
+
+    Args:
+        overrides: As typed on the command line.
+
+    Raises:
+        ConfigurationError: With what is written instead.
+    """
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if value == "None":
+            raise ConfigurationError(
+                f"{text} would be the word 'None'. Nothing is written null: {key}=null; a name "
+                f"that is None has quotes inside too: \"{key}='None'\""
+            )
+
+
 def check_values(config: DictConfig) -> None:
     """Check the values that no constructor checks.
 
@@ -100,6 +120,14 @@ def check_values(config: DictConfig) -> None:
         raise ConfigurationError(
             f"resume must be auto, never or a checkpoint's path, got {config.resume!r}"
         )
+    if config.schedule not in (None, "cosine", "linear"):
+        raise ConfigurationError(
+            f"schedule must be null, cosine or linear, got {config.schedule!r}"
+        )
+    for key in NUMBERS_OF_OPTIMIZERS:
+        value = config.optimizer.get(key)
+        if isinstance(value, str):
+            raise ConfigurationError(f"optimizer.{key} must be a number, got {value!r}")
     check_transfer(config)
     _check_class_weights(config.class_weights)
     if config.name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", str(config.name)):
@@ -192,12 +220,27 @@ def check_trust(packages: object) -> tuple[str, ...]:
     return tuple(packages)
 
 
-def unknown_key(parent: str, leaf: str, valid: Sequence[str]) -> str:
-    """Say that a key does not exist, and which ones do."""
+def unknown_key(parent: str, leaf: str, valid: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+    """Say that a key does not exist, and which ones do.
+
+    Args:
+        parent: The node that was to have it; empty at the top.
+        leaf: Its name there.
+        valid: The names that are there.
+        elsewhere: Keys of other nodes, in full, of which one may be meant: lr is optimizer.lr.
+    """
     names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
     full = f"{parent}.{leaf}" if parent else leaf
     where = f"Keys of {parent}" if parent else "Keys at the top"
-    return f"there is no key {full}. {suggest(leaf, names)}{where}: {', '.join(names)}."
+    close = suggest(leaf, names) or _suggest_elsewhere(leaf, elsewhere)
+    return f"there is no key {full}. {close}{where}: {', '.join(names)}."
+
+
+def _suggest_elsewhere(leaf: str, keys: Sequence[str]) -> str:
+    names = {key.rpartition(".")[2] for key in keys}
+    close = difflib.get_close_matches(leaf, sorted(names), n=1)
+    meant = [key for key in keys if key.rpartition(".")[2] in close]
+    return f"Did you mean {' or '.join(meant)}? " if meant else ""
 
 
 def suggest(name: str, options: Sequence[str]) -> str:

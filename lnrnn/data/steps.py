@@ -338,6 +338,14 @@ def _inputs(
             row = int(infinite[0])
             name = names[int(np.flatnonzero(np.isinf(values[row]))[0])]
             raise ValueError(f"values must be finite: {rows.name(row, name)} is infinite")
+        too_large = np.argwhere(np.abs(values) > np.finfo(np.float32).max)
+        if len(too_large):
+            row, column = (int(place) for place in too_large[0])
+            raise ValueError(
+                "values are kept in float32, which ends at 3.4e38: "
+                f"{rows.name(row, names[column])} has {values[row, column]:g}. "
+                "Write the column in another unit"
+            )
         return values.astype(np.float32)
     symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False, maskable=False)
     bad = np.flatnonzero((symbols != np.rint(symbols)) | (symbols < 0))

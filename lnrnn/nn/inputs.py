@@ -273,4 +273,7 @@ def two_states(hx: object, cell: str) -> tuple[Tensor, Tensor] | None:
         h_0, c_0 = hx
         if isinstance(h_0, Tensor) and isinstance(c_0, Tensor):
             return h_0, c_0
-    raise TypeError(f"the state of {cell} is a pair of tensors (h_0, c_0), got {type(hx).__name__}")
+    got = type(hx).__name__
+    if isinstance(hx, tuple | list):
+        got += f" of {', '.join(type(part).__name__ for part in hx) or 'nothing'}"
+    raise TypeError(f"the state of {cell} is a pair of tensors (h_0, c_0), got {got}")

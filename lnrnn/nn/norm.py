@@ -106,7 +106,8 @@ def as_cell_norm(norm: str | CellNorm | None, cell: str) -> CellNorm | None:
         return CellNorm()
     choices = 'None, "output", "cell" or lnrnn.CellNorm(...)'
     if isinstance(norm, str):
-        raise ValueError(f"norm must be {choices}, got {norm!r}")
+        null = "; in a configuration None is written null" if norm.lower() == "none" else ""
+        raise ValueError(f"norm must be {choices}, got {norm!r}{null}")
     if not isinstance(norm, CellNorm):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"norm must be {choices}, got {norm!r}")
     if cell != "lstm":

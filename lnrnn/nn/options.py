@@ -4,7 +4,8 @@ All are off by default. `lnrnn.nn.regularizers.Regularizers` and `lnrnn.nn.start
 the values, docs/formulas.md has the equations.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from lnrnn.nn.regularizers import Regularizers
@@ -107,9 +108,10 @@ def read_options(
     unknown = [name for name in options if name not in OPTIONS[cell]]
     name = f"{cell.upper()}Cell" if step else cell.upper()
     if unknown:
+        close = _close(unknown[0], [*signature(cell, step=step), *known])
         raise TypeError(
-            f"{name} got an unexpected keyword argument {unknown[0]!r}; besides its signature it "
-            f"takes {', '.join(known)}"
+            f"{name} got an unexpected keyword argument {unknown[0]!r}; {close}"
+            f"besides its signature it takes {', '.join(known)}"
         )
     for found in set(options) - set(known):
         raise ValueError(
@@ -123,6 +125,23 @@ def read_options(
         raise ValueError(f"{starts.of_biases[0]} says where a bias starts and needs bias=True")
     rest = {name: value for name, value in options.items() if name not in names}
     return Regularizers(**rest), starts
+
+
+def signature(cell: str, *, step: bool) -> list[str]:
+    """Return the names of the arguments that a layer or one-step cell takes beside its options."""
+    names = ["input_size", "hidden_size", "bias", "device", "dtype", "norm", "eps", "fused"]
+    names += ["nonlinearity"] if cell == "rnn" else []
+    if step:
+        return names
+    names += ["proj_size"] if cell == "lstm" else []
+    return [*names, "num_layers", "batch_first", "dropout", "bidirectional"]
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    """Return a question about the closest argument: nothing for one that another cell has."""
+    meant = name in {*OPTIONS["lstm"], *OPTIONS["gru"], "nonlinearity", "proj_size"}
+    close = [] if meant else difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def check_regularizers(value: Any, cell: str, *, step: bool = False) -> None:

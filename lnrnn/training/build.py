@@ -33,7 +33,7 @@ from lnrnn.training.loggers import Identity, build_logger
 from lnrnn.training.loops import use_own_loops
 from lnrnn.training.monitor.callback import Monitor
 from lnrnn.training.profiling import NoProfiler
-from lnrnn.training.rank_agreement import check_launch
+from lnrnn.training.rank_agreement import check_launch, check_launches_nothing
 from lnrnn.training.screen import Bar, Lines, ModelTable
 from lnrnn.training.signals import Signals
 from lnrnn.training.task import SequenceTask, parameter_groups
@@ -184,8 +184,8 @@ def build_trainer(
         continues: Whether the run continues the records in its folder.
 
     Raises:
-        ConfigurationError: If Lightning refuses the settings, other processes were started than
-            they say, or a logger's package is missing.
+        ConfigurationError: If Lightning refuses the settings or would start processes by itself,
+            other processes were started than they say, or a logger's package is missing.
     """
     check_launch(config.trainer, os.environ)
     interval = config.trainer.get("val_check_interval")
@@ -230,6 +230,7 @@ def build_trainer(
         use_distributed_sampler=False,  # the datamodule slices each batch itself
         num_sanity_val_steps=0,
     )
+    check_launches_nothing(trainer)
     use_own_loops(trainer)
     signals.keep_from(trainer)
     world = {"processes": trainer.world_size, **world}

@@ -9,6 +9,11 @@ from omegaconf import DictConfig
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.training.ranks import gather
 
+STARTED_OUTSIDE = (
+    "several processes are started by torchrun (or SLURM's srun), not by the command itself: "
+    "torchrun --nproc-per-node=2 -m lnrnn train trainer=ddp. One process: trainer.devices=1"
+)
+
 
 class Agreement(Callback):
     """Compares what every process trains with, and from where it continues.
@@ -63,10 +68,7 @@ def check_launch(trainer: DictConfig, environment: Mapping[str, str]) -> None:
     if started is None and (several or environment.get("SLURM_PROCID", "0") != "0"):
         started = environment.get("SLURM_NTASKS")  # else it may be a job script's, without srun
     if several and started is None:
-        raise ConfigurationError(
-            "several processes are started by torchrun (or SLURM's srun), not by the script "
-            "itself: torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"
-        )
+        raise ConfigurationError(STARTED_OUTSIDE)
     devices, nodes = trainer.devices, trainer.num_nodes
     if started is None or not (isinstance(devices, int) and isinstance(nodes, int)):
         return  # Lightning knows what "auto" and lists of devices mean
@@ -76,4 +78,19 @@ def check_launch(trainer: DictConfig, environment: Mapping[str, str]) -> None:
             f"trainer.num_nodes={nodes} with trainer.strategy={trainer.strategy} is something "
             "else. Take trainer=ddp, as trainer.devices what --nproc-per-node (SLURM: "
             "--ntasks-per-node) says, and as trainer.num_nodes what --nnodes (--nodes) says."
+        )
+
+
+def check_launches_nothing(trainer: Trainer) -> None:
+    """Check that a trainer starts no processes by itself, which "auto" and counts may ask for.
+
+    Lightning would start the command again with another command line, of which nothing was checked.
+
+    Raises:
+        ConfigurationError: With the command that starts them.
+    """
+    if trainer.strategy.launcher is not None:
+        raise ConfigurationError(
+            f"trainer.devices={trainer.num_devices} on trainer.num_nodes={trainer.num_nodes} is "
+            f"more than this process, and {STARTED_OUTSIDE}"
         )

@@ -24,6 +24,7 @@ from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.freezing import freeze
 from lnrnn.training.loader_failures import explained_loaders
 from lnrnn.training.loops import use_own_loops
+from lnrnn.training.rank_agreement import check_launches_nothing
 from lnrnn.training.warm_start import read_initial, start_from
 
 FEWEST_STEPS = 20
@@ -169,6 +170,7 @@ def find_rate(config: DictConfig, *, lowest: float, highest: float, steps: int) 
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
+        check_launches_nothing(trainer)
         use_own_loops(trainer)
         data.trainer = trainer
         task = trainer.precision_plugin.convert_module(task)

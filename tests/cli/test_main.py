@@ -78,8 +78,8 @@ def test_the_version_is_that_of_the_package(call):
 def test_an_unknown_command_is_refused_with_the_list(call):
     code, _, errors = call("trian")
     assert code == command.MISUSED
-    words = "there is no command trian: lnrnn train | evaluate | compare | tune | find-lr | "
-    assert words in errors
+    assert "there is no command trian. Did you mean train? There are: lnrnn train | " in errors
+    assert "evaluate | compare | tune | find-lr | " in errors
 
 
 def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
@@ -108,6 +108,7 @@ def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
         (("evaluate", "rnu=x"), "there is no key rnu. Did you mean run?"),
         (("predict", "run=x", "flies=y"), "there is no key flies. Did you mean files?"),
         (("generate", "rnu=x"), "there is no key rnu. Did you mean run?"),
+        (("help", "export"), "lnrnn export run="),
         (("export", "run=x"), "format, out must be given"),
     ],
 )

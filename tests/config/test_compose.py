@@ -45,6 +45,15 @@ def test_the_default_is_rnn_ln_on_japanese_vowels():
         ("trainer.accumulate_grad_batches=0", ["from 1 up, got 0"]),
         ("trainer.accumulate_grad_batches=1.5", ["from 1 up, got 1.5"]),
         ("trainer.gradient_clip_val=-1", ["null for no clipping, got -1"]),
+        ("lr=1e-3", ["no key lr. Did you mean optimizer.lr?", "Keys at the top"]),
+        ("trainer.lr=1e-3", ["no key trainer.lr. Did you mean optimizer.lr?"]),
+        ("epochs=3", ["no key epochs. Did you mean", "trainer.max_epochs"]),
+        ("hidden_size=8", ["Did you mean model.hidden_size?"]),
+        ("optimizer.lr=abc", ["optimizer.lr must be a number, got 'abc'"]),
+        ("optimizer.weight_decay=1e-3x", ["optimizer.weight_decay must be a number, got '1e-3x'"]),
+        ("schedule=cosin", ["schedule must be null, cosine or linear, got 'cosin'"]),
+        ("model.norm=None", ["model.norm=None would be the word 'None'", "model.norm=null"]),
+        ("early_stopping=None", ["early_stopping=null"]),
         ("name=a/../../b", ["name may hold letters"]),
         ("+trainer.gradient_clip_algorithm=value", ["must be norm"]),
         ("trainer.max_epochs=-1", ["training needs an end"]),
@@ -55,6 +64,11 @@ def test_a_wrong_override_is_named_with_what_would_be_right(override, words):
         check_overrides([override], CONF, "train", multirun=False)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_word_none_can_be_written():
+    experiment = compose_experiment(["name='None'"])
+    assert experiment.config.name == "None"
 
 
 def test_every_combination_of_a_sweep_is_checked():

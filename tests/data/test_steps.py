@@ -215,6 +215,11 @@ BAD_STEPS = {
     ),
     "no number": ({}, "s1,30,seven,7,a,v\n", "data row 120 .*column 'x', which has 'seven'"),
     "missing": ({}, "s1,30,,7,a,v\n", "a number is missing in a.csv, data row 120 .*column 'x'"),
+    "beyond float32": (
+        {},
+        "s1,30,1,-1e300,a,v\n",
+        "ends at 3.4e38: a.csv, data row 120 .*column 'y' has -1e[+]300",
+    ),
     "infinite": ({}, "s1,30,1,inf,a,v\n", "finite: a.csv, data row 120 .*column 'y'"),
     "no group": ({}, ",30,1,1,a,v\n", "data row 120 .*column 'id' is empty"),
     "no date": ({}, "s1,soon,1,1,a,v\n", "data row 120 .*column 'time' has 'soon'"),

@@ -96,8 +96,8 @@ def check(words: Sequence[str]) -> None:
         case ["pip", "install", *rest]:
             _check_extras(rest)
         case ["torchrun" | "srun", *rest]:
-            place = next(n for n, word in enumerate(rest) if word.startswith("scripts/"))
-            check(["python", *rest[place:]])
+            place = next(n for n, word in enumerate(rest) if word in ("-m", "lnrnn"))
+            check(rest[place + (rest[place] == "-m") :])
         case ["lnrnn", command, *rest] | ["python", "-m", "lnrnn", command, *rest]:
             assert command in (*cli.COMMANDS, "--help", "--version")
             _check_ours(command, rest)
@@ -257,8 +257,8 @@ def test_commands_are_found_and_ours_are_among_them() -> None:
         "lnrnn predict run=x",
         "lnrnn generate run=x prefix=y",
         "lnrnn export run=x out=y formet=onnx",
-        "torchrun --nproc-per-node=2 scripts/train.py trainer=dpp",
-        "srun python scripts/train.py trainer=dpp",
+        "torchrun --nproc-per-node=2 -m lnrnn train trainer=dpp",
+        "srun lnrnn train trainer=dpp",
         "python scripts/train.py data=text_files",  # its files are not given
     ],
 )

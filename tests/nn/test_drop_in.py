@@ -257,3 +257,17 @@ def test_the_look_at_gains_leaves_no_trace_where_there_are_no_data() -> None:
     with pytest.warns(UserWarning, match="every value of"):
         layer(x)
     assert states(layer, 2)[0].shape == (1, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("state", "got"),
+    [
+        (torch.zeros(1, 2, 7), "Tensor"),
+        ((None, None), "tuple of NoneType, NoneType"),
+        ([torch.zeros(1, 2, 7)], "list of Tensor"),
+        ((), "tuple of nothing"),
+    ],
+)
+def test_a_state_that_is_no_pair_is_described(state, got) -> None:
+    with pytest.raises(TypeError, match=rf"pair of tensors \(h_0, c_0\), got {got}$"):
+        lnrnn.LSTM(3, 7)(torch.randn(4, 2, 3), state)

@@ -68,6 +68,14 @@ def test_unknown_norms_list_the_choices(cell: str) -> None:
     for make in (LAYERS[cell], CELLS[cell]):
         choices = 'norm must be None, "output", "cell" or lnrnn.CellNorm(...)'
         refused(ValueError, f"{choices}, got 'layer'", make, 3, 7, norm="layer")
+        refused(
+            ValueError,
+            "got 'none'; in a configuration None is written null",
+            make,
+            3,
+            7,
+            norm="none",
+        )
         refused(TypeError, f"{choices}, got True", make, 3, 7, norm=True)
         refused(TypeError, choices, make, 3, 7, norm={"kind": "rms"})
 

@@ -1,6 +1,7 @@
 """Zoneout and dropout inside the recurrence, against loops in NumPy with the same masks."""
 
 import copy
+import inspect
 import pickle
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lnrnn
 from lnrnn import ops
+from lnrnn.nn import options
 from lnrnn.nn.regularizers import Regularizers
 from lnrnn.ops import noise, reference
 from lnrnn.ops.noise import keep_mask
@@ -361,10 +363,27 @@ def test_what_is_no_probability_or_unknown_is_refused() -> None:
         (lnrnn.RNN, "recurrent_dropout"),
         (lnrnn.RNN, "zoneout_c"),
         (lnrnn.GRU, "zoneout_c"),
-        (lnrnn.LSTM, "zoneuot"),
+        (lnrnn.LSTM, "nonlinearity"),
+        (lnrnn.LSTM, "xyz"),
     ):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'; besides its"):
             make(3, 7, **{name: 0.1})
+    for make, name, meant in (
+        (lnrnn.LSTM, "zoneuot", "zoneout"),
+        (lnrnn.LSTM, "num_layer", "num_layers"),
+        (lnrnn.GRU, "batchfirst", "batch_first"),
+        (lnrnn.LSTMCell, "hiden_size", "hidden_size"),
+    ):
+        with pytest.raises(TypeError, match=f"'{name}'; did you mean '{meant}'[?] besides its"):
+            make(3, 7, **{name: 0.1})
+
+
+def test_what_is_meant_may_be_any_argument_of_the_signature() -> None:
+    for cell, layer in (("rnn", lnrnn.RNN), ("lstm", lnrnn.LSTM), ("gru", lnrnn.GRU)):
+        step = getattr(lnrnn, f"{cell.upper()}Cell")
+        for made, is_step in ((layer, False), (step, True)):
+            found = {*inspect.signature(made).parameters} - {"options"}
+            assert {*options.signature(cell, step=is_step)} == found
 
 
 def test_ops_refuse_what_a_cell_does_not_have() -> None:

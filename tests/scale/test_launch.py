@@ -6,9 +6,11 @@ from types import FunctionType, ModuleType
 import pytest
 from experiments import compose
 
+from lnrnn import training
 from lnrnn.cli import train
 from lnrnn.training import ConfigurationError
 from lnrnn.training.rank_agreement import check_launch
+from lnrnn.training.rate_finder import find_rate
 
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1"}
 TASK = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
@@ -36,7 +38,7 @@ def test_what_was_started_is_what_the_trainer_is_to_have(overrides, environment)
 @pytest.mark.parametrize(
     ("overrides", "environment", "words"),
     [
-        ("trainer=ddp", {}, "torchrun --nproc-per-node=2 scripts/train.py trainer=ddp"),
+        ("trainer=ddp", {}, "torchrun --nproc-per-node=2 -m lnrnn train trainer=ddp"),
         ("", TORCHRUN, "2 processes were started.*Take trainer=ddp"),
         ("trainer.devices=2", TORCHRUN, "trainer.strategy=auto is something else"),
         ("trainer=ddp trainer.num_nodes=2", TORCHRUN, "trainer.devices=2 on trainer.num_nodes=2"),
@@ -47,6 +49,17 @@ def test_what_was_started_is_what_the_trainer_is_to_have(overrides, environment)
 def test_another_number_of_processes_is_refused(overrides, environment, words):
     with pytest.raises(ConfigurationError, match=words):
         check(overrides, environment)
+
+
+@pytest.mark.parametrize("key", ["trainer.devices", "trainer.num_nodes"])
+def test_no_trainer_starts_processes_by_itself(key, tmp_path):
+    """The strategy is left to Lightning, which would start the command again."""
+    experiment = compose(f"{key}=2", "trainer.accelerator=cpu", "trainer.max_steps=1")
+    words = f"{key}=2.*torchrun .*-m lnrnn train trainer=ddp"
+    with pytest.raises(ConfigurationError, match=words):
+        training.train(experiment, tmp_path)
+    with pytest.raises(ConfigurationError, match=words):
+        find_rate(experiment.config, lowest=1e-5, highest=1.0, steps=20)
 
 
 def test_a_launcher_can_send_the_command_elsewhere():

@@ -148,7 +148,7 @@ class Layers(Weights):
         # Weights with zeroed entries are new at every call: cuDNN has to copy them.
         with without_cudnn_advice() if seed is not None and x.is_cuda else nullcontext():
             if batch_sizes is None:
-                result = torch_layers.RECURRENCES[self.mode](x, hx, weights, *settings, False)
+                result = torch_layers.call(self.mode, x, hx, weights, *settings, False)
             else:
                 result = torch_layers.RECURRENCES[self.mode](x, batch_sizes, hx, weights, *settings)
         return result[0], tuple(result[1:])

@@ -31,6 +31,41 @@ _BACKWARD_SCHEMA = f"torch_layer_backward({_GRADS}, {_TENSORS}) -> Tensor[]"
 _LIBRARY = torch.library.Library("lnrnn", "FRAGMENT")
 
 
+def call(mode: str, x: Tensor, hx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+    """Call torch's own recurrence on padded input.
+
+    Under autocast torch gives an LSTM to oneDNN in autocast's dtype, and fails on CPUs for which
+    oneDNN has none: for bfloat16 those without AVX-512. There it is computed in float32, and what
+    comes out has autocast's dtype, as elsewhere.
+
+    Args:
+        mode: torch's name of the recurrence, a key of `RECURRENCES`.
+        x: Input.
+        hx: Initial states as torch takes them, a tensor or for the LSTM a pair.
+        *arguments: What else torch takes.
+
+    Returns:
+        What torch returns.
+    """
+    if mode != "LSTM" or not _onednn_lacks_autocasts_dtype(x):
+        return RECURRENCES[mode](x, hx, *arguments)
+    dtype = torch.get_autocast_dtype("cpu")
+    with torch.autocast("cpu", enabled=False):
+        wide = tuple(state.float() for state in hx)
+        results = RECURRENCES[mode](x.float(), wide, *arguments)
+    return tuple(result.to(dtype) for result in results)
+
+
+def _onednn_lacks_autocasts_dtype(x: Tensor) -> bool:
+    if x.device.type != "cpu" or x.dtype == torch.float64:
+        return False
+    if not torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        return False
+    if torch.get_autocast_dtype("cpu") == torch.float16:
+        return not torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def run(
     x: Tensor,
     state: Sequence[Tensor],

@@ -1,4 +1,4 @@
-"""Rows that are projected at once: as many as there is work for, and the same numbers however many they are."""
+"""Rows that are projected at once: the same numbers, however many they are."""
 
 from typing import Any
 
@@ -10,10 +10,14 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 import lnrnn
 
-# Rows of several steps are taken at once, for which these need two turns and more. From four steps on,
-# products are our own; BLAS's may depend on how many rows there are.
+# Rows of several steps are taken at once, for which these need two turns and more. From four steps
+# on, products are our own; BLAS's may depend on how many rows there are.
 LENGTHS = (90, 41, 41, 9, 4)
-NORMS: tuple[Any, ...] = ("cell", lnrnn.CellNorm(inputs="joint"), lnrnn.CellNorm(inputs="recurrent"))
+NORMS: tuple[Any, ...] = (
+    "cell",
+    lnrnn.CellNorm(inputs="joint"),
+    lnrnn.CellNorm(inputs="recurrent"),
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -41,7 +45,7 @@ def test_a_sequence_has_the_same_bits_alone_and_among_others(
 def _run(
     layer: torch.nn.Module, sequences: list[Tensor], above: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return outputs where nothing is kept for a backward, outputs where it is, and gradients of x."""
+    """Return outputs without and with what a backward wants being kept, and gradients of x."""
     leaves = [x.clone().requires_grad_() for x in sequences]
     with torch.no_grad():
         silent, *_ = layer(pack_sequence(leaves))

@@ -43,7 +43,7 @@ MISUSED, INTERRUPTED = 2, 128 + signal.SIGINT  # exit codes
 def main() -> None:
     """Run the command that the first argument names."""
     words = sys.argv[1:]
-    if len(words) > 1 and words[0] == "help" and words[1] in COMMANDS:
+    if len(words) > 1 and words[0] == "help":
         words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print((__doc__ or "").strip())

@@ -293,11 +293,15 @@ def _explain_key(error: Exception, known: DictConfig) -> str:
 
 
 def _leaves(known: DictConfig) -> Iterator[str]:
-    """Yield the keys that stand below a node, in full: trainer.max_epochs."""
+    """Yield the keys that are set somewhere, in full: seed, trainer.max_epochs."""
     whole = cast(dict[str, Any], OmegaConf.to_container(known))
     for parent, node in whole.items():
-        if isinstance(node, dict) and parent != "hydra":
-            yield from (f"{parent}.{leaf}" for leaf in node if not str(leaf).startswith("_"))
+        if not isinstance(node, dict):
+            yield parent
+        elif parent != "hydra":
+            # What refers to another key is not where that is set.
+            own = (leaf for leaf, value in node.items() if not str(value).startswith("${"))
+            yield from (f"{parent}.{leaf}" for leaf in own if not str(leaf).startswith("_"))
 
 
 def _composition(composed: Any, config_dir: Path, config_name: str) -> Composition:

@@ -91,8 +91,8 @@ def check_null(overrides: Sequence[str]) -> None:
         key, _, value = text.partition("=")
         if value == "None":
             raise ConfigurationError(
-                f"{text} would be the word 'None'. Nothing is written null: {key}=null; a name "
-                f"that is None has quotes inside too: \"{key}='None'\""
+                f"{text} would be the word 'None'. For no value write {key}=null; for that word "
+                f"itself quote it: \"{key}='None'\""
             )
 
 
@@ -126,7 +126,8 @@ def check_values(config: DictConfig) -> None:
         )
     for key in NUMBERS_OF_OPTIMIZERS:
         value = config.optimizer.get(key)
-        if isinstance(value, str):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not number:
             raise ConfigurationError(f"optimizer.{key} must be a number, got {value!r}")
     check_transfer(config)
     _check_class_weights(config.class_weights)
@@ -232,14 +233,17 @@ def unknown_key(parent: str, leaf: str, valid: Sequence[str], elsewhere: Sequenc
     names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
     full = f"{parent}.{leaf}" if parent else leaf
     where = f"Keys of {parent}" if parent else "Keys at the top"
-    close = suggest(leaf, names) or _suggest_elsewhere(leaf, elsewhere)
+    close = _suggest_key(leaf, names, elsewhere)
     return f"there is no key {full}. {close}{where}: {', '.join(names)}."
 
 
-def _suggest_elsewhere(leaf: str, keys: Sequence[str]) -> str:
-    names = {key.rpartition(".")[2] for key in keys}
-    close = difflib.get_close_matches(leaf, sorted(names), n=1)
-    meant = [key for key in keys if key.rpartition(".")[2] in close]
+def _suggest_key(leaf: str, names: Sequence[str], elsewhere: Sequence[str]) -> str:
+    ends = {key: key.rpartition(".")[2] for key in elsewhere}
+    same = [key for key, end in ends.items() if end == leaf]
+    if not same and (close := suggest(leaf, names)):
+        return close
+    alike = difflib.get_close_matches(leaf, sorted(set(ends.values())), n=1)
+    meant = same or [key for key, end in ends.items() if end in alike]
     return f"Did you mean {' or '.join(meant)}? " if meant else ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnrnn.data.columns import Rows, is_text, numeric_column
+from lnrnn.data.columns import Rows, in_float32, is_text, numeric_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +114,9 @@ def frames_of_cells(
                 f"{len(words)} numbers are not whole frames"
             )
         counts[row] = len(words) // num_features
-    return np.array(numbers, dtype=np.float64).astype(np.float32).reshape(-1, num_features), counts
+    flat = np.array(numbers, dtype=np.float64)
+    kept = in_float32(rows, rows.inputs, flat, counts * num_features)
+    return kept.reshape(-1, num_features), counts
 
 
 def labels_of_cells(

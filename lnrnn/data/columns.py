@@ -182,8 +182,32 @@ def _frames(
         )
     counts = lengths * num_features
     flat = numeric_column(rows, rows.inputs, values, sizes=counts, gaps=gaps, maskable=True)
-    flat = flat.astype(np.float32)
-    return flat.reshape(-1, num_features), lengths
+    return in_float32(rows, rows.inputs, flat, counts).reshape(-1, num_features), lengths
+
+
+def in_float32(
+    rows: Rows, column: str | None, values: np.ndarray, sizes: np.ndarray | None = None
+) -> np.ndarray:
+    """Return numbers as they are kept.
+
+    Args:
+        rows: Names of the rows, for messages.
+        column: The name of what has them.
+        values: The numbers, (n,).
+        sizes: How many of them each row has, if not one.
+
+    Raises:
+        ValueError: If one is finite and beyond what float32 holds.
+    """
+    too_large = np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)
+    if too_large.any():
+        first = int(np.flatnonzero(too_large)[0])
+        row = first if sizes is None else int(np.searchsorted(np.cumsum(sizes), first, "right"))
+        raise ValueError(
+            f"values are kept in float32, which ends at 3.4e38: {rows.name(row, column)} has "
+            f"{values[first]:g}. Write the column in another unit"
+        )
+    return values.astype(np.float32)
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from lnrnn.data.batch import IGNORED, NOTHING, Batch
 from lnrnn.data.checks import check_whole
-from lnrnn.data.columns import Rows, numeric_column, sequence_column
+from lnrnn.data.columns import Rows, in_float32, numeric_column, sequence_column
 from lnrnn.preparation import Scaling
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def checked_targets(
     """
     _check_finite(rows, rows.targets, targets, sizes, gaps)
     if claims.num_classes is None:
-        return targets.astype(np.float32)
+        return in_float32(rows, rows.targets, targets, sizes)
     if gaps and targets.dtype.kind == "f":
         targets = np.where(np.isnan(targets), IGNORED, targets)
     labels = targets.astype(np.int64)

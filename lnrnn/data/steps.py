@@ -16,7 +16,7 @@ import torch
 
 from lnrnn.data.apart import check_apart, check_times
 from lnrnn.data.cells import numbers_of, without_words_for_missing
-from lnrnn.data.columns import Rows
+from lnrnn.data.columns import Rows, in_float32
 from lnrnn.data.labels import classes_of, joined, warn_of_unlearned
 from lnrnn.data.readers import Reading, read_chunks
 from lnrnn.data.rows import labels_in, warn_of_long
@@ -338,15 +338,8 @@ def _inputs(
             row = int(infinite[0])
             name = names[int(np.flatnonzero(np.isinf(values[row]))[0])]
             raise ValueError(f"values must be finite: {rows.name(row, name)} is infinite")
-        too_large = np.argwhere(np.abs(values) > np.finfo(np.float32).max)
-        if len(too_large):
-            row, column = (int(place) for place in too_large[0])
-            raise ValueError(
-                "values are kept in float32, which ends at 3.4e38: "
-                f"{rows.name(row, names[column])} has {values[row, column]:g}. "
-                "Write the column in another unit"
-            )
-        return values.astype(np.float32)
+        kept = [in_float32(rows, *column) for column in zip(names, numbers, strict=True)]
+        return np.stack(kept, axis=1)
     symbols = numbers_of(rows, names[0], columns[names[0]], gaps=False, maskable=False)
     bad = np.flatnonzero((symbols != np.rint(symbols)) | (symbols < 0))
     if len(bad) or symbols.max(initial=0) >= (claims.num_tokens or 0):

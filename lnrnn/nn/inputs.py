@@ -275,5 +275,6 @@ def two_states(hx: object, cell: str) -> tuple[Tensor, Tensor] | None:
             return h_0, c_0
     got = type(hx).__name__
     if isinstance(hx, tuple | list):
-        got += f" of {', '.join(type(part).__name__ for part in hx) or 'nothing'}"
+        parts = ", ".join(type(part).__name__ for part in hx)
+        got = f"{got} of {parts}" if parts else f"an empty {got}"
     raise TypeError(f"the state of {cell} is a pair of tensors (h_0, c_0), got {got}")

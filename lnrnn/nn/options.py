@@ -139,8 +139,8 @@ def signature(cell: str, *, step: bool) -> list[str]:
 
 def _close(name: str, known: Sequence[str]) -> str:
     """Return a question about the closest argument: nothing for one that another cell has."""
-    meant = name in {*OPTIONS["lstm"], *OPTIONS["gru"], "nonlinearity", "proj_size"}
-    close = [] if meant else difflib.get_close_matches(name, known, n=1)
+    others = name in {*OPTIONS["lstm"], *OPTIONS["gru"], "nonlinearity", "proj_size"}
+    close = [] if others else difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     return f"did you mean {close[0]!r}? " if close else ""
 
 

@@ -23,6 +23,12 @@ RECURRENCES = {
     "LSTM": torch._VF.lstm,
     "GRU": torch._VF.gru,
 }
+# Asked here once, since a graph that is being recorded cannot ask.
+_ONEDNN_HAS: dict[torch.dtype, bool] = {}
+if torch.backends.mkldnn.is_available():
+    _ONEDNN_HAS[torch.bfloat16] = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    _ONEDNN_HAS[torch.float16] = torch.ops.mkldnn._is_mkldnn_fp16_supported()
+
 _TENSORS = "Tensor x, Tensor h_0, Tensor? c_0, Tensor[] weights, str mode, bool bias"
 SCHEMA = f"torch_layer({_TENSORS}) -> (Tensor, Tensor, Tensor)"
 _GRADS = "Tensor d_output, Tensor d_h_n, Tensor d_c_n"
@@ -31,39 +37,43 @@ _BACKWARD_SCHEMA = f"torch_layer_backward({_GRADS}, {_TENSORS}) -> Tensor[]"
 _LIBRARY = torch.library.Library("lnrnn", "FRAGMENT")
 
 
-def call(mode: str, x: Tensor, hx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+def call(
+    mode: str, x: Tensor, hx: Any, weights: Sequence[Tensor], *settings: Any
+) -> tuple[Tensor, ...]:
     """Call torch's own recurrence on padded input.
 
     Under autocast torch gives an LSTM to oneDNN in autocast's dtype, and fails on CPUs for which
     oneDNN has none: for bfloat16 those without AVX-512. There it is computed in float32, and what
-    comes out has autocast's dtype, as elsewhere.
+    comes out has autocast's dtype, as where oneDNN computes it.
 
     Args:
         mode: torch's name of the recurrence, a key of `RECURRENCES`.
         x: Input.
         hx: Initial states as torch takes them, a tensor or for the LSTM a pair.
-        *arguments: What else torch takes.
+        weights: Parameters in torch's order.
+        *settings: What else torch takes.
 
     Returns:
         What torch returns.
     """
-    if mode != "LSTM" or not _onednn_lacks_autocasts_dtype(x):
-        return RECURRENCES[mode](x, hx, *arguments)
+    if mode != "LSTM" or not _onednn_fails(x, hx, weights):
+        return RECURRENCES[mode](x, hx, weights, *settings)
     dtype = torch.get_autocast_dtype("cpu")
     with torch.autocast("cpu", enabled=False):
         wide = tuple(state.float() for state in hx)
-        results = RECURRENCES[mode](x.float(), wide, *arguments)
+        results = RECURRENCES[mode](x.float(), wide, weights, *settings)
     return tuple(result.to(dtype) for result in results)
 
 
-def _onednn_lacks_autocasts_dtype(x: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype == torch.float64:
+def _onednn_fails(x: Tensor, hx: Sequence[Tensor], weights: Sequence[Tensor]) -> bool:
+    """Return whether torch would ask oneDNN for an LSTM that it does not have."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return False
-    if not torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+    projects = hx[0].shape[-1] != hx[1].shape[-1]
+    asks = torch.backends.mkldnn.enabled and x.numel() > 0 and not projects
+    if not asks or weights[0].dtype != torch.float32:
         return False
-    if torch.get_autocast_dtype("cpu") == torch.float16:
-        return not torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return not _ONEDNN_HAS.get(torch.get_autocast_dtype("cpu"), True)
 
 
 def run(

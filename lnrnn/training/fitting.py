@@ -41,7 +41,14 @@ GROUPS = ("model", "optimizer")  # what may be given as a class or function
 SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
 
 KNOWN = ("lnrnn", "torch")  # packages whose version a run notes
-NOT_TEXTS = ("true", "false", "null", "nan", "inf")  # which an override reads as something else
+NOT_TEXTS = (
+    "true",
+    "false",
+    "null",
+    "none",
+    "nan",
+    "inf",
+)  # which an override reads as something else
 
 
 @dataclass(frozen=True)

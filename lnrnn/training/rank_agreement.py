@@ -11,7 +11,8 @@ from lnrnn.training.ranks import gather
 
 STARTED_OUTSIDE = (
     "several processes are started by torchrun (or SLURM's srun), not by the command itself: "
-    "torchrun --nproc-per-node=2 -m lnrnn train trainer=ddp. One process: trainer.devices=1"
+    "torchrun --nproc-per-node=2 -m lnrnn train trainer=ddp. For one process leave out "
+    "trainer=ddp, or set trainer.devices=1 trainer.num_nodes=1"
 )
 
 
@@ -89,6 +90,9 @@ def check_launches_nothing(trainer: Trainer) -> None:
     Raises:
         ConfigurationError: With the command that starts them.
     """
+    outside = getattr(trainer.strategy, "cluster_environment", None)
+    if outside is not None and outside.creates_processes_externally:
+        return  # torchrun's or SLURM's processes have a launcher, too, which starts nothing
     if trainer.strategy.launcher is not None:
         raise ConfigurationError(
             f"trainer.devices={trainer.num_devices} on trainer.num_nodes={trainer.num_nodes} is "

@@ -24,7 +24,6 @@ from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.freezing import freeze
 from lnrnn.training.loader_failures import explained_loaders
 from lnrnn.training.loops import use_own_loops
-from lnrnn.training.rank_agreement import check_launches_nothing
 from lnrnn.training.warm_start import read_initial, start_from
 
 FEWEST_STEPS = 20
@@ -170,7 +169,11 @@ def find_rate(config: DictConfig, *, lowest: float, highest: float, steps: int) 
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
-        check_launches_nothing(trainer)
+        if trainer.world_size > 1:
+            raise ConfigurationError(
+                f"find-lr is done by one process, and trainer.devices={trainer.num_devices} on "
+                f"trainer.num_nodes={trainer.num_nodes} is more: set both to 1"
+            )
         use_own_loops(trainer)
         data.trainer = trainer
         task = trainer.precision_plugin.convert_module(task)

@@ -139,6 +139,7 @@ BAD_CELLS = {
     "null in a list": ('{"text": [1, null, 2], "label": 1}', "a number is missing"),
     "a word in a list": ('{"text": [1, "x"], "label": 1}', "of another kind"),
     "infinite": ('{"text": [1e999], "label": 1}', "finite"),
+    "beyond float32": ('{"text": [1, 2e39], "label": 1}', "has 2e+39"),
     "no list": ('{"text": null, "label": 1}', "empty"),
     "no label": ('{"text": [1]}', "empty"),
     "half a class": ('{"text": [1], "label": 0.5}', ""),
@@ -161,6 +162,7 @@ def test_a_bad_cell_of_json_is_named(folder, case):
     [
         ('"1,,2"', "has [nan]"),
         ('"1,nan"', "has [nan]"),
+        ("1 -1e300", "float32, which ends at 3.4e38"),
         ('"0,5 0,7"', "decimal commas"),
         ('"0,5;0,7"', "decimal commas"),
         ('"[0,5 ; -0,7]"', "decimal commas"),

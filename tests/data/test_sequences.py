@@ -87,6 +87,12 @@ BAD = {
     "an empty sequence": ([[[1.0, 2.0]], []], [0, 1], FEATURES, "split 'train', row 1 is empty"),
     "a missing text": (["a", None], [0, 1], TEXT, "row 1 is empty"),
     "not finite": ([[[1.0, 2.0]], [[0.0, float("nan")]]], [0, 1], FEATURES, "row 1 has"),
+    "a target beyond float32": (
+        [[[1.0, 2.0]], [[0.0, 1.0]]],
+        [0.5, 1e300],
+        Claims("regression", 2, None, None, None),
+        "row 1 has 1e[+]300",
+    ),
     "features": ([[[1.0, 2.0, 3.0]]], [0], FEATURES, "num_features=2 does not fit"),
     "some features": (
         [[[1.0, 2.0]], [[1.0]]],

@@ -56,6 +56,20 @@ def test_a_compiled_layer_computes_the_same(
     check(cell, norm, train, backend, **mode)
 
 
+@pytest.mark.parametrize("options", [{}, {"proj_size": 3}], ids=["plain", "projected"])
+@pytest.mark.parametrize("mode", ["fullgraph", "dynamic"])
+def test_a_whole_graph_under_autocast(mode: str, options: dict[str, Any]) -> None:
+    """Where oneDNN has no LSTM in autocast's dtype, a graph holds what is done instead."""
+    layer = LAYERS["lstm"](3, 7, **options).eval()
+    compiled = torch.compile(layer, backend="eager", **MODES[mode])
+    x = torch.randn(5, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        found, truth = run(compiled, x), run(layer, x)
+    for value, expected in zip(found, truth, strict=True):
+        assert value.dtype == expected.dtype
+        torch.testing.assert_close(value, expected)
+
+
 # Few, since each compiles C++: one of each kind of node, of gradient and of open sizes.
 @pytest.mark.parametrize(
     ("cell", "norm", "train", "mode"),

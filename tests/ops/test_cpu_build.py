@@ -1,5 +1,7 @@
 """Building the kernels: once for all processes, again for other sources, and politely without."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -54,6 +56,27 @@ def test_sources_that_do_not_compile_are_one_warning(
     monkeypatch.setattr(cpu, "load", fail)
     with pytest.warns(RuntimeWarning, match="building the CPU kernels failed: Error building"):
         assert cpu.missing() is not None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_terminal_shows_what_is_done(
+    fails: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    (tmp_path / "unit_0.o").touch()
+    with contextlib.suppress(ValueError), cpu._progress(tmp_path):
+        while "parts" not in shown.getvalue():
+            time.sleep(0.05)
+        if fails:
+            raise ValueError
+    line, *_ = shown.getvalue().split("\r")[1:]
+    assert line == f"lnrnn: 1 of {len(cpu.UNITS)} parts compiled, 1 s"
+    assert shown.getvalue().endswith(f"\r{' ' * len(line)}\r")
 
 
 def test_the_name_depends_on_every_source(tmp_path: Path) -> None:

@@ -52,3 +52,20 @@ def _run(
     output, *_ = layer(pack_sequence(leaves))
     grads = torch.autograd.grad(output.data, leaves, pack_sequence(above).data)
     return unpack_sequence(silent), unpack_sequence(output), list(grads)
+
+
+def test_gradients_of_x_have_the_same_bits_whoever_computes_them() -> None:
+    """Rows are dealt out to threads, here 140 of a chunk and 60 of the last to three."""
+    layer = lnrnn.GRU(128, 96, norm="cell", fused=True)
+    x = torch.randn(10, 70, 128, requires_grad=True)
+    above = torch.randn(10, 70, 96)
+
+    def run(threads: int) -> Tensor:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return torch.autograd.grad(layer(x)[0], x, above)[0]
+        finally:
+            torch.set_num_threads(before)
+
+    assert_equal(run(3), run(1))

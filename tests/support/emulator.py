@@ -17,6 +17,9 @@ def _why_not() -> str | None:
         return "the instructions are x86's, and the signal's details Linux's"
     if shutil.which("g++") is None:
         return "there is no g++"
+    probe = ["g++", "-x", "c++", "-fsyntax-only", "-"]
+    if subprocess.run(probe, input=b"#include <amxbf16intrin.h>", capture_output=True).returncode:
+        return "g++ is too old to know AMX"
     if "amx_tile" in Path("/proc/cpuinfo").read_text():
         return "the CPU has AMX and raises no signal: test_tiles runs its instructions"
     return None

@@ -303,7 +303,7 @@ def _progress(folder: Path) -> Iterator[None]:
         while not ended.wait(1):
             done = len(list(folder.glob("unit_*.o")))
             seconds = time.monotonic() - started
-            line = f"lnrnn: {done} of {len(UNITS)} parts compiled, {seconds:.0f} seconds"
+            line = f"lnrnn: {done} of {len(UNITS)} parts compiled, {seconds:.0f} s"
             sys.stderr.write(f"\r{line}")
             sys.stderr.flush()
         sys.stderr.write(f"\r{' ' * len(line)}\r")

@@ -68,7 +68,8 @@ Products products_for(
 namespace {
 
 // A tile of the product stays in registers, kHigh rows of it by kVectors vectors: as many as there
-// are registers for, with those for a row of B and an entry of A. A turn of its loop takes kTurn entries of A.
+// are registers for, with those for a row of B and an entry of A. A turn of its loop takes kTurn entries of
+// A: with 12 sums a turn of one is too short for Zen 3, with 24 it is long enough.
 #ifdef CPU_CAPABILITY_AVX512
 constexpr int kHigh = 6, kVectors = 4, kTurn = 1;
 #else
@@ -264,7 +265,7 @@ void Weight<T>::pack(int64_t n, T* panel) const {
     }
     return;
   }
-  constexpr int side = static_cast<int>(kWidth<T>);  // of squares that are transposed in registers
+  constexpr int side = static_cast<int>(kWidth<T>);  // of squares that torch transposes in registers, if it can
   constexpr int64_t block = 64 / sizeof(T);          // so that lines read are used up
   for (int64_t k = 0; k < inner_; k += block) {
     const int64_t stop = std::min(k + block, inner_);

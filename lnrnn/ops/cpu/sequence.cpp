@@ -66,7 +66,7 @@ void share(
 
 }  // namespace
 
-// The same rows backward: read where they are, or widened in memory of one step's.
+// What Kept kept, backward: read where it is, or widened in memory of one step's.
 template <typename T>
 class Widened {
  public:
@@ -116,9 +116,12 @@ void run_forward(const Steps& steps, const Run<T>& run, typename Run<T>::Step st
         const int64_t from = all ? some.base : row;
         if (projects) {
           T* const to = room + run.side.place(from, some.base) * gates;
-          team.split([&](Columns of) {
+          const auto project = [&](Columns of) {
             in.weight->multiply(some.rows, in.x + from * in.features, {in.bias, 0}, to, of);
-          });
+          };
+          // What has one part has nothing to share, and may throw.
+          if (in.weight->parts() == 1) project({});
+          else team.split(project);
         }
       }
       const int64_t place = run.side.place(row, some.base);
@@ -145,17 +148,27 @@ void run_forward(const Steps& steps, const Run<T>& run, typename Run<T>::Step st
   share(steps, 0, steps.count, cost, run.weight.parts(), body);
 }
 
-// d_x = d W for the rows of a chunk, which are handed on to `taker`. Each thread takes some, or BLAS all.
+// d_x = d W for the rows of a chunk, which are handed on to `taker`. Threads take blocks of rows that are
+// as equal as tiles allow, or BLAS takes all.
 template <typename T>
 void multiply_rows(
     int64_t rows, const Weight<T>& weight, const T* d, T* d_x, const WeightGradient<T>& taker) {
-  const int64_t gates = weight.height(), features = weight.width();
-  const int64_t block = weight.arranged() ? kAheadRows : rows;
-  const int64_t share = std::max<int64_t>(1, kShareFrom / (block * gates * features));
-  at::parallel_for(0, (rows + block - 1) / block, share, [&](int64_t low, int64_t high) {
-    for (int64_t i = low * block; i < std::min(high * block, rows); i += block) {
-      const int64_t count = std::min(block, rows - i);
-      weight.multiply(count, d + i * gates, {nullptr, 0}, d_x + i * features, {}, &taker, i);
+  const int64_t cost = weight.height() * weight.width(), threads = at::get_num_threads();
+  const int64_t turns = (rows + threads * kAheadRows - 1) / (threads * kAheadRows);
+  constexpr int64_t tile = 16;  // rows, of the products of bfloat16
+  const int64_t most = (rows + tile - 1) / tile;
+  const int64_t blocks = weight.arranged() ? std::min(turns * threads, most) : 1;
+  const auto bound = [&](int64_t i) {
+    return i == blocks ? rows : (rows * i / blocks + tile / 2) / tile * tile;
+  };
+  const int64_t grain = std::max<int64_t>(1, kShareFrom * blocks / (rows * cost));
+  at::parallel_for(0, blocks, grain, [&](int64_t low, int64_t high) {
+    for (int64_t i = low; i < high; i++) {
+      const int64_t first = bound(i), count = bound(i + 1) - first;
+      if (count == 0) continue;
+      const T* const from = d + first * weight.height();
+      weight.multiply(
+          count, from, {nullptr, 0}, d_x + first * weight.width(), {}, &taker, first);
     }
   });
 }
@@ -176,6 +189,7 @@ void run_backward(
   const WeightGradient<T> d_weight(to.d_weight, gates, features, most, to.products, &to.weight);
   const WeightGradient<T> d_weight_ih(
       to.d_weight_ih, gates, in.features, most, to.products, to.d_x ? in.weight : nullptr);
+  const int64_t cost = gates * (features + (of_x ? in.features : 0));
   const Widened<T> sides(to.side, steps.batch), inputs(to.projected, steps.batch);
 
   for (int64_t stop = steps.count; stop > 0;) {
@@ -215,7 +229,7 @@ void run_backward(
         }
       }
     };
-    share(steps, begin, end, gates * features, to.weight.parts(), body);
+    share(steps, begin, end, cost, to.weight.parts(), body);
     if (of_x) {
       multiply_rows(rows, *in.weight, d_input, to.d_x + base * in.features, d_weight_ih);
     }

@@ -26,8 +26,8 @@ namespace lnrnn {
 // read; what is made of more than these would leave the cache before its step comes.
 constexpr int64_t kAheadRows = 64;
 
-// Steps whose x is projected at once: the one after them, as they are computed, the first of all rows
-// there, and how many are projected, which are some of the first step's where threads share the sequences.
+// Steps whose x is projected at once: the step after them, where the rows of all sequences begin, and how
+// many rows are projected, which are some of one step's where threads share the sequences.
 struct Ahead {
   int64_t end, base, rows;
 };

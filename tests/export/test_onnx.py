@@ -146,7 +146,7 @@ def test_a_step_model_streams_and_may_be_quantized(cell: str, norm: Any, path: P
     truth = run(layer, x)[0].detach()
     torch.testing.assert_close(stream(path, layer, x), truth, **PROMISED)
     small = path.with_name("quantized.onnx")
-    quantize_dynamic(path, small)
+    quantize_dynamic(path, small, reduce_range=True)  # else sums overflow on CPUs without VNNI
     quantizes = norm == "cell" or cell == "lstm"  # onnxruntime has no narrow GRU or RNN
     assert (small.stat().st_size < path.stat().st_size) == quantizes
     error = (stream(small, layer, x) - truth).square().mean().sqrt()

@@ -101,7 +101,7 @@ START = """
 import sys
 from experiments import compose
 from lnrnn.training import ConfigurationError, train
-words = [*sys.argv[2:], f"init_from='{sys.argv[1]}'", f"name={sys.argv[1][-1].strip('@')}x"]
+words = [*sys.argv[2:], f"init_from='{sys.argv[1]}'", f"name=x{sys.argv[1][-4:].strip('@')}"]
 try:
     print(train(compose(*words, "seed=5", "trainer.max_steps=2"))[1].init_from)
 except ConfigurationError as error:

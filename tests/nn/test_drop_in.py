@@ -265,7 +265,7 @@ def test_the_look_at_gains_leaves_no_trace_where_there_are_no_data() -> None:
         (torch.zeros(1, 2, 7), "Tensor"),
         ((None, None), "tuple of NoneType, NoneType"),
         ([torch.zeros(1, 2, 7)], "list of Tensor"),
-        ((), "tuple of nothing"),
+        ((), "an empty tuple"),
     ],
 )
 def test_a_state_that_is_no_pair_is_described(state, got) -> None:

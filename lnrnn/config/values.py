@@ -25,7 +25,8 @@ WHOLE_NUMBERS = {  # key and the least that makes sense
     "trainer.accumulate_grad_batches": 1,
     "trainer.log_every_n_steps": 1,
 }
-# Torch compares them with 0 before it looks at what they are.
+# Torch compares them with 0 before it looks at what they are. Lists are left to the optimizer:
+# Adafactor's eps is a pair.
 NUMBERS_OF_OPTIMIZERS = ("lr", "weight_decay", "eps", "momentum", "dampening")
 
 
@@ -126,8 +127,7 @@ def check_values(config: DictConfig) -> None:
         )
     for key in NUMBERS_OF_OPTIMIZERS:
         value = config.optimizer.get(key)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not number:
+        if isinstance(value, str | bool):
             raise ConfigurationError(f"optimizer.{key} must be a number, got {value!r}")
     check_transfer(config)
     _check_class_weights(config.class_weights)

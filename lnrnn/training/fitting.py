@@ -41,14 +41,8 @@ GROUPS = ("model", "optimizer")  # what may be given as a class or function
 SIZES = ("num_features", "num_tokens")  # which a model takes from its data unless they are given
 
 KNOWN = ("lnrnn", "torch")  # packages whose version a run notes
-NOT_TEXTS = (
-    "true",
-    "false",
-    "null",
-    "none",
-    "nan",
-    "inf",
-)  # which an override reads as something else
+# Words which an override reads as something else, or refuses.
+NOT_TEXTS = ("true", "false", "null", "none", "nan", "inf")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from experiments import CONF, compose
 from omegaconf import OmegaConf
 
@@ -72,6 +73,12 @@ def test_a_wrong_override_is_named_with_what_would_be_right(override, words):
 def test_the_word_none_can_be_written():
     experiment = compose_experiment(["name='None'"])
     assert experiment.config.name == "None"
+
+
+def test_an_optimizer_may_want_a_pair_where_others_take_a_number():
+    words = ["optimizer._target_=torch.optim.Adafactor", "++optimizer.eps=[null,1e-3]"]
+    made = instantiate(compose(*words).config.optimizer)([torch.zeros(3, requires_grad=True)])
+    assert list(made.defaults["eps"]) == [None, 1e-3]
 
 
 def test_every_combination_of_a_sweep_is_checked():

@@ -14,6 +14,7 @@ lnrnn info                                 what is installed, and which kernels 
 lnrnn COMMAND --help says more.
 """
 
+import os
 import signal
 import sys
 from difflib import get_close_matches
@@ -45,6 +46,17 @@ def main() -> None:
     words = sys.argv[1:]
     if len(words) > 1 and words[0] == "help":
         words = [words[1], "--help"]
+    try:
+        _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if {"-h", "--help"}.isdisjoint(words):
+            raise
+        # Who reads has read enough, such as head. Python would write the rest as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help", "help"):
         print((__doc__ or "").strip())
         return

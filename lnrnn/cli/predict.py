@@ -69,4 +69,7 @@ def _found(patterns: str | list[str]) -> list[Path]:
     try:
         return find_files(patterns, "files")
     except (OSError, TypeError, ValueError) as error:
-        raise ConfigurationError(str(error).replace("data.files", "files")) from error
+        said = str(error).replace("data.files", "files")
+        if isinstance(patterns, str) and patterns[:1] == patterns[-1:] in ("'", '"'):
+            said += f". Here quotes are part of the name: leave out {patterns[0]}"
+        raise ConfigurationError(said) from error

@@ -137,3 +137,15 @@ def test_ctrl_c_as_python_ends_prints_no_traceback():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("words", [["train", "--help"], ["help", "compare"]])
+def test_help_may_be_read_in_part(words):
+    """As head does; here nobody reads at all."""
+    command = [sys.executable, "-m", "lnrnn", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

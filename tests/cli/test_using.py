@@ -61,6 +61,7 @@ def test_predict_prints_or_writes(call, runs, tmp_path):
     ("words", "said"),
     [
         (["files=nothing.csv"], "nothing matches nothing.csv"),
+        (["files='a, b.csv'"], "Here quotes are part of the name: leave out '"),
         (["files={new}", "out={new}"], "is one of the files to be read"),
         (["files={new}", "out=x.xlsx"], "answers are written as"),
         (["files={new}", "batch_size=0"], "batch_size must be a whole number from 1 up"),

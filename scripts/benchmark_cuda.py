@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from benchmarks.autocast import torch_lstm
 from torch import Tensor, nn
 
 import lnrnn
@@ -94,9 +95,15 @@ def clear_graphs() -> None:
         graphs.GRAPHS.windows.clear()
 
 
+def layers_of(cell: str, device: str) -> tuple[Any, Any]:
+    """Return torch's layer, or what stands in for it on a CPU that does not have it, and ours."""
+    theirs, ours = CELLS[cell]
+    return torch_lstm(device) if cell == "lstm" else theirs, ours
+
+
 def torch_under_autocast(device: str) -> torch.dtype:
     """Return what torch's layers compute in under autocast to bfloat16: cuDNN's are cast apart."""
-    layer, x = nn.LSTM(8, 8, device=device), torch.randn(2, 1, 8, device=device)
+    layer, x = torch_lstm(device)(8, 8, device=device), torch.randn(2, 1, 8, device=device)
     with torch.no_grad(), torch.autocast(device, torch.bfloat16):
         return layer(x)[0].dtype
 
@@ -121,7 +128,7 @@ def candidates(
         loop_steps: Steps of the loop, if not T: it takes a thousand times as long as a graph does.
     """
     steps, batch, features, hidden = shape
-    theirs, ours = CELLS[cell]
+    theirs, ours = layers_of(cell, device)
     fused = True if device == "cuda" else None  # a CPU is only to show that this runs
     layers = {
         BASE: theirs(features, hidden, device=device),

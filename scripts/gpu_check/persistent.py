@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from benchmark_cuda import CELLS, MODES, clear_graphs, use_tf32
+from benchmark_cuda import MODES, clear_graphs, layers_of, use_tf32
 
 from gpu_check.accuracy import compare
 from gpu_check.kernels import kernels_of
@@ -90,7 +90,7 @@ def runs(
     cell: str, batch: int, hidden: int, dtype: torch.dtype, mode: str, which: str
 ) -> Callable[[], None]:
     """Return a layer's forward pass, and in training its backward: in float32, or by autocast."""
-    theirs, ours = CELLS[cell]
+    theirs, ours = layers_of(cell, DEVICE)
     torch.manual_seed(0)
     more = {} if which == "torch" else {"norm": "cell", "fused": FUSED}
     layer = (theirs if which == "torch" else ours)(hidden, hidden, device=DEVICE, **more)

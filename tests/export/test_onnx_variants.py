@@ -1,5 +1,6 @@
 """Every variant of a norm inside the step as an ONNX file. Minutes: each is exported anew."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from norm_cases import INPUT_SIZE, Case, run, states
 from onnx_files import File
 from recurrences import distinct
-from torch import nn
+from torch import Tensor, nn
 
 import lnrnn.export
 
@@ -20,9 +21,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.parametrize("case", distinct(), ids=str)
 def test_every_variant_keeps_its_numbers(case: Case, tmp_path: Path) -> None:
-    """In float64 to what eps as a float32 leaves of it; in float32 as well as lnrnn's own float32.
+    """In float64 to what eps as a float32 leaves of it; in float32 as well as float32 can.
 
     A norm over a gate of seven, without a bias, can magnify roundings beyond 1e-5 within 40 steps.
+    How far they grow is seen where lnrnn itself gets inputs that differ in the last bit.
     """
     layer = case.layer(torch.float64, bidirectional=True).eval()
     x, state = torch.randn(40, 3, INPUT_SIZE, dtype=torch.float64), states(layer, 3)
@@ -30,11 +32,22 @@ def test_every_variant_keeps_its_numbers(case: Case, tmp_path: Path) -> None:
     found = as_file(layer, tmp_path / "double.onnx")(x, *state)
     torch.testing.assert_close(found, truth, rtol=0, atol=1e-7)
 
-    layer, x, state = layer.float(), x.float(), [s.float() for s in state]
+    layer, x, state = layer.float(), x.float(), tuple(s.float() for s in state)
     found = as_file(layer, tmp_path / "single.onnx")(x, *state)
-    for value, ours, exact in zip(found, run(layer, x, state), truth, strict=True):
-        rounding = (ours.detach() - exact).abs().max()
-        assert (value - exact).abs().max() <= 1e-5 + 4 * rounding
+    rounding = [errors(run(layer, nudged(x), state), truth) for _ in range(8)]
+    allowed = 1e-5 + 2 * torch.stack(rounding).amax(0)
+    assert (errors(found, truth) <= allowed).all(), (errors(found, truth), allowed)
+
+
+def nudged(x: Tensor) -> Tensor:
+    """Return every value's upper or lower neighbor, by chance."""
+    return torch.nextafter(x, torch.randn_like(x).sign() * torch.inf)
+
+
+def errors(found: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """Return the largest error of each tensor."""
+    pairs = zip(found, truth, strict=True)
+    return torch.stack([(value.detach() - exact).abs().max() for value, exact in pairs])
 
 
 def as_file(layer: nn.Module, path: Path) -> File:

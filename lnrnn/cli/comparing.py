@@ -275,14 +275,25 @@ def conclude(
 
 
 def name_problems(failures: Failures, problem: str | None) -> list[str]:
-    """Print which runs failed and did not diverge, and why there is no cost; return the lines."""
-    lost = [
-        f"{task.title}: {failure.message}" for task, failure in failures if not failure.diverged
-    ]
-    problems = [*lost, *filter(None, [problem])]
+    """Print which runs failed and did not diverge, and why there is no cost; return the lines.
+
+    What several failed of is told once: it is a mistake of all, such as a GPU that is not there.
+    """
+    lost = [(task.title, failure.message) for task, failure in failures if not failure.diverged]
+    by_message: dict[str, list[str]] = {}
+    for title, message in lost:
+        by_message.setdefault(message, []).append(title)
+    told = [f"{_few(titles)}: {message}" for message, titles in by_message.items()]
+    problems = [*told, *filter(None, [problem])]
     for text in problems:
         print(f"error: {text}", file=sys.stderr)
     if lost:
         count = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
         print(f"error: {count} failed; the same command tries again", file=sys.stderr)
     return problems
+
+
+def _few(titles: Sequence[str]) -> str:
+    """Return the first of some runs by name, and how many there are beside it."""
+    first, *others = titles
+    return f"{first}, and {len(others)} more" if others else first

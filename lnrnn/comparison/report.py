@@ -81,6 +81,8 @@ Known = Mapping[str, Sequence[Run]]  # the runs that could be read
 
 MEASURES = (TEST_VALUE, VALIDATION_MEAN, BEST)
 
+SHOWN = 3  # of the runs that cannot be read, where none can
+
 
 def compare(
     arms: Mapping[str, Sequence[RunOrFolder]],
@@ -194,7 +196,9 @@ def _check_comparable(runs: Arms, readable: Sequence[Run]) -> None:
         raise ValueError("a comparison needs at least one arm, got none")
     if not readable:
         errors = [str(run.error) for members in runs.values() for run in members]
-        listed = "; ".join(errors) or "no folder was given"
+        listed = "; ".join(errors[:SHOWN]) or "no folder was given"
+        if len(errors) > SHOWN:
+            listed += f"; and {len(errors) - SHOWN} more"
         raise RecordError(f"a comparison needs at least one run that can be read: {listed}")
     for what in ("data", "metric", "higher_is_better"):
         values = sorted({str(getattr(run, what)) for run in readable})

@@ -49,7 +49,8 @@ def explain_override(text: str, error: HydraException, parser: OverridesParser) 
     """Say how an override that cannot be read is written, with quotes inside where they help."""
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
-        return f"{text!r} has no key: everything is written key=value, such as model=lstm"
+        what = "is not a flag of this command" if text.startswith("-") else "has no key"
+        return f"{text!r} {what}: everything is written key=value, such as model=lstm"
     inside = _quoted_inside(value)
     quoted = f"{key}={inside}"
     try:

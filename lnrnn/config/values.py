@@ -240,10 +240,11 @@ def unknown_key(parent: str, leaf: str, valid: Sequence[str], elsewhere: Sequenc
 def _suggest_key(leaf: str, names: Sequence[str], elsewhere: Sequence[str]) -> str:
     ends = {key: key.rpartition(".")[2] for key in elsewhere}
     same = [key for key, end in ends.items() if end == leaf]
-    if not same and (close := suggest(leaf, names)):
-        return close
-    alike = difflib.get_close_matches(leaf, sorted(set(ends.values())), n=1)
-    meant = same or [key for key, end in ends.items() if end in alike]
+    there = [*names, *sorted(set(ends.values()))]
+    longer = [name for name in there if leaf in name.split("_")]  # steps is max_steps, not test
+    alike = difflib.get_close_matches(leaf, longer or there, n=1, cutoff=0.0 if longer else 0.6)
+    here = [name for name in names if name in alike]
+    meant = same or here or [key for key, end in ends.items() if end in alike]
     return f"Did you mean {' or '.join(meant)}? " if meant else ""
 
 

@@ -123,13 +123,16 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
 
     encoding = _encoding_of(path, reading)
     try:
-        separator = _separator_of(path, wanted, reading.separator or usual, encoding, reading)
+        usual = reading.separator or usual
+        separator, names = _header_of(path, wanted, usual, encoding, reading)
         with open_bytes(path) as file:
             # All columns: of a row with too many cells nobody knows which one is the surplus.
             rows = pd.read_csv(
                 file,
                 sep=separator,
                 encoding=encoding,
+                header=0,
+                names=range(len(names)),  # pandas gives a name that is there twice another
                 index_col=False,
                 dtype=str,
                 keep_default_na=False,  # "null" and "NA" are words
@@ -139,7 +142,7 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
             first = 0
             for frame in _frames(path, rows, encoding, separator):
                 table = {
-                    name: pa.Array.from_pandas(frame[name], type=pa.large_string())
+                    name: pa.Array.from_pandas(frame[names.index(name)], type=pa.large_string())
                     for name in wanted
                 }
                 yield Chunk(first, table)
@@ -183,23 +186,39 @@ def _too_long(path: Path, encoding: str, separator: str) -> str:
     )
 
 
-def _separator_of(
+def _header_of(
     path: Path, wanted: dict[str, str], usual: str, encoding: str, reading: Reading
-) -> str:
-    """Return what separates the columns, such that those that are wanted are there."""
+) -> tuple[str, list[str]]:
+    """Return what separates the columns, such that those that are wanted are there, and all names.
+
+    Spaces around a name are not part of it, unless somebody wants it with them: "a, b" has a b.
+    """
     import pandas as pd
 
     headers: dict[str, list[str]] = {}
     for separator in (usual, *(() if reading.separator else _SEPARATORS)):
         with open_bytes(path) as file:
-            headers[separator] = [
-                str(name) for name in pd.read_csv(file, sep=separator, encoding=encoding, nrows=0)
-            ]
+            first = pd.read_csv(
+                file,
+                sep=separator,
+                encoding=encoding,
+                header=None,
+                nrows=1,
+                dtype=str,
+                keep_default_na=False,
+            )
+        headers[separator] = [
+            name if name in wanted else name.strip() or f"Unnamed: {place}"  # as pandas says
+            for place, name in enumerate(first.iloc[0])
+        ]
         if all(name in headers[separator] for name in wanted):
-            return separator
+            break
+    else:
+        separator = usual
+    names = headers[separator]
     hint = f" ({reading.prefix}separator is what separates them)"
-    _check_there(path, wanted, headers[usual], reading, hint)
-    return usual
+    _check_there(path, wanted, names, reading, hint)
+    return separator, names
 
 
 def _read_parquet(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator[Chunk]:
@@ -322,6 +341,11 @@ def _check_there(
             raise ValueError(
                 f"{reading.prefix}{key}={name} is not a column of {path}; there are "
                 f"{', '.join(names)}{hint}"
+            )
+        if (count := list(names).count(name)) > 1:
+            raise ValueError(
+                f"{reading.prefix}{key}={name} is the name of {count} columns of {path}: give each "
+                "a name of its own"
             )
 
 

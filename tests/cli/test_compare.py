@@ -214,6 +214,16 @@ def test_one_run_that_fails_does_not_lose_the_others(error, call, monkeypatch):
     assert "rnn_ln, seed 0: runs/japanese_vowels/rnn_ln-hidden_size-8-max_epochs-1/seed0" in printed
 
 
+def test_what_all_runs_fail_of_is_said_once(call):
+    code, _, errors = call("arms=[rnn,rnn_ln]", "seeds=3", "trainer.devices=2")
+    assert code == 2
+    told = [line for line in errors.splitlines() if "trainer.devices=2 on " in line]
+    assert len(told) == 1
+    assert told[0].startswith("error: rnn, seed 0, and 5 more: trainer.devices=2 on ")
+    assert "error: 6 runs failed; the same command tries again" in errors
+    assert errors.rstrip().endswith("; and 3 more")  # of the folders without a run
+
+
 def test_nothing_there_is_said(call):
     code, _, errors = call("arms=[rnn,rnn_ln]", "seeds=1", "train=false")
     assert code == 2

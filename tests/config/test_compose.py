@@ -49,6 +49,8 @@ def test_the_default_is_rnn_ln_on_japanese_vowels():
         ("lr=1e-3", ["no key lr. Did you mean optimizer.lr?", "Keys at the top"]),
         ("trainer.lr=1e-3", ["no key trainer.lr. Did you mean optimizer.lr?"]),
         ("epochs=3", ["no key epochs. Did you mean trainer.max_epochs?"]),
+        ("steps=3", ["no key steps. Did you mean trainer.max_steps?"]),
+        ("tset=3", ["no key tset. Did you mean test?"]),
         ("trainer.resume=never", ["no key trainer.resume. Did you mean resume?"]),
         ("num_classes=3", ["no key num_classes. Did you mean data.num_classes?"]),
         ("optimizer.lr=true", ["optimizer.lr must be a number, got True"]),

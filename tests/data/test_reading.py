@@ -77,6 +77,36 @@ def test_another_separator_is_seen(folder, separator):
         read("b.csv", separator=",").setup("fit")
 
 
+def test_spaces_around_a_name_are_not_part_of_it(folder):
+    write_csv(folder / "a.csv")
+    write_csv(folder / "b.csv", header=(" text", " label "))
+    assert read("b.csv").fingerprint == read("a.csv").fingerprint
+    with_spaces = read("b.csv", input_column=" text", target_column=" label ")
+    assert same_classes(with_spaces, read("a.csv"))
+
+
+def test_a_name_that_two_columns_have_is_refused(folder):
+    rows = [(text, text, y) for text, y in ROWS]
+    write_csv(folder / "a.csv", rows, header=("text", "text", "label"))
+    with pytest.raises(ValueError, match=r"input_column=text is the name of 2 columns of a\.csv"):
+        read("a.csv").setup("fit")
+    with pytest.raises(ValueError, match=r"input_column=text\.1 is not a column of a\.csv"):
+        read("a.csv", input_column="text.1").setup("fit")
+    twice = [(text, y, "", "") for text, y in ROWS]
+    write_csv(folder / "b.csv", twice, header=("text", "label", "note", "note"))  # not used
+    assert sum(len(split) for split in read("b.csv").splits.values()) == len(ROWS)
+
+
+def test_a_column_without_a_name_has_pandas_name_for_it(folder):
+    """As the index has that pandas writes."""
+    write_csv(folder / "a.csv")
+    rows = [(number, text, y) for number, (text, y) in enumerate(ROWS)]
+    write_csv(folder / "b.csv", rows, header=("", "text", "label"))
+    assert read("b.csv").fingerprint == read("a.csv").fingerprint
+    data = read("b.csv", input_column="Unnamed: 0")
+    assert sum(len(split) for split in data.splits.values()) == len(ROWS)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_byte_order_mark_tells_the_encoding(folder, encoding):
     write_csv(folder / "a.csv")

@@ -20,7 +20,15 @@ from lnrnn.runs.record import RecordError, parse_json, read_record
 from lnrnn.study.cost import cost_of
 from lnrnn.study.folders import are_folders, folders_of
 from lnrnn.study.launcher_options import LauncherOptions
-from lnrnn.study.missing import PAUSE, Failures, name_missing, sort_out, threads_of_one, train_all
+from lnrnn.study.missing import (
+    PAUSE,
+    Failures,
+    lost_runs,
+    name_missing,
+    sort_out,
+    threads_of_one,
+    train_all,
+)
 from lnrnn.study.plan import (
     Runs,
     build_once,
@@ -275,25 +283,11 @@ def conclude(
 
 
 def name_problems(failures: Failures, problem: str | None) -> list[str]:
-    """Print which runs failed and did not diverge, and why there is no cost; return the lines.
-
-    What several failed of is told once: it is a mistake of all, such as a GPU that is not there.
-    """
-    lost = [(task.title, failure.message) for task, failure in failures if not failure.diverged]
-    by_message: dict[str, list[str]] = {}
-    for title, message in lost:
-        by_message.setdefault(message, []).append(title)
-    told = [f"{_few(titles)}: {message}" for message, titles in by_message.items()]
-    problems = [*told, *filter(None, [problem])]
+    """Print which runs failed and did not diverge, and why there is no cost; return the lines."""
+    problems = [*lost_runs(failures), *filter(None, [problem])]
     for text in problems:
         print(f"error: {text}", file=sys.stderr)
-    if lost:
-        count = "1 run" if len(lost) == 1 else f"{len(lost)} runs"
+    if lost := sum(not failure.diverged for _, failure in failures):
+        count = "1 run" if lost == 1 else f"{lost} runs"
         print(f"error: {count} failed; the same command tries again", file=sys.stderr)
     return problems
-
-
-def _few(titles: Sequence[str]) -> str:
-    """Return the first of some runs by name, and how many there are beside it."""
-    first, *others = titles
-    return f"{first}, and {len(others)} more" if others else first

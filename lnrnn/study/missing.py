@@ -114,6 +114,21 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
     return waiting, diverged
 
 
+def lost_runs(failures: Failures) -> list[str]:
+    """Return what runs failed of without diverging, a line each, with the first run it befell.
+
+    A mistake that all have in common, such as a GPU that is not there, is told once.
+    """
+    befell: dict[str, list[str]] = {}
+    for task, failure in failures:
+        if not failure.diverged:
+            befell.setdefault(failure.message, []).append(task.title)
+    return [
+        f"{first}, and {len(others)} more: {message}" if others else f"{first}: {message}"
+        for message, (first, *others) in befell.items()
+    ]
+
+
 def name_missing(tasks: Sequence[Task], console: Console) -> None:
     """Print which runs are not there, where none is trained."""
     lacking = [task for task in tasks if not folder_of(task.experiment).record.exists()]

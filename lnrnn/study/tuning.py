@@ -7,7 +7,7 @@ from rich.console import Console
 from lnrnn.comparison import choose_rates
 from lnrnn.comparison.tuning import describe_tuning
 from lnrnn.runs.folder import folder_of
-from lnrnn.study.missing import Failures, name_missing, sort_out, train_all
+from lnrnn.study.missing import Failures, lost_runs, name_missing, sort_out, train_all
 from lnrnn.study.plan import Task, build_once, tasks_of, tuning_runs
 from lnrnn.study.settings import Settings
 
@@ -76,7 +76,7 @@ def check_tuned(settings: Settings) -> None:
 
 
 def _check_complete(failures: Failures) -> None:
-    lost = [f"  {task.title}: {fail.message}" for task, fail in failures if not fail.diverged]
+    lost = [f"  {line}" for line in lost_runs(failures)]
     if lost:
         raise TuningError(
             "no learning rate is chosen, because tuning runs failed that did not diverge; the same "

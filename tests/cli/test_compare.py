@@ -222,6 +222,11 @@ def test_what_all_runs_fail_of_is_said_once(call):
     assert told[0].startswith("error: rnn, seed 0, and 5 more: trainer.devices=2 on ")
     assert "error: 6 runs failed; the same command tries again" in errors
     assert errors.rstrip().endswith("; and 3 more")  # of the folders without a run
+    code, _, errors = call("arms=[rnn,rnn_ln]", "seeds=1", "lr=[1e-3,1e-2]", "trainer.devices=2")
+    assert code == 2
+    told = [line for line in errors.splitlines() if "trainer.devices=2 on " in line]
+    assert len(told) == 1
+    assert told[0].startswith("  rnn lr=0.001, seed 0, and 3 more: trainer.devices=2 on ")
 
 
 def test_nothing_there_is_said(call):

@@ -81,7 +81,7 @@ Known = Mapping[str, Sequence[Run]]  # the runs that could be read
 
 MEASURES = (TEST_VALUE, VALIDATION_MEAN, BEST)
 
-SHOWN = 3  # of the runs that cannot be read, where none can
+SHOWN = 3  # errors that are listed where no run can be read
 
 
 def compare(

@@ -25,7 +25,7 @@ from yaml import YAMLError
 
 from lnrnn.config import CONF
 from lnrnn.config.allowed_targets import check_references, check_resolved, check_targets, resolve
-from lnrnn.config.budget import settle_budget
+from lnrnn.config.budget import USUAL, settle_budget
 from lnrnn.config.counted import settle_classes
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.config.hydra_node import check_files, check_hydra, check_primary
@@ -299,8 +299,12 @@ def _leaves(known: DictConfig) -> Iterator[str]:
         if not isinstance(node, dict):
             yield parent
         elif parent != "hydra":
-            # What refers to another key is not where that is set.
-            own = (leaf for leaf, value in node.items() if not str(value).startswith("${"))
+            # What refers to another key is not where that is set; a data set's file has the other.
+            own = (
+                leaf
+                for leaf, value in node.items()
+                if not str(value).startswith("${") and leaf != USUAL
+            )
             yield from (f"{parent}.{leaf}" for leaf in own if not str(leaf).startswith("_"))
 
 

@@ -29,6 +29,8 @@ WHOLE_NUMBERS = {  # key and the least that makes sense
 # Adafactor's eps is a pair.
 NUMBERS_OF_OPTIMIZERS = ("lr", "weight_decay", "eps", "momentum", "dampening")
 
+SHOWN = 3  # suggestions
+
 
 def check_nodes(config: DictConfig, nodes: Sequence[str], values: Sequence[str]) -> None:
     """Check that nothing was taken out of a configuration that training needs.
@@ -233,19 +235,30 @@ def unknown_key(parent: str, leaf: str, valid: Sequence[str], elsewhere: Sequenc
     names = sorted(name for name in valid if not name.startswith("_") and name != "hydra")
     full = f"{parent}.{leaf}" if parent else leaf
     where = f"Keys of {parent}" if parent else "Keys at the top"
-    close = _suggest_key(leaf, names, elsewhere)
+    close = _suggest_key(parent, leaf, names, elsewhere)
     return f"there is no key {full}. {close}{where}: {', '.join(names)}."
 
 
-def _suggest_key(leaf: str, names: Sequence[str], elsewhere: Sequence[str]) -> str:
+def _suggest_key(parent: str, leaf: str, names: Sequence[str], elsewhere: Sequence[str]) -> str:
     ends = {key: key.rpartition(".")[2] for key in elsewhere}
-    same = [key for key, end in ends.items() if end == leaf]
-    there = [*names, *sorted(set(ends.values()))]
-    longer = [name for name in there if leaf in name.split("_")]  # steps is max_steps, not test
-    alike = difflib.get_close_matches(leaf, longer or there, n=1, cutoff=0.0 if longer else 0.6)
-    here = [name for name in names if name in alike]
-    meant = same or here or [key for key, end in ends.items() if end in alike]
+    meant = [key for key, end in ends.items() if end == leaf]
+    if not meant:  # near it first: steps at the top is max_steps of another node rather than test
+        cutoff = 0.6 if parent else 0.7
+        meant = difflib.get_close_matches(leaf, names, n=1, cutoff=cutoff)
+        meant = meant or (_longer(leaf, names) if parent else [])
+    if not meant:
+        there = sorted(set(ends.values()))
+        alike = _longer(leaf, there) or difflib.get_close_matches(leaf, there, n=1)
+        meant = [key for key, end in ends.items() if end in alike]
     return f"Did you mean {' or '.join(meant)}? " if meant else ""
+
+
+def _longer(leaf: str, names: Sequence[str]) -> list[str]:
+    """Return the names that have a word more, such as max_steps for steps, if they are few."""
+    found = [name for name in names if len(leaf) > 2 and leaf in name.split("_")]
+    shortest = min((name.count("_") for name in found), default=0)
+    found = [name for name in found if name.count("_") == shortest]
+    return found if len(found) <= SHOWN else []
 
 
 def suggest(name: str, options: Sequence[str]) -> str:

@@ -123,13 +123,12 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
 
     encoding = _encoding_of(path, reading)
     try:
-        usual = reading.separator or usual
-        separator, names = _header_of(path, wanted, usual, encoding, reading)
+        form, names = _form_of(path, wanted, reading.separator or usual, encoding, reading)
         with open_bytes(path) as file:
             # All columns: of a row with too many cells nobody knows which one is the surplus.
             rows = pd.read_csv(
                 file,
-                sep=separator,
+                sep=form.separator,
                 encoding=encoding,
                 header=0,
                 names=range(len(names)),  # pandas gives a name that is there twice another
@@ -137,10 +136,11 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
                 dtype=str,
                 keep_default_na=False,  # "null" and "NA" are words
                 na_values=[""],
+                skipinitialspace=form.spaced,
                 chunksize=_rows_at_once(path, reading),
             )
             first = 0
-            for frame in _frames(path, rows, encoding, separator):
+            for frame in _frames(path, rows, encoding, form):
                 table = {
                     name: pa.Array.from_pandas(frame[names.index(name)], type=pa.large_string())
                     for name in wanted
@@ -153,8 +153,21 @@ def _read_csv(path: Path, wanted: dict[str, str], reading: Reading, usual: str) 
         raise ValueError(f"could not find rows in {path}, read as csv: {error}") from error
 
 
+@dataclass(frozen=True)
+class _Form:
+    """How the cells of a csv are told apart.
+
+    Attributes:
+        separator: What separates them.
+        spaced: Whether spaces may stand behind it, which are not part of the next cell.
+    """
+
+    separator: str
+    spaced: bool
+
+
 def _frames(
-    path: Path, rows: Iterator[pd.DataFrame], encoding: str, separator: str
+    path: Path, rows: Iterator[pd.DataFrame], encoding: str, form: _Form
 ) -> Iterator[pd.DataFrame]:
     """Yield blocks of rows; pandas only warns of one whose rows are longer than the header."""
     import pandas as pd
@@ -165,60 +178,68 @@ def _frames(
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 frame = next(rows, None)
         except pd.errors.ParserWarning as error:
-            raise ValueError(_too_long(path, encoding, separator)) from error
+            raise ValueError(_too_long(path, encoding, form)) from error
         if frame is None:
             return
         yield frame
 
 
-def _too_long(path: Path, encoding: str, separator: str) -> str:
+def _too_long(path: Path, encoding: str, form: _Form) -> str:
     """Say which row has more cells than the header."""
     place = ""
     with open_bytes(path) as file, TextIOWrapper(file, encoding=encoding, newline="") as text:
-        rows = filter(None, csv.reader(text, delimiter=separator))
+        lines = csv.reader(text, delimiter=form.separator, skipinitialspace=form.spaced)
+        rows = filter(None, lines)
         with suppress(csv.Error):  # a cell of more than 128 KiB: the message has no row then
             header = len(next(rows))
-            row = next(number for number, cells in enumerate(rows) if any(cells[header:]))
+            # pandas allows one separator at the end of a row.
+            row = next(
+                number
+                for number, cells in enumerate(rows)
+                if len(cells) > header + 1 or any(cells[header:])
+            )
             place = f", data row {row} (counted from 0)"
     return (
         f"{path}{place} has more cells than the header: write one for each column, and a cell with "
-        f"{separator!r} in it between quotes"
+        f"{form.separator!r} in it between quotes"
     )
 
 
-def _header_of(
+def _form_of(
     path: Path, wanted: dict[str, str], usual: str, encoding: str, reading: Reading
-) -> tuple[str, list[str]]:
-    """Return what separates the columns, such that those that are wanted are there, and all names.
+) -> tuple[_Form, list[str]]:
+    """Return how a csv is written, such that the columns that are wanted are there, and all names.
 
-    Spaces around a name are not part of it, unless somebody wants it with them: "a, b" has a b.
+    In "a, b" the second name is b, unless somebody wants it with the space.
     """
-    import pandas as pd
-
-    headers: dict[str, list[str]] = {}
-    for separator in (usual, *(() if reading.separator else _SEPARATORS)):
-        with open_bytes(path) as file:
-            first = pd.read_csv(
-                file,
-                sep=separator,
-                encoding=encoding,
-                header=None,
-                nrows=1,
-                dtype=str,
-                keep_default_na=False,
-            )
-        headers[separator] = [
-            name if name in wanted else name.strip() or f"Unnamed: {place}"  # as pandas says
-            for place, name in enumerate(first.iloc[0])
-        ]
-        if all(name in headers[separator] for name in wanted):
-            break
-    else:
-        separator = usual
-    names = headers[separator]
+    separators = (usual, *(() if reading.separator else _SEPARATORS))
+    forms = [_Form(separator, spaced) for separator in separators for spaced in (False, True)]
+    found = {form: _header(path, form, encoding) for form in forms}
+    fitting = [form for form, names in found.items() if all(name in names for name in wanted)]
+    form = fitting[0] if fitting else _Form(usual, spaced=True)
+    names = found[form]
     hint = f" ({reading.prefix}separator is what separates them)"
     _check_there(path, wanted, names, reading, hint)
-    return separator, names
+    return form, names
+
+
+def _header(path: Path, form: _Form, encoding: str) -> list[str]:
+    """Return the names of the columns."""
+    import pandas as pd
+
+    with open_bytes(path) as file:
+        first = pd.read_csv(
+            file,
+            sep=form.separator,
+            encoding=encoding,
+            header=None,
+            nrows=1,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=form.spaced,
+        )
+    names = [name.rstrip() if form.spaced else name for name in first.iloc[0]]
+    return [name or f"Unnamed: {place}" for place, name in enumerate(names)]  # as pandas says
 
 
 def _read_parquet(path: Path, wanted: dict[str, str], reading: Reading) -> Iterator[Chunk]:

@@ -115,17 +115,17 @@ def sort_out(tasks: Sequence[Task]) -> tuple[list[Task], Failures]:
 
 
 def lost_runs(failures: Failures) -> list[str]:
-    """Return what runs failed of without diverging, a line each, with the first run it befell.
+    """Return why runs failed that did not diverge: a line for each reason, with the first run.
 
     A mistake that all have in common, such as a GPU that is not there, is told once.
     """
-    befell: dict[str, list[str]] = {}
+    titles: dict[str, list[str]] = {}
     for task, failure in failures:
         if not failure.diverged:
-            befell.setdefault(failure.message, []).append(task.title)
+            titles.setdefault(failure.message, []).append(task.title)
     return [
         f"{first}, and {len(others)} more: {message}" if others else f"{first}: {message}"
-        for message, (first, *others) in befell.items()
+        for message, (first, *others) in titles.items()
     ]
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
@@ -189,7 +188,6 @@ def build_trainer(
             other processes were started than they say, or a logger's package is missing.
     """
     check_launch(config.trainer, os.environ)
-    check_gpu(config.trainer)
     interval = config.trainer.get("val_check_interval")
     timer, signals = StepTimer(), Signals()
     versions = installed_versions()
@@ -237,25 +235,6 @@ def build_trainer(
     signals.keep_from(trainer)
     world = {"processes": trainer.world_size, **world}
     return Training(trainer, timer, checkpoints, best, signals, world)
-
-
-def check_gpu(trainer: DictConfig) -> None:
-    """Check that there is a GPU for a trainer that asks for one.
-
-    Raises:
-        ConfigurationError: With what torch lacks to find it, and how to do without.
-    """
-    asked = trainer.accelerator
-    if asked not in ("gpu", "cuda") or torch.cuda.is_available():
-        return
-    if asked == "gpu" and torch.backends.mps.is_available():
-        return
-    built = torch.version.cuda or torch.version.hip
-    why = "no driver answers (nvidia-smi says more)" if built else "it is a build for CPUs alone"
-    raise ConfigurationError(
-        f"trainer.accelerator={asked} needs a GPU, and torch {torch.__version__} finds none: {why}."
-        " To train on the CPU leave out trainer=gpu, or set trainer.accelerator=cpu"
-    )
 
 
 def build_early_stopping(patience: Any) -> list[Callback]:

@@ -18,6 +18,7 @@ from lnrnn.checks import is_whole
 from lnrnn.config.compose import instantiate
 from lnrnn.config.errors import ConfigurationError
 from lnrnn.runs.files import replacing
+from lnrnn.training.accelerator import check_gpu
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.callbacks import StepSeed
 from lnrnn.training.finite import NonFiniteError
@@ -143,6 +144,7 @@ def find_rate(config: DictConfig, *, lowest: float, highest: float, steps: int) 
     _check_range(lowest, highest, steps)
     if str(config.trainer.get("strategy")).startswith("ddp"):
         raise ConfigurationError("find-lr is done by one process: leave out trainer=ddp")
+    check_gpu(config.trainer)
     constant = {"schedule": None, "warmup_steps": 0, "unfreeze_at": None}
     config = cast(DictConfig, OmegaConf.merge(config, constant))
     ratio = highest / lowest

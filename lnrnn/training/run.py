@@ -33,6 +33,7 @@ from lnrnn.runs.processes import is_first_process
 from lnrnn.runs.record import RecordError, RunRecord, pack_correct
 from lnrnn.runs.reporting import best_effort
 from lnrnn.runs.weights import check_fits, model_weights
+from lnrnn.training.accelerator import check_gpu
 from lnrnn.training.autocast import computed_in_float16
 from lnrnn.training.build import (
     Training,
@@ -149,6 +150,7 @@ def _train(
 ) -> None:
     """Train from ``start`` to the end, and write down what came out."""
     config = experiment.config
+    check_gpu(config.trainer)
     datamodule = build_data(config)
     task = build_task(config, datamodule)
     contract = contract_of(config, datamodule)

@@ -3,21 +3,18 @@
 import torch
 from torch import nn
 
-import lnrnn
 
+def torch_lstm_dtype(device: str = "cpu") -> torch.dtype | None:
+    """Return what `torch.nn.LSTM` computes in under autocast to bfloat16; None where it fails.
 
-def torch_lstm(device: str = "cpu") -> type[nn.Module]:
-    """Return `torch.nn.LSTM`, or the same in float32 where that fails under autocast.
-
-    oneDNN has no LSTM in bfloat16 for CPUs without AVX-512, and `torch.nn.LSTM` raises there. What
-    a user can have is its float32, which lnrnn's layer without a norm falls back to.
+    oneDNN has no LSTM in bfloat16 for CPUs without AVX-512. What a user can have there is float32,
+    to which `lnrnn.LSTM` without a norm falls back.
     """
     layer, x = nn.LSTM(8, 8, device=device), torch.zeros(2, 1, 8, device=device)
     try:
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            layer(x)
+            return layer(x)[0].dtype
     except RuntimeError:
         if device != "cpu":
             raise
-        return lnrnn.LSTM
-    return nn.LSTM
+        return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import lnrnn
-from benchmarks.autocast import torch_lstm
+from benchmarks.autocast import torch_lstm_dtype
 from benchmarks.loops import LOOPS, scripted
 
 LAYERS: dict[str, tuple[Any, Any]] = {
@@ -92,8 +92,8 @@ def bfloat16_training(cell: str, shape: tuple[int, ...]) -> Workload:
     steps, batch, features, hidden = shape
     theirs, ours = LAYERS[cell]
     layer, notes = ours(features, hidden, norm="cell", fused=True), []
-    if cell == "lstm" and (usable := torch_lstm()) is not theirs:
-        theirs = usable
+    if cell == "lstm" and torch_lstm_dtype() is None:
+        theirs = lnrnn.LSTM
         notes.append("torch has no LSTM in bfloat16 on this CPU: its float32 ran")
     try:
         with torch.autocast("cpu", torch.bfloat16):

@@ -90,7 +90,7 @@ def runs(
     cell: str, batch: int, hidden: int, dtype: torch.dtype, mode: str, which: str
 ) -> Callable[[], None]:
     """Return a layer's forward pass, and in training its backward: in float32, or by autocast."""
-    theirs, ours = layers_of(cell, DEVICE)
+    theirs, ours = layers_of(cell, dtype if dtype == torch.bfloat16 else None, DEVICE)
     torch.manual_seed(0)
     more = {} if which == "torch" else {"norm": "cell", "fused": FUSED}
     layer = (theirs if which == "torch" else ours)(hidden, hidden, device=DEVICE, **more)

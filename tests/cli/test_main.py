@@ -99,7 +99,15 @@ def test_what_a_command_lacks_is_named_in_one_line(call, monkeypatch):
         (("train", "--cfg", "job"), "default_epochs: 20"),
         (("train", "model.epz=1"), "there is no key model.epz. Did you mean eps?"),
         (("train", "+trainer.epz=1"), "there is no key trainer.epz."),
-        (("train", "--hlep"), "unrecognized arguments: --hlep. Did you mean --help? Settings are"),
+        (
+            ("train", "--hlep"),
+            "arguments: --hlep. Did you mean --help? Settings have no dashes",
+        ),
+        (
+            ("train", "--model", "lstm"),
+            "arguments: --model. Settings have no dashes: model=lstm",
+        ),
+        (("train", "seed=1", "-m", "model=lstm"), "Settings stand together: write flags before or"),
         (("train", "--cfg", "jobs"), "invalid choice: 'jobs'"),
         (("predict", "--hlep"), "'--hlep' is not a flag of this command: everything is written"),
         (("train", "model.zoneout=0.1"), "add it with a plus: +model.zoneout=..."),

@@ -77,12 +77,20 @@ def test_another_separator_is_seen(folder, separator):
         read("b.csv", separator=",").setup("fit")
 
 
-def test_spaces_around_a_name_are_not_part_of_it(folder):
+def test_spaces_behind_separators_are_not_part_of_what_follows(folder):
+    """Of names, cells and cells in quotes alike; a name may be wanted with its space."""
     write_csv(folder / "a.csv")
-    write_csv(folder / "b.csv", header=(" text", " label "))
+    write_csv(folder / "b.csv", header=("text", "label "), separator=", ")
     assert read("b.csv").fingerprint == read("a.csv").fingerprint
-    with_spaces = read("b.csv", input_column=" text", target_column=" label ")
-    assert same_classes(with_spaces, read("a.csv"))
+    write_csv(folder / "c.csv", [(y, text) for text, y in ROWS], header=("label", " text"))
+    assert same_classes(read("c.csv", input_column=" text"), read("a.csv"))
+    rows = [(f"{text}, and more", y) for text, y in ROWS]
+    (folder / "d.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "label": y}) for text, y in rows)
+    )
+    quoted = [(y, f'"{text}"') for text, y in rows]
+    write_csv(folder / "d.csv", quoted, header=("label", "text"), separator=", ")
+    assert read("d.csv").fingerprint == read("d.jsonl").fingerprint
 
 
 def test_a_name_that_two_columns_have_is_refused(folder):
@@ -95,6 +103,18 @@ def test_a_name_that_two_columns_have_is_refused(folder):
     twice = [(text, y, "", "") for text, y in ROWS]
     write_csv(folder / "b.csv", twice, header=("text", "label", "note", "note"))  # not used
     assert sum(len(split) for split in read("b.csv").splits.values()) == len(ROWS)
+
+
+@pytest.mark.parametrize("surplus", [",,", ",,,", ",x"])
+def test_surplus_cells_are_refused_by_their_row(surplus, folder):
+    """Empty ones too, as spreadsheets write them; a separator at the end of every row is none."""
+    write_csv(folder / "a.csv")
+    for name, end in (("b.csv", ","), ("c.csv", surplus)):
+        lines = [f"{text},{y}{end}" for text, y in ROWS]
+        (folder / name).write_text("\n".join(["text,label", *lines]))
+    assert read("b.csv").fingerprint == read("a.csv").fingerprint
+    with pytest.raises(ValueError, match=r"c\.csv, data row 0 .* has more cells than the header"):
+        read("c.csv").setup("fit")
 
 
 def test_a_column_without_a_name_has_pandas_name_for_it(folder):

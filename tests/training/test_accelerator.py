@@ -5,7 +5,7 @@ import torch
 
 from lnrnn.config.compose import compose_experiment
 from lnrnn.config.errors import ConfigurationError
-from lnrnn.training.build import check_gpu
+from lnrnn.training.accelerator import check_gpu
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "words"), [(None, "it is a build for CPUs alone"), ("13.0", "no driver answers")]
+    ("cuda", "words"), [(None, "it is a CPU-only build"), ("13.0", "no driver answers")]
 )
 def test_a_gpu_that_is_not_there_is_named(
     cuda: str | None, words: str, monkeypatch: pytest.MonkeyPatch
@@ -32,6 +32,8 @@ def test_a_gpu_that_is_there_is_taken(found: object, monkeypatch: pytest.MonkeyP
     check_gpu(compose_experiment(["trainer=gpu"]).config.trainer)
 
 
-@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
-def test_nobody_else_is_asked(accelerator: str) -> None:
-    check_gpu(compose_experiment([f"trainer.accelerator={accelerator}"]).config.trainer)
+@pytest.mark.parametrize(
+    "override", ["trainer.accelerator=auto", "trainer.accelerator=cpu", "~trainer.accelerator"]
+)
+def test_others_need_no_gpu(override: str) -> None:
+    check_gpu(compose_experiment([override]).config.trainer)

@@ -3,7 +3,7 @@
     python -m gpu_check.accuracy
 
 The truth is the reference in float64. A line ends in FAIL where an output or gradient is more than
-twice as far from it as the reference in the same dtype.
+twice as far from it as the reference in the same dtype (in a rehearsal: eight times).
 """
 
 import sys
@@ -22,6 +22,9 @@ CASES = [FEW[2], FEW[5], FEW[0], FEW[3]]
 # T, B, H, and which dtypes.
 LAYOUTS = [(12, 33, 64, "float32 bfloat16"), (9, 64, 512, "float32"), (9, 64, 1024, "float32")]
 TINY = [(3, 2, 8, "float32 bfloat16")]
+# How many times the reference's error is allowed. Of a rehearsal's few numbers some are near the
+# truth by chance.
+ALLOWED = 8 if REHEARSED else 2
 
 
 def main() -> None:
@@ -53,6 +56,7 @@ def compare(
     case: Case, dtype: torch.dtype, steps: int, batch: int, hidden: int
 ) -> tuple[str, bool]:
     """Return a line on outputs and gradients by launches alone, and whether they are right."""
+    torch.manual_seed(0)
     args = [
         _tamed(a.to(DEVICE))
         for a in arguments(case, steps, batch, hidden=hidden, projected=hidden // 2, dtype=dtype)
@@ -64,7 +68,7 @@ def compare(
     unit = torch.finfo(dtype).eps
     ours = [relative_error(v, t) for v, t in zip(values, truths, strict=True)]
     theirs = [relative_error(v, t) for v, t in zip(natives, truths, strict=True)]
-    right = all(a <= 2 * b + 4 * unit for a, b in zip(ours, theirs, strict=True))
+    right = all(a <= ALLOWED * b + 4 * unit for a, b in zip(ours, theirs, strict=True))
     ratio = max(a / max(b, unit) for a, b in zip(ours, theirs, strict=True))
     words = f"worst error {max(ours):.1e}, at most {ratio:.2f} times the reference's"
     name = f"{case} H={hidden} {str(dtype).removeprefix('torch.')}"

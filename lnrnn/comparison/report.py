@@ -23,12 +23,10 @@ from lnrnn.comparison.claims import Outcome, compare_arms
 from lnrnn.comparison.conditions import check_ceiling, check_clipping, check_clock
 from lnrnn.comparison.configuration import describe_configuration
 from lnrnn.comparison.endpoints import check_endpoint
-from lnrnn.comparison.examples import check_examples, compare_examples
+from lnrnn.comparison.examples import check_examples
 from lnrnn.comparison.failures import compare_failures, given_success
 from lnrnn.comparison.looks import Look, check_looks, looks_with
-from lnrnn.comparison.primary import (
-    PARTS as PRIMARY_PARTS,
-)
+from lnrnn.comparison.pairs import describe_pair
 from lnrnn.comparison.primary import (
     check_named,
     describe_primary,
@@ -47,11 +45,9 @@ from lnrnn.comparison.speed import Cost, speed
 from lnrnn.comparison.splits import (
     SplitPair,
     check_splits,
-    describe_splits,
     is_several,
     on_shared_splits,
 )
-from lnrnn.comparison.statistics import LEVEL, alpha_of
 from lnrnn.comparison.targets import check_grid, steps_to_target
 from lnrnn.comparison.tuning import (
     EVERY_SEED,
@@ -73,8 +69,6 @@ from lnrnn.comparison.validity import (
     differing,
     without_result,
 )
-from lnrnn.comparison.verdicts import verdict_parts
-from lnrnn.comparison.wording import sentences
 
 Arms = Mapping[str, Sequence[Run | Unreadable]]
 Known = Mapping[str, Sequence[Run]]  # the runs that could be read
@@ -154,7 +148,7 @@ def compare(
     failures = compare_failures(known, halfway, look)
     succeeded = given_success(known, halfway, TEST_VALUE, grids, crossed, look)
     pairs = [
-        _describe_pair(
+        describe_pair(
             known,
             arm,
             {m: outcomes[m][place] for m in MEASURES},
@@ -333,58 +327,6 @@ def _validity(runs: Arms, known: Known) -> tuple[dict[str, Any], list[str]]:
         "failed_runs": failed,
     }
     return described, [*start_warnings, *stream_warnings, *configuration_warnings]
-
-
-def _describe_pair(
-    known: Known,
-    arm: str,
-    outcomes: Mapping[Measure, Outcome],
-    rungs: Sequence[Mapping[str, Any]],
-    success: tuple[Mapping[str, Any], Outcome],
-    primary: str,
-    look: int,
-    crossed: SplitPair | None,
-) -> dict[str, Any]:
-    failures, succeeded = success
-    parts = verdict_parts(known, arm, outcomes, rungs, success)
-    baseline = next(iter(known))
-    parts |= {"primary": None if parts["same_runs"] else PRIMARY_PARTS[primary]}
-    parts |= {"tested": tested_weights([*known[baseline], *known[arm]])}
-    level = LEVEL if look == 1 else 1 - alpha_of(look)
-    compared = [by_seed(known[name], TEST_VALUE) for name in (baseline, arm)]
-    seeds = sorted(compared[0].keys() & compared[1].keys())
-    return {
-        "baseline": baseline,
-        "arm": arm,
-        **_describe_outcome(outcomes[TEST_VALUE], level),
-        "validation_difference": _describe_outcome(outcomes[VALIDATION_MEAN], level),
-        "best_difference": _describe_outcome(outcomes[BEST], level),
-        "examples": compare_examples(known[baseline], known[arm], level),
-        "splits": describe_splits(crossed, TEST_VALUE, seeds),
-        "failures": failures,
-        "given_success": _describe_outcome(succeeded, level),
-        "speed": rungs,
-        "verdict": f"{parts['title']}: {sentences(parts)}",
-        "verdict_parts": parts,
-    }
-
-
-def _describe_outcome(outcome: Outcome, level: float) -> dict[str, Any]:
-    paired = outcome.paired
-    return {
-        "n": paired.n,
-        "difference": paired.difference,
-        "interval": None if paired.interval is None else list(paired.interval),
-        "level": level,
-        "p_sign_flip": paired.p_sign_flip,
-        "p_choice": outcome.p_choice,
-        "p_splits": outcome.p_splits,
-        "p_holm": outcome.p_holm,
-        "probability_better": paired.probability_better,
-        "bootstrap": None if outcome.bootstrap is None else list(outcome.bootstrap),
-        "supported": outcome.supported,
-        "fragile": list(outcome.fragile),
-    }
 
 
 def _check_pairs(known: Known, outcomes: Sequence[Outcome]) -> list[str]:

@@ -14,7 +14,8 @@ from lnrnn.data.cells import labels_of_cells, without_words_for_missing
 from lnrnn.data.columns import is_list, is_text, truncated
 from lnrnn.data.files import find_splits
 from lnrnn.data.labels import distinct_labels, joined, numbers_in
-from lnrnn.data.readers import Reading, read_chunks
+from lnrnn.data.readers import read_chunks
+from lnrnn.data.reading import Reading
 from lnrnn.data.rows import labels_in
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from lnrnn.data.checks import check_whole
 from lnrnn.data.columns import Rows
 from lnrnn.data.datamodule import DataModule, split_data, stream_data
-from lnrnn.data.readers import CHUNK
+from lnrnn.data.reading import CHUNK
 from lnrnn.data.rows import read_rows, sequences_of_rows
 from lnrnn.data.sequences import Claims, Sequences
 from lnrnn.data.splits import Shares

@@ -18,7 +18,8 @@ from lnrnn.data.apart import check_apart, check_times
 from lnrnn.data.cells import numbers_of, without_words_for_missing
 from lnrnn.data.columns import Rows, in_float32
 from lnrnn.data.labels import classes_of, joined, warn_of_unlearned
-from lnrnn.data.readers import Reading, read_chunks
+from lnrnn.data.readers import read_chunks
+from lnrnn.data.reading import Reading
 from lnrnn.data.rows import labels_in, warn_of_long
 from lnrnn.data.sequences import Claims, Sequences, checked, checked_targets
 from lnrnn.data.splits import Shares, shared_out

@@ -15,7 +15,8 @@ from lnrnn.data.checks import check_whole
 from lnrnn.data.columns import Rows
 from lnrnn.data.datamodule import AnySplits, DataModule, split_data
 from lnrnn.data.files import find_splits
-from lnrnn.data.readers import Reading, read_chunks
+from lnrnn.data.readers import read_chunks
+from lnrnn.data.reading import Reading
 from lnrnn.data.rows import read_rows, sequences_of_rows
 from lnrnn.data.sequences import Claims, Kind, Sequences
 from lnrnn.data.splits import Shares, SplitSeed

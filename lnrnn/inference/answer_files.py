@@ -23,7 +23,7 @@ from torch import Tensor
 from lnrnn.data.cells import frames_of_cells
 from lnrnn.data.columns import Rows
 from lnrnn.data.opening import unpacked_name
-from lnrnn.data.readers import Reading
+from lnrnn.data.reading import Reading
 from lnrnn.inference.inputs import to_steps
 from lnrnn.inference.rows import Row, read_rows
 from lnrnn.inference.steps import Piece, StepTables

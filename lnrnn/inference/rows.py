@@ -13,7 +13,8 @@ from typing import Any
 
 from lnrnn.data.opening import check_text, marked_encoding, open_bytes, unpacked_name
 from lnrnn.data.readers import FORMATS as TABLES
-from lnrnn.data.readers import Reading, read_chunks
+from lnrnn.data.readers import read_chunks
+from lnrnn.data.reading import Reading
 
 ROWS = 1024  # of a file that are in memory at a time
 FORMATS = (*TABLES, ".txt")

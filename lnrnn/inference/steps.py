@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from lnrnn.data.readers import Reading
+from lnrnn.data.reading import Reading
 from lnrnn.data.sequences import Claims, Kind
 from lnrnn.data.steps import Series, StepColumns, read_series
 from lnrnn.preparation import Preparation, Table

@@ -25,7 +25,7 @@ from lnrnn.seeding import derive_seed
 from lnrnn.study.turns import interleave
 from lnrnn.training.build import build_data, build_task, quiet_lightning
 from lnrnn.training.freezing import frozen_parameters
-from lnrnn.training.run import fresh_memory_as_it_is
+from lnrnn.training.fresh_memory import fresh_memory_as_it_is
 
 WARM_UP = 3  # rounds dropped: kernels are built, the optimizer makes its state
 ROUNDS = 40

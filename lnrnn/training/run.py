@@ -2,8 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from signal import SIGUSR1
@@ -14,7 +14,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
-from torch.utils import deterministic
 
 from lnrnn.config.compose import Experiment
 from lnrnn.config.errors import ConfigurationError
@@ -48,6 +47,7 @@ from lnrnn.training.callbacks import StepTimer, dropout_seed
 from lnrnn.training.class_weights import unequal_classes
 from lnrnn.training.finite import NonFiniteError
 from lnrnn.training.freezing import freeze
+from lnrnn.training.fresh_memory import fresh_memory_as_it_is
 from lnrnn.training.loader_failures import explained_loaders
 from lnrnn.training.loggers import Identity, finishing, identity_of, log_configuration
 from lnrnn.training.loops import first_limit
@@ -284,22 +284,6 @@ def _run(
                 raise
             raise status.exception from None
     return "last" if chosen is None else "best"
-
-
-@contextmanager
-def fresh_memory_as_it_is() -> Iterator[None]:
-    """Keep torch from filling memory it hands out, which ``deterministic`` otherwise turns on.
-
-    It helps to find reads of what nobody wrote; those are looked for in tests. In training it is a
-    pass over every large tensor: a quarter of the time of a small layer with a norm in its step.
-    """
-    settings: Any = deterministic  # a module that makes its attribute on import
-    before = settings.fill_uninitialized_memory
-    settings.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        settings.fill_uninitialized_memory = before
 
 
 class Status(Callback):

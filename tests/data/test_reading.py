@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from lnrnn.data import readers, table_files, tables, text_files
-from lnrnn.data.readers import CHUNK
+from lnrnn.data import readers, reading, table_files, tables, text_files
+from lnrnn.data.reading import CHUNK
 
 ROWS = [(f"text number {i}", i % 2) for i in range(40)]
 TEXT = "To be, or not to be, that is the question. " * 40
@@ -306,7 +306,7 @@ def test_long_rows_are_read_in_smaller_pieces(folder, name, monkeypatch):
     pyarrow.parquet.write_table(table, folder / "a.parquet")
     whole = read(name).fingerprint
     pieces = []
-    monkeypatch.setattr(readers, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(reading, "CHUNK_BYTES", 100)
     monkeypatch.setattr(
         tables, "read_chunks", lambda *given: pieces.extend(readers.read_chunks(*given)) or pieces
     )

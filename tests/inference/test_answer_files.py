@@ -15,7 +15,7 @@ import pytest
 
 import lnrnn
 from lnrnn.data import table_files
-from lnrnn.data.readers import Reading
+from lnrnn.data.reading import Reading
 from lnrnn.data.sequences import Sequences
 from lnrnn.inference.answer_files import answer_files, steps_in, writing
 from lnrnn.inference.rows import Row, read_rows
